@@ -1,0 +1,42 @@
+# A thin face: every target calls one real tool. `make help` lists them.
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+export
+
+.PHONY: help up test check generate lock reset install
+
+help:  ## List the targets and the settings
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^#: //p' Makefile
+
+install:
+	@$(PYTHON) tools/bootstrap.py
+
+up: install  ## Run the whole mesh on this machine until Ctrl-C
+	@exec $(RUN) localmesh
+
+test: install  ## Run the tests
+	@exec $(RUN) pytest $(ARGS)
+
+check: install  ## Format, lint, types and protos
+	@exec $(RUN) tools.check
+
+generate: install  ## Make the protobuf code anew
+	@exec .venv/bin/python tools/protos.py generate
+
+lock: install  ## Resolve the dependencies anew
+	@exec .venv/bin/python tools/lock.py
+
+reset: install  ## Delete the state of `make up`
+	@exec $(RUN) localmesh reset
+
+#:
+#: Settings of `make up`, from the environment or as `make up EDGE_PORT=8090`:
+#:   EDGE_PORT       REST API                        8080
+#:   INVENTORY_PORT  inventory, gRPC                 50051
+#:   PRICING_PORT    pricing, gRPC                   50052
+#:   TRACES_PORT     trace pages and query API       16686
+#:   OTLP_PORT       OpenTelemetry receiver, gRPC    4317
+#:   STATE_DIR       databases and logs              .localmesh
+#:   JAEGER_BIN      a Jaeger v2 program to run in place of the embedded trace backend
+#:   PYTHON          the Python to make .venv with   python3

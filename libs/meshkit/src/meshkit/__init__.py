@@ -1,0 +1,1 @@
+"""Deadlines, errors, health, lifecycle and telemetry for grpc.aio services."""

@@ -1,0 +1,68 @@
+"""The remaining budget of the request at hand, as a context variable.
+
+The edge opens a budget for each request, a server interceptor opens one for each RPC from its gRPC deadline, and
+the client interceptor gives every outgoing call `min(its limit, remaining - RESERVE)`. So time is handed down the
+chain: no backend works longer than its caller waits (gRPC in Python does not propagate deadlines by itself).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from meshkit.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RESERVE = 0.02
+"""Seconds kept back from every outgoing call, so that its timeout can still be reported upwards."""
+
+FLOOR = 0.005
+"""Seconds below which a server does not start to work: the answer could not arrive in time."""
+
+_deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
+
+
+def remaining() -> float | None:
+    """Seconds until the deadline of the request at hand, negative when past; None without a deadline."""
+    deadline = _deadline.get()
+    return None if deadline is None else deadline - time.monotonic()
+
+
+@contextmanager
+def budget(seconds: float) -> Iterator[None]:
+    """Opens a budget of at most `seconds` from now; a budget around it that ends earlier stays in force."""
+    deadline = time.monotonic() + seconds
+    outer = _deadline.get()
+    token = _deadline.set(deadline if outer is None else min(deadline, outer))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@contextmanager
+def own_budget(seconds: float) -> Iterator[None]:
+    """Opens a budget of `seconds` whatever budget is around it: for undoing what a spent budget left behind."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def call_timeout(limit: float) -> float:
+    """Seconds that a call made now may take: its own limit, or what remains less RESERVE if that is shorter.
+
+    Raises:
+        DeadlineExceeded: nothing useful remains.
+    """
+    left = remaining()
+    if left is None:
+        return limit
+    if left - RESERVE < FLOOR:
+        raise DeadlineExceeded("the request's time budget is spent")
+    return min(limit, left - RESERVE)

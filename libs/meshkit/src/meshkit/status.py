@@ -1,0 +1,82 @@
+"""Writes a ServiceError as google.rpc.Status and reads it back (AIP-193).
+
+The status travels in the trailing metadata `grpc-status-details-bin`; the code and message beside it are the same
+ones. Details: ErrorInfo always, BadRequest for violations, RetryInfo for `retry_after`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from meshkit.errors import FieldViolation, ServiceError, mapping_of, mapping_of_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def write_status(error: ServiceError) -> status_pb2.Status:
+    """The google.rpc.Status of an error."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(mapping_of(error).code), message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=error.domain, metadata=error.fields)
+    status.details.add().Pack(info)
+    if error.violations:
+        status.details.add().Pack(_bad_request(error))
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
+    """The ServiceError that a failed call brought: that of its details, or of its bare code without them."""
+    kind = mapping_of_code(error.code().name).kind
+    message = error.details() or error.code().name
+    try:
+        status = rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:  # details that contradict the code: believe the code
+        status = None
+    return _read_details(kind, message, status) if status else kind(message)
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Turns the AioRpcError of a call made inside into the ServiceError that it carries."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise read_error(error) from error
+
+
+def _bad_request(error: ServiceError) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
+            for violation in error.violations
+        ]
+    )
+
+
+def _read_details(kind: type[ServiceError], message: str, status: status_pb2.Status) -> ServiceError:
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for detail in status.details:
+        for target in (info, bad_request, retry):
+            detail.Unpack(target)
+    violations = [FieldViolation(item.field, item.description) for item in bad_request.field_violations]
+    error = kind(message, violations=violations)
+    error.fields = dict(info.metadata)
+    error.reason = info.reason or error.reason
+    error.domain = info.domain
+    if retry.HasField("retry_delay"):
+        error.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    return error
