@@ -1,0 +1,95 @@
+"""Composition and lifecycle: one store, the OTLP port that fills it, and the HTTP port that reads it.
+
+Both ports listen before the ready line is printed, and HTTP answers only when OTLP does. On SIGTERM or
+SIGINT the HTTP port closes first, then the OTLP port: what it had begun to read is stored and answered.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+
+from localmesh.tracebox.page import Page
+from localmesh.tracebox.parameters import BadQueryError
+from localmesh.tracebox.query import QueryApi, error_answer, not_found
+from localmesh.tracebox.receiver import build_receiver
+from localmesh.tracebox.settings import Settings, split_address
+from localmesh.tracebox.store import TraceStore
+
+_GRACE_SECONDS = 3
+
+
+class AddressTakenError(Exception):
+    """An address to listen on cannot be had; the text names it and the variable that moves it."""
+
+    def __init__(self, address: str, variable: str, error: OSError) -> None:
+        super().__init__(f"tracebox: cannot listen on {address}: {error.strerror}; {variable} moves it")
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; raises AddressTakenError before anything is served."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit())  # uvicorn raises the signal again when it has stopped
+    with _listen(settings.query_listen, "TRACEBOX_QUERY_LISTEN") as query_socket:
+        # grpc opens its port itself and only logs why it cannot: ask first, to say it in our words
+        _listen(settings.otlp_listen, "TRACEBOX_OTLP_LISTEN").close()
+        asyncio.run(_serve(settings, query_socket))
+
+
+def _listen(address: str, variable: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise AddressTakenError(address, variable, error) from error
+
+
+async def _serve(settings: Settings, query_socket: socket.socket) -> None:
+    store = TraceStore(settings.max_spans, settings.max_bytes)
+    receiver = build_receiver(store)
+    otlp_port = receiver.add_insecure_port(settings.otlp_listen)
+    await receiver.start()
+    try:
+        _say_ready(settings, otlp_port, query_socket)
+        await _http_server(build_app(store)).serve([query_socket])
+    finally:
+        await receiver.stop(_GRACE_SECONDS)
+
+
+def _say_ready(settings: Settings, otlp_port: int, query_socket: socket.socket) -> None:
+    otlp_host, query_host = (address.rpartition(":")[0] for address in (settings.otlp_listen, settings.query_listen))
+    query_port = query_socket.getsockname()[1]
+    print(
+        f"tracebox: OTLP/gRPC on {otlp_host}:{otlp_port}, traces on http://{query_host}:{query_port}",
+        flush=True,
+    )
+
+
+def build_app(store: TraceStore) -> Starlette:
+    """Return the HTTP application that reads the store."""
+    app = Starlette(
+        routes=[*QueryApi(store).routes(), *Page(store).routes()],
+        exception_handlers={BadQueryError: error_answer, 404: not_found, 405: not_found},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _http_server(app: Starlette) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )

@@ -1,0 +1,201 @@
+"""OTLP spans as the JSON of Jaeger's query API; pure functions.
+
+Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's ``uimodel``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Literal, TypeAlias, TypedDict
+
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from localmesh.tracebox.golang import format_time
+from localmesh.tracebox.search import KINDS
+from localmesh.tracebox.skew import trace_warnings
+from localmesh.tracebox.store import Origin, StoredSpan, Trace
+from localmesh.tracebox.values import Tag, tags, text
+
+_SHORT_ID = bytes(8)
+_TRACE_ID_BYTES = 16
+_SPAN_ID_BYTES = 8
+_STATUS = {Status.STATUS_CODE_OK: "OK", Status.STATUS_CODE_ERROR: "ERROR"}
+
+
+RefType: TypeAlias = Literal["CHILD_OF", "FOLLOWS_FROM"]
+
+
+class JaegerReference(TypedDict):
+    """Another span that a span points to."""
+
+    refType: RefType
+    traceID: str
+    spanID: str
+
+
+class JaegerLog(TypedDict):
+    """An event; ``timestamp`` in Unix microseconds."""
+
+    timestamp: int
+    fields: list[Tag]
+
+
+class JaegerSpan(TypedDict):
+    """A span; ``startTime`` in Unix microseconds, ``duration`` in microseconds."""
+
+    traceID: str
+    spanID: str
+    operationName: str
+    references: list[JaegerReference]
+    startTime: int
+    duration: int
+    tags: list[Tag]
+    logs: list[JaegerLog]
+    processID: str
+    warnings: list[str] | None
+
+
+class JaegerProcess(TypedDict):
+    """What sent spans: a service and the rest of its resource."""
+
+    serviceName: str
+    tags: list[Tag]
+
+
+class JaegerTrace(TypedDict):
+    """A trace as ``/api/traces`` gives it."""
+
+    traceID: str
+    spans: list[JaegerSpan]
+    processes: dict[str, JaegerProcess]
+    warnings: None
+
+
+class JaegerDependency(TypedDict):
+    """How often one service called another."""
+
+    parent: str
+    child: str
+    callCount: int
+
+
+def format_trace_id(trace_id: bytes) -> str:
+    """Return the id in hexadecimal: 16 digits where its upper half is zero, else 32."""
+    return trace_id.removeprefix(_SHORT_ID).hex()
+
+
+def trace_json(trace: Trace) -> JaegerTrace:
+    """Return the whole trace, with one process for each different resource."""
+    warnings = trace_warnings(trace)
+    process_ids: dict[bytes, str] = {}
+    processes: dict[str, JaegerProcess] = {}
+    spans = []
+    for span in trace.spans:
+        process_id = process_ids.setdefault(span.origin.resource, f"p{len(process_ids) + 1}")
+        if process_id not in processes:
+            processes[process_id] = _process(span.origin)
+        spans.append(_span(span, process_id, warnings.get(span.encoded, [])))
+    trace_id = format_trace_id(trace.trace_id)
+    return {"traceID": trace_id, "spans": spans, "processes": processes, "warnings": None}
+
+
+def _process(origin: Origin) -> JaegerProcess:
+    attributes = Resource.FromString(origin.resource).attributes
+    rest = tags(attribute for attribute in attributes if attribute.key != "service.name")
+    return {"serviceName": origin.service, "tags": _sorted(rest)}
+
+
+def _span(stored: StoredSpan, process_id: str, warnings: list[str]) -> JaegerSpan:
+    span = Span.FromString(stored.encoded)
+    broken_links = ["Invalid span link removed" for link in span.links if not _is_valid(link)]
+    return {
+        "traceID": format_trace_id(span.trace_id),
+        "spanID": span.span_id.hex(),
+        "operationName": stored.name,
+        "references": _references(span),
+        "startTime": stored.start // 1000,
+        "duration": (stored.end - stored.start) // 1000,
+        "tags": _span_tags(span, stored.origin),
+        "logs": [_log(event) for event in span.events],
+        "processID": process_id,
+        "warnings": [*_negative_duration(span), *warnings, *broken_links] or None,
+    }
+
+
+def _negative_duration(span: Span) -> list[str]:
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if start < end:
+        return []
+    warning = "Negative duration detected, sanitizing end timestamp. Original end timestamp: {}, adjusted to: {}"
+    return [warning.format(format_time(end), format_time(start + 1))]
+
+
+def _references(span: Span) -> list[JaegerReference]:
+    """Return the parent, then the links; a link to the parent says of which type the parent is."""
+    parent = (span.trace_id, span.parent_span_id) if any(span.parent_span_id) else None
+    references = [_reference(*parent, "CHILD_OF")] if parent else []
+    for link in filter(_is_valid, span.links):
+        reference = _reference(link.trace_id, link.span_id, _link_type(link))
+        if (link.trace_id, link.span_id) == parent:
+            references[0] = reference
+        else:
+            references.append(reference)
+    return references
+
+
+def _reference(trace_id: bytes, span_id: bytes, ref_type: RefType) -> JaegerReference:
+    return {"refType": ref_type, "traceID": format_trace_id(trace_id), "spanID": span_id.hex()}
+
+
+def _link_type(link: Span.Link) -> RefType:
+    types = (text(attribute.value) for attribute in link.attributes if attribute.key == "opentracing.ref_type")
+    return "CHILD_OF" if next(types, "") == "child_of" else "FOLLOWS_FROM"
+
+
+def _is_valid(link: Span.Link) -> bool:
+    return len(link.trace_id) == _TRACE_ID_BYTES and any(link.trace_id) and len(link.span_id) == _SPAN_ID_BYTES
+
+
+def _span_tags(span: Span, origin: Origin) -> list[Tag]:
+    scope = InstrumentationScope.FromString(origin.scope)
+    intrinsic = {
+        "otel.scope.name": scope.name,
+        "otel.scope.version": scope.version,
+        "span.kind": KINDS.get(span.kind, ""),
+        "otel.status_code": _STATUS.get(span.status.code, ""),
+        "otel.status_description": span.status.message,
+        "w3c.tracestate": span.trace_state,
+    }
+    found = tags(span.attributes)
+    found += ({"key": key, "type": "string", "value": value} for key, value in intrinsic.items() if value)
+    if span.status.code == Status.STATUS_CODE_ERROR:
+        found.append({"key": "error", "type": "bool", "value": True})
+    return _sorted(found)
+
+
+def _log(event: Span.Event) -> JaegerLog:
+    fields = tags(event.attributes)
+    if event.name and all(attribute.key != "event" for attribute in event.attributes):
+        fields.insert(0, {"key": "event", "type": "string", "value": event.name})
+    return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
+
+
+def _sorted(found: list[Tag]) -> list[Tag]:
+    return sorted(found, key=itemgetter("key"))
+
+
+def dependencies(traces: Iterable[Trace], start: int, end: int) -> list[JaegerDependency]:
+    """Count the pairs of parent and child spans by their services.
+
+    Only traces that lie wholly between ``start`` and ``end`` (Unix ns) count.
+    """
+    calls: Counter[tuple[str, str]] = Counter()
+    for trace in traces:
+        if start < min(span.start for span in trace.spans) and max(span.end for span in trace.spans) < end:
+            services = {span.span_id: span.origin.service for span in reversed(trace.spans)}
+            calls.update(
+                (services[span.parent_id], span.origin.service) for span in trace.spans if span.parent_id in services
+            )
+    return [{"parent": parent, "child": child, "callCount": n} for (parent, child), n in calls.items()]

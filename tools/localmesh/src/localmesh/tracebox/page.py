@@ -1,0 +1,122 @@
+"""The HTTP port for people: the page, and the summaries that its list shows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypedDict
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from localmesh.tracebox.jaeger import format_trace_id
+from localmesh.tracebox.parameters import Parameters
+from localmesh.tracebox.search import Search, matching
+from localmesh.tracebox.store import StoredSpan, Trace, TraceStore
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Summary(TypedDict):
+    """One line of the list: ``start`` in Unix microseconds, ``duration`` in microseconds."""
+
+    traceID: str
+    service: str
+    operation: str
+    start: int
+    duration: int
+    spans: int
+    errors: int
+    services: dict[str, int]
+
+
+class Page:
+    """One HTML file under every path that a person may open, and what it asks for."""
+
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+        self._files = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
+
+    def routes(self) -> list[Route]:
+        """Return the page's routes."""
+        pages = ("/", "/search", "/trace/{trace_id}")
+        return [
+            *(Route(path, self.page) for path in pages),
+            Route("/static/{name}", self.static),
+            Route("/summaries", self.summaries),
+        ]
+
+    async def page(self, _request: Request) -> Response:
+        """Return the page, which looks at its own address to know what to show."""
+        return self._file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        """Return a file that the page loads."""
+        return self._file(request.path_params["name"])
+
+    def _file(self, name: str) -> Response:
+        if name not in self._files:
+            raise HTTPException(404)
+        path = self._files[name]
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
+
+    async def summaries(self, request: Request) -> Response:
+        """List the traces found, newest arrival first, and how full the store is.
+
+        Unlike Jaeger's search this needs no service, and does not give whole traces.
+        """
+        parameters = Parameters(request.query_params)
+        search = Search(
+            service=parameters.text("service"),
+            operation=parameters.text("operation"),
+            duration_min=parameters.duration("minDuration"),
+        )
+        failed_only = parameters.flag("errors")
+        found = (t for t in matching(self._store, search) if not failed_only or any(map(_failed, t.spans)))
+        traces = [summarise(trace) for trace in islice(found, parameters.limit())]
+        return JSONResponse({"traces": traces, "held": self._held()}, headers=_HEADERS)
+
+    def _held(self) -> dict[str, int]:
+        store = self._store
+        return {
+            "traces": len(store),
+            "spans": store.spans,
+            "bytes": store.bytes,
+            "maxSpans": store.max_spans,
+            "maxBytes": store.max_bytes,
+        }
+
+
+def summarise(trace: Trace) -> Summary:
+    """Return the line for a trace, named by its root, or while that is missing by its first span."""
+    root = min(trace.spans, key=lambda span: (bool(span.parent_id), span.start))
+    start = min(span.start for span in trace.spans)
+    end = max(span.end for span in trace.spans)
+    return {
+        "traceID": format_trace_id(trace.trace_id),
+        "service": root.origin.service,
+        "operation": root.name,
+        "start": start // 1000,
+        "duration": (end - start) // 1000,
+        "spans": len(trace.spans),
+        "errors": sum(map(_failed, trace.spans)),
+        "services": _services(trace.spans),
+    }
+
+
+def _failed(span: StoredSpan) -> bool:
+    return span.status == Status.STATUS_CODE_ERROR
+
+
+def _services(spans: Sequence[StoredSpan]) -> dict[str, int]:
+    """Count spans by service, in the order in which the services took part."""
+    return Counter(span.origin.service for span in sorted(spans, key=lambda span: span.start))

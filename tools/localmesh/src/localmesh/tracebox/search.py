@@ -1,0 +1,89 @@
+"""Which traces a search finds: those where one span satisfies everything that is asked, as Jaeger has it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from localmesh.tracebox import values
+from localmesh.tracebox.golang import parse_bool
+from localmesh.tracebox.store import StoredSpan, Trace, TraceStore
+
+KINDS: dict[int, str] = {
+    Span.SPAN_KIND_UNSPECIFIED: "",
+    Span.SPAN_KIND_INTERNAL: "internal",
+    Span.SPAN_KIND_SERVER: "server",
+    Span.SPAN_KIND_CLIENT: "client",
+    Span.SPAN_KIND_PRODUCER: "producer",
+    Span.SPAN_KIND_CONSUMER: "consumer",
+}
+FOREVER = 1 << 64  # beyond any time that OTLP can carry
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What one span has to satisfy, times in nanoseconds; what is empty or 0 is not asked.
+
+    ``tags`` are compared as text with the attributes of the span, its scope, its resource and its events;
+    ``error`` and ``span.kind`` ask for the span's status and kind.
+    """
+
+    service: str = ""
+    operation: str = ""
+    start_min: int = 0
+    start_max: int = FOREVER
+    duration_min: int = 0
+    duration_max: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def matches(self, span: StoredSpan) -> bool:
+        """Whether the span satisfies everything."""
+        return (
+            (not self.service or span.origin.service == self.service)
+            and (not self.operation or span.name == self.operation)
+            and self.start_min <= span.start <= self.start_max
+            and span.end - span.start >= self.duration_min
+            and (not self.duration_max or span.end - span.start <= self.duration_max)
+            and all(_has_tag(span, key, value) for key, value in self.tags.items())
+        )
+
+
+def matching(store: TraceStore, search: Search) -> Iterator[Trace]:
+    """Yield the traces found, the one that arrived last first; must be consumed before the store changes."""
+    return (trace for trace in store.newest_first() if any(map(search.matches, trace.spans)))
+
+
+def _has_tag(span: StoredSpan, key: str, value: str) -> bool:
+    if key == "error":
+        return _has_error(span, value)
+    if key == "span.kind":
+        return KINDS.get(span.kind, "") == value.lower()
+    wanted = key.encode()
+    return (wanted in span.encoded and _span_has(span.encoded, key, value)) or (
+        (wanted in span.origin.resource or wanted in span.origin.scope) and _origin_has(span, key, value)
+    )
+
+
+def _has_error(span: StoredSpan, value: str) -> bool:
+    try:
+        wanted = Status.STATUS_CODE_ERROR if parse_bool(value) else Status.STATUS_CODE_OK
+    except ValueError:
+        return False
+    return span.status == int(wanted)
+
+
+def _span_has(encoded: bytes, key: str, value: str) -> bool:
+    span = Span.FromString(encoded)
+    return _holds(span.attributes, key, value) or any(_holds(event.attributes, key, value) for event in span.events)
+
+
+def _origin_has(span: StoredSpan, key: str, value: str) -> bool:
+    resource = Resource.FromString(span.origin.resource)
+    scope = InstrumentationScope.FromString(span.origin.scope)
+    return _holds(resource.attributes, key, value) or _holds(scope.attributes, key, value)
+
+
+def _holds(attributes: Iterable[KeyValue], key: str, value: str) -> bool:
+    return any(attribute.key == key and values.text(attribute.value) == value for attribute in attributes)

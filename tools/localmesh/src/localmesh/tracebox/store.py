@@ -1,0 +1,207 @@
+"""The spans held in memory: bounded, the trace that arrived first leaves first.
+
+A span is kept as the bytes it came in, beside the few fields that searching and listing need. Everything
+here runs in the event loop's thread; what a reader gets is an immutable snapshot that may go to another.
+"""
+
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+_TRACE_ID_BYTES = 16
+_SPAN_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Origin:
+    """Where spans came from: the encoded Resource and InstrumentationScope, shared by all their spans."""
+
+    service: str
+    resource: bytes
+    scope: bytes
+
+    @property
+    def size(self) -> int:
+        """Encoded bytes."""
+        return len(self.resource) + len(self.scope)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSpan:
+    """One span: the encoded OTLP message, and what is looked at without decoding it. Times in Unix ns."""
+
+    encoded: bytes
+    origin: Origin
+    span_id: bytes
+    parent_id: bytes
+    name: str
+    kind: int
+    status: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A snapshot of one trace: its 16 bytes of id, and its spans in the order of arrival."""
+
+    trace_id: bytes
+    spans: tuple[StoredSpan, ...]
+
+
+@dataclass(slots=True)
+class Rejected:
+    """How many spans of an export were not taken, and why."""
+
+    spans: int = 0
+    reasons: dict[str, None] = field(default_factory=dict)
+
+    def add(self, reason: str) -> None:
+        """Count one span."""
+        self.spans += 1
+        self.reasons[reason] = None
+
+
+@dataclass(slots=True)
+class _Held:
+    spans: dict[bytes, StoredSpan] = field(default_factory=dict)  # by their bytes: one sent twice is held once
+    origins: set[Origin] = field(default_factory=set)
+    size: int = 0
+
+    def cost(self, span: StoredSpan) -> int:
+        return len(span.encoded) + (0 if span.origin in self.origins else span.origin.size)
+
+
+class TraceStore:
+    """Traces by id, never more than ``max_spans`` spans or ``max_bytes`` encoded bytes of them."""
+
+    def __init__(self, max_spans: int, max_bytes: int) -> None:
+        self.max_spans = max_spans
+        self.max_bytes = max_bytes
+        self.spans = 0
+        self.bytes = 0
+        self._traces: OrderedDict[bytes, _Held] = OrderedDict()
+        self._operations: dict[str, Counter[tuple[str, int]]] = {}
+        self._origins: WeakValueDictionary[tuple[bytes, bytes], Origin] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._traces)
+
+    def add(self, request: ExportTraceServiceRequest) -> Rejected:
+        """Take the spans of an export; returns those that cannot be taken."""
+        rejected = Rejected()
+        for resource_spans in request.resource_spans:
+            for scope_spans in resource_spans.scope_spans:
+                origin = self._origin(resource_spans.resource, scope_spans.scope.SerializeToString())
+                for span in scope_spans.spans:
+                    reason = _fault(span) or self._add(span, origin)
+                    if reason:
+                        rejected.add(reason)
+        return rejected
+
+    def _origin(self, resource: Resource, scope: bytes) -> Origin:
+        encoded = resource.SerializeToString()
+        known = self._origins.get((encoded, scope))
+        if known is None:
+            known = Origin(service_name(resource), encoded, scope)
+            self._origins[encoded, scope] = known
+        return known
+
+    def _add(self, span: Span, origin: Origin) -> str | None:
+        held = self._traces.get(span.trace_id) or _Held()
+        stored = _stored(span, origin)
+        if stored.encoded in held.spans:
+            return None
+        cost = held.cost(stored)
+        if len(held.spans) + 1 > self.max_spans or held.size + cost > self.max_bytes:
+            return "the trace alone would fill the store"
+        self._traces.setdefault(span.trace_id, held)
+        self._keep(held, stored, cost)
+        while self.spans > self.max_spans or self.bytes > self.max_bytes:
+            self._evict(besides=span.trace_id)
+        return None
+
+    def _keep(self, held: _Held, span: StoredSpan, cost: int) -> None:
+        held.spans[span.encoded] = span
+        held.origins.add(span.origin)
+        held.size += cost
+        self.bytes += cost
+        self.spans += 1
+        self._operations.setdefault(span.origin.service, Counter())[span.name, span.kind] += 1
+
+    def _evict(self, besides: bytes) -> None:
+        oldest = next(iter(self._traces))
+        if oldest == besides:
+            oldest = next(trace_id for trace_id in self._traces if trace_id != besides)
+        held = self._traces.pop(oldest)
+        self.spans -= len(held.spans)
+        self.bytes -= held.size
+        for span in held.spans.values():
+            self._forget_operation(span)
+
+    def _forget_operation(self, span: StoredSpan) -> None:
+        counts = self._operations[span.origin.service]
+        counts[span.name, span.kind] -= 1
+        if not counts[span.name, span.kind]:
+            del counts[span.name, span.kind]
+        if not counts:
+            del self._operations[span.origin.service]
+
+    def trace(self, trace_id: bytes) -> Trace | None:
+        """Return the trace with this id of 16 bytes."""
+        held = self._traces.get(trace_id)
+        return Trace(trace_id, tuple(held.spans.values())) if held else None
+
+    def newest_first(self) -> Iterator[Trace]:
+        """Yield all traces, the one that arrived last first; must be consumed before the next ``add``."""
+        for trace_id, held in reversed(self._traces.items()):
+            yield Trace(trace_id, tuple(held.spans.values()))
+
+    def services(self) -> list[str]:
+        """Return the names of the services whose spans are held, sorted."""
+        return sorted(self._operations)
+
+    def operations(self, service: str) -> list[tuple[str, int]]:
+        """Return the (span name, OTLP span kind) pairs held of a service, sorted."""
+        return sorted(self._operations.get(service, ()))
+
+
+def _fault(span: Span) -> str | None:
+    if len(span.trace_id) != _TRACE_ID_BYTES or not any(span.trace_id):
+        return "a trace id must be 16 bytes, not all zero"
+    if len(span.span_id) != _SPAN_ID_BYTES or not any(span.span_id):
+        return "a span id must be 8 bytes, not all zero"
+    if len(span.parent_span_id) not in (0, _SPAN_ID_BYTES):
+        return "a parent span id must be 8 bytes or absent"
+    return None
+
+
+def _stored(span: Span, origin: Origin) -> StoredSpan:
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    return StoredSpan(
+        encoded=span.SerializeToString(),
+        origin=origin,
+        span_id=span.span_id,
+        parent_id=span.parent_span_id if any(span.parent_span_id) else b"",
+        name=sys.intern(span.name or "empty-span-name"),
+        kind=span.kind,
+        status=span.status.code,
+        start=start,
+        end=max(end, start + 1),  # as Jaeger does: no span ends before or when it starts
+    )
+
+
+def service_name(resource: Resource) -> str:
+    """Return ``service.name``, or what Jaeger writes in its place where it is missing or no text."""
+    for attribute in resource.attributes:
+        if attribute.key == "service.name":
+            if attribute.value.WhichOneof("value") != "string_value":
+                return "service-name-wrong-type"
+            return attribute.value.string_value or "empty-service-name"
+    return "missing-service-name"

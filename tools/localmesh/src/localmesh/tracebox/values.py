@@ -1,0 +1,87 @@
+"""OTLP attribute values as Jaeger shows them: text for searching, typed tags for its JSON.
+
+Source: pdata's ``Value.AsString`` and Jaeger's ``convertKeyValues``.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+from typing import TypeAlias, TypedDict
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from localmesh.tracebox.golang import format_float, quote
+
+_MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
+Scalar: TypeAlias = str | bool | int | float
+
+
+class Tag(TypedDict):
+    """One key and value of Jaeger's JSON; ``type`` is string, bool, int64, float64 or binary."""
+
+    key: str
+    type: str
+    value: Scalar
+
+
+def text(value: AnyValue) -> str:
+    """Return the value as text: what a search compares with."""
+    match value.WhichOneof("value"):
+        case None:
+            return ""
+        case "string_value":
+            return value.string_value
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case _:
+            return json_text(value)
+
+
+def json_text(value: AnyValue) -> str:
+    """Return the value as compact JSON with sorted keys."""
+    match value.WhichOneof("value"):
+        case "array_value":
+            return f"[{','.join(map(json_text, value.array_value.values))}]"
+        case "kvlist_value":
+            pairs = sorted({pair.key: json_text(pair.value) for pair in value.kvlist_value.values}.items())
+            return "{" + ",".join(f"{quote(key)}:{item}" for key, item in pairs) + "}"
+        case "double_value":
+            return format_float(value.double_value)
+        case "int_value" | "bool_value" as kind:
+            return json.dumps(getattr(value, kind))
+        case None:
+            return "null"
+        case _:
+            return quote(text(value))
+
+
+def tags(attributes: Iterable[KeyValue]) -> list[Tag]:
+    """Return the attributes as Jaeger's tags, in their order."""
+    return [tag(attribute.key, attribute.value) for attribute in attributes]
+
+
+def tag(key: str, value: AnyValue) -> Tag:
+    """Return one attribute as Jaeger's tag; arrays and maps become JSON in a string."""
+    match value.WhichOneof("value"):
+        case "bool_value":
+            return {"key": key, "type": "bool", "value": value.bool_value}
+        case "int_value":
+            return {"key": key, "type": "int64", "value": _integer(value.int_value)}
+        case "double_value":
+            return {"key": key, "type": "float64", "value": _number(value.double_value)}
+        case "bytes_value":
+            return {"key": key, "type": "binary", "value": text(value)}
+        case _:
+            return {"key": key, "type": "string", "value": text(value)}
+
+
+def _integer(number: int) -> int | str:
+    return number if abs(number) <= _MAX_SAFE_INTEGER else str(number)
+
+
+def _number(number: float) -> float | int | str:
+    if not math.isfinite(number):
+        return str(number)  # JSON has no such number, and one attribute must not hide the trace
+    whole = number.is_integer() and abs(number) < 1e21  # noqa: PLR2004 - from here on Go writes an exponent
+    return int(number) if whole else number
