@@ -1,0 +1,45 @@
+"""`python -m localmesh` runs the mesh; `python -m localmesh reset` deletes its state.
+
+Exit status: 0 after a stop by signal; 1 if the mesh could not run or a child had to be killed; 2 for a bad setting.
+"""
+
+import signal
+
+# Ctrl-C during the imports below ends the process at once and without a traceback: nothing has begun.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# ruff: noqa: E402
+import argparse
+import os
+import sys
+
+from localmesh.console import Console
+from localmesh.mesh import describe
+from localmesh.patience import Patience
+from localmesh.settings import InvalidSettings, load
+from localmesh.state import StateError, reset
+from localmesh.up import PortsTaken, up
+
+
+def main() -> int:
+    """Does what the command line asks; the exit status."""
+    parser = argparse.ArgumentParser(prog="localmesh", description="Runs the mesh as local processes.")
+    parser.add_argument("command", nargs="?", choices=("up", "reset"), default="up")
+    command = parser.parse_args().command
+    console = Console()
+    try:
+        settings = load()
+        if command == "reset":
+            reset(settings.state_dir, console.say)
+            return 0
+        return up(describe(settings, os.environ), settings.state_dir, console, Patience())
+    except InvalidSettings as error:
+        console.bad(str(error))
+        return 2
+    except (StateError, PortsTaken) as error:
+        console.bad(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Keeps one child running: a task for each child, cancelled before the children are stopped."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NoReturn
+
+from localmesh.child import Child
+from localmesh.console import Console
+from localmesh.patience import Patience
+from localmesh.probe import wait_ready
+
+DEATHS_LIMIT = 3  # of a child that was never ready
+
+
+class GaveUp(Exception):
+    """The mesh cannot run; `details` are the last lines of the child to blame."""
+
+    def __init__(self, text: str, details: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.details = details
+
+
+async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
+    """Starts a child, and again whenever it has ended; says so each time.
+
+    Cancelling it leaves the child's process as it is.
+
+    Raises:
+        GaveUp: the child cannot be started, or ended again and again without ever being ready.
+    """
+    deaths = 0
+    while True:
+        lived = await _one_life(child, console)
+        deaths = 1 if lived > patience.steady else deaths + 1
+        if deaths >= DEATHS_LIMIT and not child.was_ready.is_set():
+            raise GaveUp(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())
+        pause = patience.restart(deaths)
+        # The last lines of a child that dies again at once would fill the terminal with the same.
+        details = child.log.last_lines() if deaths == 1 else []
+        console.bad(f"{child.name} (pid {child.pid}) {child.status}: starting it again in {pause:.1f} s", details)
+        await asyncio.sleep(pause)
+
+
+async def _one_life(child: Child, console: Console) -> float:
+    """Starts the child and waits until it has ended; how long it lived, in seconds."""
+    try:
+        await child.start()
+    except OSError as error:
+        raise GaveUp(f"{child.name} cannot be started: {error.strerror}") from error
+    async with asyncio.TaskGroup() as life:
+        watch = life.create_task(_watch(child, console))
+        await child.ended()
+        watch.cancel()
+    return child.age
+
+
+async def _watch(child: Child, console: Console) -> None:
+    again = child.was_ready.is_set()
+    await wait_ready(child.program.ready)
+    child.note_ready()
+    if again:
+        console.good(f"{child.name} is ready again (pid {child.pid}, after {child.time_to_ready * 1000:.0f} ms)")

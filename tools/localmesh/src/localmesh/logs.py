@@ -1,0 +1,46 @@
+"""One bounded log file for each child; the one before it is kept.
+
+Children write to their files themselves, not through localmesh: a localmesh that is stopped (Ctrl-Z) or dead must
+not hold up a child that logs. So a file is bounded from outside, by copying and emptying it: lines written between
+the two are lost.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+BOUND = 10_000_000  # bytes in a log file before its content moves to the previous one
+TAIL_BYTES = 16_384  # how much of the end is read for the last lines
+LINE_WIDTH = 300
+
+
+class Log:
+    """The log of one child, in `NAME.log`; what came before is in `NAME.1.log`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._previous = path.with_suffix(f".1{path.suffix}")
+        self._start = 0
+        if path.exists():
+            path.replace(self._previous)
+
+    def open(self) -> int:
+        """A descriptor for a new process to append to; the caller closes it."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._start = os.fstat(descriptor).st_size
+        return descriptor
+
+    def last_lines(self, count: int = 10) -> list[str]:
+        """The last lines that the process of the last `open` wrote."""
+        with self.path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            start = self._start if self._start <= size else 0  # it was emptied since
+            log.seek(max(start, size - TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+        return [line if len(line) <= LINE_WIDTH else line[:LINE_WIDTH] + "…" for line in lines[-count:]]
+
+    def bound(self, limit: int = BOUND) -> None:
+        """Moves the content away if the file has grown beyond `limit` bytes."""
+        if self.path.exists() and self.path.stat().st_size > limit:
+            shutil.copyfile(self.path, self._previous)
+            os.truncate(self.path, 0)

@@ -1,0 +1,139 @@
+"""Which processes make the mesh, and with which environment: data only, nothing is started here."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from localmesh.probe import HOST, Probe, accepts, all_of, answers, serves
+from localmesh.settings import Settings
+from localmesh.welcome import welcome
+
+OTLP_EXPORTER = "OTEL_EXPORTER_OTLP_"
+# A trace is complete in the trace backend within 2 s of the answer; OpenTelemetry's own delay is 5 s.
+SPANS_SOON = {"OTEL_BSP_SCHEDULE_DELAY": "500"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process of the mesh: how it is started, where it is found, and how it says that it can serve."""
+
+    name: str
+    argv: tuple[str, ...]
+    """The absolute path of the program, and its arguments."""
+    environment: Mapping[str, str]
+    address: str
+    ready: Probe
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The processes of a mesh and the ports they take."""
+
+    stages: tuple[tuple[Program, ...], ...]
+    """In the order in which they stop: callers before those they call."""
+    ports: Mapping[str, int]
+    """Each under the variable that moves it."""
+    welcome: str = ""
+    """Printed below the table when all are ready."""
+
+
+def describe(settings: Settings, environ: Mapping[str, str]) -> Mesh:
+    """The mesh of api_edge, inventory, pricing and a trace backend; `environ` is what children inherit.
+
+    A variable of `environ` wins over our defaults (a database, the sampler) but not over the wiring: addresses, and
+    where spans go. A collector that the user's shell names for other work must not take this mesh's traces away.
+    """
+    inherited = _inherited(environ)
+    edge = _edge(settings, inherited)
+    backends = (
+        _backend("pricing", settings.pricing_port, settings, inherited),
+        _backend("inventory", settings.inventory_port, settings, inherited),
+    )
+    traces = _jaeger(settings, inherited) if settings.jaeger_bin else _tracebox(settings, inherited)
+    return Mesh(stages=((edge,), backends, (traces,)), ports=settings.ports, welcome=welcome(settings))
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(OTLP_EXPORTER) and name != "OTEL_SERVICE_NAME"
+    }
+    # gRPC's core sends calls, to loopback addresses too, through a proxy that the environment names.
+    direct = kept.get("no_grpc_proxy") or kept.get("no_proxy") or ""
+    return {**kept, "no_grpc_proxy": ",".join(filter(None, (direct, HOST))), "PYTHONUNBUFFERED": "1"}
+
+
+def _backend(name: str, port: int, settings: Settings, inherited: Mapping[str, str]) -> Program:
+    prefix = name.upper()
+    database = {f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{settings.state_dir / name}.db"}
+    wiring = {f"{prefix}_LISTEN": f"{HOST}:{port}"} | _exporting(settings)
+    return Program(
+        name,
+        (sys.executable, "-m", name),
+        {**database, **SPANS_SOON, **inherited, **wiring},
+        f"{HOST}:{port}",
+        serves(port, f"aiomesh.{name}.v1.{name.capitalize()}Service"),
+    )
+
+
+def _edge(settings: Settings, inherited: Mapping[str, str]) -> Program:
+    wiring = {
+        "EDGE_LISTEN": f"{HOST}:{settings.edge_port}",
+        "EDGE_INVENTORY_TARGET": f"{HOST}:{settings.inventory_port}",
+        "EDGE_PRICING_TARGET": f"{HOST}:{settings.pricing_port}",
+        "EDGE_TRACE_URL": f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}",
+    } | _exporting(settings)
+    return Program(
+        "api_edge",
+        (sys.executable, "-m", "api_edge"),
+        {**SPANS_SOON, **inherited, **wiring},
+        f"http://{HOST}:{settings.edge_port}",
+        answers(settings.edge_port, "/readyz"),
+    )
+
+
+def _exporting(settings: Settings) -> dict[str, str]:
+    return {f"{OTLP_EXPORTER}ENDPOINT": f"http://{HOST}:{settings.otlp_port}"}
+
+
+def _tracebox(settings: Settings, inherited: Mapping[str, str]) -> Program:
+    wiring = {
+        "TRACEBOX_OTLP_LISTEN": f"{HOST}:{settings.otlp_port}",
+        "TRACEBOX_QUERY_LISTEN": f"{HOST}:{settings.traces_port}",
+    }
+    argv = (sys.executable, "-m", "localmesh.tracebox")
+    return _traces("tracebox", argv, {**inherited, **wiring}, settings)
+
+
+def _jaeger(settings: Settings, inherited: Mapping[str, str]) -> Program:
+    # Jaeger traces itself by default, and then holds up its own end for 10 s to export those spans.
+    environment = {**inherited, "OTEL_TRACES_SAMPLER": "always_off"}
+    argv = (str(settings.jaeger_bin), "--config", f"yaml:{json.dumps(_jaeger_config(settings))}")
+    return _traces("jaeger", argv, environment, settings)
+
+
+def _traces(name: str, argv: tuple[str, ...], environment: Mapping[str, str], settings: Settings) -> Program:
+    ready = all_of(answers(settings.traces_port, "/api/services"), accepts(settings.otlp_port))
+    return Program(name, argv, environment, f"http://{HOST}:{settings.traces_port}", ready)
+
+
+def _jaeger_config(settings: Settings) -> dict[str, object]:
+    """Jaeger v2 with spans in memory and nothing on a fixed port but OTLP and the query API."""
+    grpc_query = {"endpoint": f"{HOST}:0"}
+    http_query = {"endpoint": f"{HOST}:{settings.traces_port}"}
+    query = {"storage": {"traces": "memory"}, "http": http_query, "grpc": grpc_query}
+    return {
+        "service": {
+            "extensions": ["jaeger_storage", "jaeger_query"],
+            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
+            "telemetry": {"metrics": {"level": "none"}},
+        },
+        "extensions": {
+            "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 10_000}}}},
+            "jaeger_query": query,
+        },
+        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"{HOST}:{settings.otlp_port}"}}}},
+        "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
+    }

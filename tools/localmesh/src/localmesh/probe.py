@@ -1,0 +1,97 @@
+"""Readiness of a process, asked the way its callers would ask it.
+
+A probe answers whether the process can serve now. It never raises for a process that is not there yet.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+
+HOST = "127.0.0.1"
+INTERVAL = 0.05  # seconds between two questions
+ANSWER_LIMIT = 1.0  # seconds that one answer may take
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+async def wait_ready(probe: Probe) -> None:
+    """Returns when `probe` answers yes; the caller sets the limit."""
+    while not await probe():  # noqa: ASYNC110 - another process sets no event of ours
+        await asyncio.sleep(INTERVAL)
+
+
+def all_of(*probes: Probe) -> Probe:
+    """Ready when every one of `probes` is."""
+
+    async def ready() -> bool:
+        for probe in probes:
+            if not await probe():
+                return False
+        return True
+
+    return ready
+
+
+def accepts(port: int) -> Probe:
+    """Ready when `port` accepts TCP connections."""
+
+    async def ready() -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:  # TimeoutError is one
+            return False
+        writer.close()
+        return True
+
+    return ready
+
+
+def answers(port: int, path: str) -> Probe:
+    """Ready when `GET path` is answered 200."""
+
+    async def ready() -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                return await _status(port, path) == b"200"
+        except (OSError, ValueError):
+            return False
+
+    return ready
+
+
+async def _status(port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    with closing(writer):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
+        _, status, *_ = (await reader.readline()).split(maxsplit=2)
+        return status
+
+
+def serves(port: int, service: str) -> Probe:
+    """Ready when the gRPC health service on `port` reports `service` as SERVING."""
+    listening = accepts(port)
+
+    async def ready() -> bool:
+        return await listening() and await _is_serving(port, service)
+
+    return ready
+
+
+async def _is_serving(port: int, service: str) -> bool:
+    # Imported here, so that the children begin before localmesh spends its time on this.
+    import grpc  # noqa: PLC0415
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # noqa: PLC0415
+
+    options = [("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(f"{HOST}:{port}", options) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await check(HealthCheckRequest(service=service), timeout=ANSWER_LIMIT)
+        except grpc.aio.AioRpcError:
+            return False
+    return answer.status == HealthCheckResponse.SERVING

@@ -1,0 +1,142 @@
+"""The whole life of a mesh.
+
+Every child has a keeper, a task that starts it, waits for its end and starts it again; all begin at once. When each
+child has been ready once, the table is printed. When the user asks to stop, the keepers end first, so that nothing is
+started again; then the children are stopped, stage by stage, each only when those that call it are gone.
+"""
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+
+from localmesh.child import Child
+from localmesh.console import Console
+from localmesh.keeper import GaveUp, keep
+from localmesh.mesh import Mesh
+from localmesh.patience import Patience
+from localmesh.signals import StopSignals
+from localmesh.state import State
+
+LOG_CHECK = 5.0  # seconds between two looks at the size of the logs
+HURRY_INTERVAL = 0.25  # seconds between two SIGTERMs to a child that is hurried
+
+
+class Supervisor:
+    """Runs one mesh once, within the state directory that the caller holds."""
+
+    def __init__(self, mesh: Mesh, state: State, console: Console, patience: Patience) -> None:
+        self._mesh = mesh
+        self._console = console
+        self._patience = patience
+        self._stages = [
+            [Child(program, state.log(program.name), state.children_lock) for program in stage] for stage in mesh.stages
+        ]
+        self._children = [child for stage in reversed(self._stages) for child in stage]
+
+    async def run(self) -> int:
+        """Runs the mesh until a signal ends it.
+
+        Returns the exit status: 0, or 1 if the mesh could not run or a child had to be killed.
+        """
+        signals = StopSignals()
+        failed = False
+        try:
+            await self._serve(signals)
+        except* GaveUp as failures:
+            failed = True
+            for failure in failures.exceptions:
+                self._console.bad(str(failure), getattr(failure, "details", ()))
+        finally:
+            killed = await self._stop(signals)
+        return int(failed or killed)
+
+    async def _serve(self, signals: StopSignals) -> None:
+        async with asyncio.TaskGroup() as group:
+            keepers = (keep(child, self._console, self._patience) for child in self._children)
+            tasks = [group.create_task(work) for work in (*keepers, self._announce(), self._bound_logs())]
+            await signals.stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _announce(self) -> None:
+        """Prints the table once all children have been ready."""
+        if not await self._all_ready(self._patience.start_notice):
+            self._console.say(f"still waiting for {self._unready_names()}")
+            if not await self._all_ready(self._patience.start):
+                details = [line for child in self._unready() for line in child.log.last_lines()]
+                raise GaveUp(f"not ready, and waited for no longer: {self._unready_names()}", details)
+        self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
+        self._console.say(self._mesh.welcome)
+
+    async def _all_ready(self, limit: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                for child in self._children:
+                    await child.was_ready.wait()
+        return not self._unready()
+
+    def _unready(self) -> list[Child]:
+        return [child for child in self._children if not child.was_ready.is_set()]
+
+    def _unready_names(self) -> str:
+        return ", ".join(child.name for child in self._unready())
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_CHECK)
+            for child in self._children:
+                with suppress(OSError):  # a full disk must not stop the mesh
+                    child.log.bound()
+
+    async def _stop(self, signals: StopSignals) -> bool:
+        """Stops the children in order; whether one had to be killed."""
+        self._console.say("stopping (Ctrl-C skips the waiting)")
+        killed = False
+        for stage in self._stages:
+            stops = (self._stop_child(child, signals) for child in stage if child.is_running)
+            killed |= any(await asyncio.gather(*stops))
+        return killed
+
+    async def _stop_child(self, child: Child, signals: StopSignals) -> bool:
+        begun = time.monotonic()
+        killed = await _stop(child, signals, self._patience)
+        took = f"{time.monotonic() - begun:.2f} s"
+        if killed:
+            self._console.bad(f"{child.name} did not end in {took} and was killed", child.log.last_lines())
+        else:
+            self._console.say(f"{child.name} {child.status} after {took}")
+        return killed
+
+
+async def _stop(child: Child, signals: StopSignals, patience: Patience) -> bool:
+    """Asks a child to end, and kills it when it takes too long or the user waits no longer; whether it was killed."""
+    child.send(signal.SIGTERM)
+    if not await _ends(child, patience.stop, signals.hurry) and signals.hurry.is_set():
+        await _hurry(child, signals, patience)
+    if not child.is_running:
+        return False
+    child.send(signal.SIGKILL)
+    await child.ended()
+    return True
+
+
+async def _hurry(child: Child, signals: StopSignals, patience: Patience) -> None:
+    """Sends SIGTERM again: services skip their own waiting at the second, and two at once would count as one."""
+    give_up = time.monotonic() + patience.hurried_stop
+    while child.is_running and not signals.kill.is_set() and time.monotonic() < give_up:
+        child.send(signal.SIGTERM)
+        await _ends(child, HURRY_INTERVAL, signals.kill)
+
+
+async def _ends(child: Child, limit: float, impatience: asyncio.Event) -> bool:
+    """Waits for the end of a child, for `limit` seconds at most or until the user loses patience."""
+    waits = [asyncio.create_task(child.ended()), asyncio.create_task(impatience.wait())]
+    await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return not child.is_running
+
+
+def _row(child: Child) -> tuple[str, ...]:
+    return child.name, child.program.address, str(child.pid), f"{child.time_to_ready * 1000:.0f} ms"

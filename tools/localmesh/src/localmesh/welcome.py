@@ -1,0 +1,49 @@
+"""What to do with a mesh that has just started: pages to open and commands to copy."""
+
+import json
+import uuid
+from shlex import quote
+
+from localmesh.probe import HOST
+from localmesh.settings import Settings
+
+SAMPLE_SKU = "TEA-0001"  # of the seeded catalogue
+SPANS_LIMIT = 2  # seconds after an answer until its trace is complete
+
+
+def welcome(settings: Settings) -> str:
+    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the trace of that order."""
+    edge, traces = f"http://{HOST}:{settings.edge_port}", f"http://{HOST}:{settings.traces_port}"
+    headers = settings.state_dir / "order.headers"
+    return f"""
+  API      {edge}/docs
+  traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its answer>)
+  logs     {settings.state_dir / "logs"}
+
+Copy one product, one order, and the trace of that order; Ctrl-C stops the mesh:
+
+{product(edge)}
+
+{order(edge, str(headers))}
+
+{trace(traces, str(headers))}
+"""
+
+
+def product(edge: str) -> str:
+    """A price in a currency without minor digits, at a quantity that has a price break."""
+    return f"curl -s -w '\\n' '{edge}/v1/products/{SAMPLE_SKU}?currency=JPY&quantity=12'"
+
+
+def order(edge: str, headers: str) -> str:
+    """An order under a fresh key; sent again it is the same order. The answer's headers go to the file `headers`."""
+    body = json.dumps({"currency": "EUR", "lines": [{"sku": SAMPLE_SKU, "quantity": 2}]}, separators=(",", ":"))
+    sent = f"-H 'Content-Type: application/json' -H 'Idempotency-Key: {uuid.uuid4()}' -d '{body}'"
+    return f"curl -s -w '\\n' -D {quote(headers)} {sent} {edge}/v1/orders"
+
+
+def trace(traces: str, headers: str) -> str:
+    """The trace whose id the file `headers` names, once its last span has been exported."""
+    # Not curl's %header{}, which needs 7.84; 32 characters leave out the carriage return.
+    read = f"""awk 'tolower($1) == "x-trace-id:" {{print substr($2, 1, 32)}}' {quote(headers)}"""
+    return f"sleep {SPANS_LIMIT}; curl -s -w '\\n' \"{traces}/api/traces/$({read})\""
