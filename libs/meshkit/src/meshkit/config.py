@@ -1,0 +1,25 @@
+"""Reads settings from the environment, or says which variable is wrong and ends the process."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+Settings = TypeVar("Settings", bound="BaseSettings")
+
+
+def load_settings(cls: type[Settings]) -> Settings:
+    """The settings of this process; a wrong value ends it with status 2 and one line for each wrong variable."""
+    try:
+        return cls()
+    except ValidationError as error:
+        prefix = str(cls.model_config.get("env_prefix", ""))
+        for problem in error.errors(include_url=False):
+            variable = prefix + "_".join(str(part) for part in problem["loc"])
+            print(f"{variable.upper()}={problem['input']!r}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

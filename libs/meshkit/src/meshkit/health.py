@@ -1,0 +1,92 @@
+"""grpc.health.v1, fed by checks of what a service depends on.
+
+A service is NOT_SERVING until its first check passes, follows its check from then on, and is NOT_SERVING for good once
+draining begins. The name `liveness` says only that the event loop answers: a probe of it must not look at
+dependencies, or a database outage restarts every replica. https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import grpc
+
+log = logging.getLogger("meshkit.health")
+
+LIVENESS = "liveness"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """The health of one service of this process.
+
+    Args:
+        service: the full name of the service; the empty name (the whole server) always has the same status.
+        check: raises if the service cannot serve now.
+        interval: seconds between two checks.
+        timeout: seconds after which a check counts as failed.
+    """
+
+    def __init__(
+        self, service: str, check: Callable[[], Awaitable[None]], *, interval: float = 2.0, timeout: float = 1.0
+    ) -> None:
+        self._service = service
+        self._check = check
+        self._interval = interval
+        self._timeout = timeout
+        self._servicer = grpc_health.aio.HealthServicer()
+        self._status = NOT_SERVING
+        self._draining = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers grpc.health.v1 at the server."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    def service_names(self) -> list[str]:
+        """The names that reflection lists for it."""
+        return [grpc_health.SERVICE_NAME]
+
+    async def watch(self) -> None:
+        """Checks until cancelled."""
+        await self._servicer.set(LIVENESS, SERVING)
+        await self._publish(NOT_SERVING)
+        while True:
+            await self._set(await self._checked())
+            await asyncio.sleep(self._interval)
+
+    async def drain(self) -> None:
+        """Turns the service NOT_SERVING for good; liveness keeps answering SERVING."""
+        self._draining = True
+        await self._publish(NOT_SERVING)
+
+    async def _checked(self) -> Exception | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot serve
+            return error
+        return None
+
+    async def _set(self, failure: Exception | None) -> None:
+        status = NOT_SERVING if failure else SERVING
+        if status == self._status or self._draining:
+            return
+        if failure:
+            log.warning("%s is NOT_SERVING: %s", self._service, str(failure) or type(failure).__name__)
+        else:
+            log.info("%s is SERVING", self._service)
+        await self._publish(status)
+
+    async def _publish(self, status: int) -> None:
+        self._status = status
+        for name in (self._service, ""):
+            await self._servicer.set(name, status)

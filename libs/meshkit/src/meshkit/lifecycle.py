@@ -1,0 +1,153 @@
+"""Starts and stops one process, so that no request and no span is lost.
+
+Theory of operation. A process is one coroutine, `main(stop)`, that holds its resources in nested `async with` blocks;
+leaving the blocks closes them in the reverse order. `run` gives it the `Stop` that SIGTERM and SIGINT request, and
+flushes telemetry after everything else has ended. For a gRPC service, `serve` is the innermost part:
+
+    listen ─ NOT_SERVING ─ checks pass ─ SERVING ─ signal ─ NOT_SERVING ─ drain ─ stop(grace) ─ background tasks end
+
+1. The port is bound before anything slow, so a process whose database is away lives and answers health checks.
+2. On the first signal the service turns NOT_SERVING, and goes on serving for `drain_seconds`: clients and load
+   balancers need that long to look elsewhere, and what is already on the wire still gets its answer.
+3. `server.stop(grace)` lets RPCs in flight finish for up to `grace_seconds`, then cancels them.
+4. Background tasks, channels and databases close; then the last spans are exported; then the process exits with 0.
+
+A second signal skips the waiting of 2 and 3. drain + grace + flush + 2 s must fit into the grace period of whoever
+sends SIGKILL next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    import grpc
+
+    from meshkit.health import Health
+    from meshkit.telemetry.provider import Telemetry
+
+log = logging.getLogger("meshkit.lifecycle")
+
+
+class AddressInUse(Exception):
+    """The address to listen on cannot be bound."""
+
+
+class Stop:
+    """What the signals ask for: to stop, and after a second one to hurry."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def request(self) -> None:
+        """Asks to stop; asked again, to hurry."""
+        (self.hurried if self.requested.is_set() else self.requested).set()
+
+    async def pause(self, seconds: float) -> None:
+        """Waits `seconds`, or shorter in a hurry."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.hurried.wait()
+
+
+def run(
+    main: Callable[[Stop], Awaitable[None]],
+    telemetry: Telemetry,
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Runs `main` until it ends, then flushes telemetry. Answers the exit status: 0, or 1 if it could not serve."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_run(main, telemetry))
+
+
+async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry) -> int:
+    stop, loop = Stop(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.request)
+    try:
+        await main(stop)
+    except AddressInUse as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for whoever started it by hand
+        return 1
+    finally:
+        await telemetry.shutdown()
+    return 0
+
+
+async def serve(
+    server: grpc.aio.Server,
+    *,
+    listen: str,
+    health: Health,
+    stop: Stop,
+    background: Sequence[Callable[[], Awaitable[None]]] = (),
+    drain_seconds: float,
+    grace_seconds: float,
+) -> None:
+    """Serves until `stop` is requested, then drains and stops the server.
+
+    Args:
+        server: built and not yet listening.
+        listen: `host:port`; port 0 takes a free one, the log says which.
+        health: decides between SERVING and NOT_SERVING.
+        stop: when to end.
+        background: coroutines that run beside the server and are cancelled after it. One that fails ends the process.
+        drain_seconds: how long to go on serving after NOT_SERVING.
+        grace_seconds: how long RPCs in flight may take after that.
+
+    Raises:
+        AddressInUse: `listen` cannot be bound.
+    """
+    port = bind(server, listen)
+    await server.start()
+    log.info("listening on %s", f"{listen.rpartition(':')[0]}:{port}", extra={"port": port})
+    async with running(health.watch, *background):
+        await stop.requested.wait()
+        log.info("draining")
+        await health.drain()
+        await stop.pause(drain_seconds)
+        await _stop(server, stop, grace_seconds)
+    log.info("stopped")
+
+
+def bind(server: grpc.aio.Server, listen: str) -> int:
+    """Binds the server to `host:port` and answers the port."""
+    try:
+        return server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise AddressInUse(f"cannot listen on {listen}: is the port taken?") from error
+
+
+@asynccontextmanager
+async def running(*coroutines: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs coroutines beside the block and cancels them at its end; one that fails cancels the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _awaited(coroutine: Callable[[], Awaitable[None]]) -> None:
+    await coroutine()
+
+
+async def _stop(server: grpc.aio.Server, stop: Stop, grace_seconds: float) -> None:
+    stopping = asyncio.create_task(server.stop(0 if stop.hurried.is_set() else grace_seconds))
+    hurry = asyncio.create_task(stop.hurried.wait())
+    await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not stopping.done():
+        await server.stop(0)
+    await stopping

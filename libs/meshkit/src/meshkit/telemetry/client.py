@@ -1,0 +1,153 @@
+"""The client side of gRPC tracing: one span and one duration for every call, however it ends.
+
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. grpc.aio registers an interceptor for one arity only, hence
+four classes. None of them awaits the call: they hand it back at once and end the span in its done callback.
+So cancelling the caller cancels the RPC, and a stream that is left early still ends its span.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry.propagate import inject
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from meshkit.errors import ServiceError, mapping_of
+from meshkit.telemetry import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from opentelemetry.trace import Span
+
+    from meshkit.telemetry.provider import Telemetry
+
+
+def tracing_interceptors(telemetry: Telemetry, target: str) -> list[grpc.aio.ClientInterceptor]:
+    """The interceptors that make client spans for a channel to `target`; they belong first, outside all others."""
+    calls = _Calls(telemetry, target)
+    return [_UnaryUnary(calls), _UnaryStream(calls), _StreamUnary(calls), _StreamStream(calls)]
+
+
+class _Calls:
+    """Begins and ends the spans of one channel's calls."""
+
+    def __init__(self, telemetry: Telemetry, target: str) -> None:
+        self._tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
+        self._durations = telemetry.meter_provider.get_meter("meshkit").create_histogram(
+            semconv.RPC_CLIENT_CALL_DURATION,
+            unit="s",
+            description="Duration of outbound RPCs.",
+            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
+        )
+        self._server = _server(target)
+
+    async def traced(
+        self,
+        continuation: Callable[[Any, Any], Awaitable[Any]],
+        details: Any,
+        request: object,
+    ) -> Any:
+        """Starts the call under a new span and hands it back; the span ends when the call is done."""
+        method = _method_name(details.method)
+        attributes = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: method, **self._server}
+        span = self._tracer.start_span(method, kind=SpanKind.CLIENT, attributes=attributes)
+        started = time.perf_counter()
+
+        def end(code: str) -> None:
+            _end(span, code)
+            self._durations.record(
+                time.perf_counter() - started, {**attributes, semconv.RPC_RESPONSE_STATUS_CODE: code}
+            )
+
+        # The interceptors within run in this task, so they and what they log belong to the span.
+        token = otel_context.attach(set_span_in_context(span))
+        try:
+            call = await continuation(details._replace(metadata=_with_trace(details.metadata)), request)
+        except BaseException as error:
+            end(_code_of_exception(error))
+            raise
+        finally:
+            otel_context.detach(token)
+        call.add_done_callback(lambda done: end(_code_of_call(done)))
+        return call
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._calls.traced(continuation, client_call_details, request)
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._calls.traced(continuation, client_call_details, request)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._calls.traced(continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._calls.traced(continuation, client_call_details, request_iterator)
+
+
+def _method_name(method: str | bytes) -> str:
+    return (method.decode() if isinstance(method, bytes) else method).lstrip("/")
+
+
+def _server(target: str) -> dict[str, str | int]:
+    """Server address and port of a gRPC target such as `dns:///pricing:50052` or `127.0.0.1:50052`."""
+    address, _, port = target.rpartition("/")[2].rpartition(":")
+    if not port.isdecimal():
+        return {semconv.SERVER_ADDRESS: target}
+    return {semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
+
+
+def _with_trace(metadata: grpc.aio.Metadata | None) -> grpc.aio.Metadata:
+    """A copy of the caller's metadata with the current span's context added (W3C Trace Context)."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return grpc.aio.Metadata(*(metadata or ()), *carrier.items())
+
+
+def _code_of_exception(error: BaseException) -> str:
+    if isinstance(error, ServiceError):
+        return mapping_of(error).code
+    if isinstance(error, grpc.aio.AioRpcError):
+        return str(error.code().name)
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"
+
+
+def _code_of_call(call: Any) -> str:
+    """The status code of a call that is done: its coroutine has nothing left to wait for."""
+    try:
+        call.code().send(None)
+    except StopIteration as done:
+        return str(done.value.name)
+    return "UNKNOWN"
+
+
+def _end(span: Span, code: str) -> None:
+    span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, code)
+    if code != "OK":
+        span.set_attribute(semconv.ERROR_TYPE, code)
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()

@@ -1,0 +1,46 @@
+"""The attribute, span and metric names that this library writes, in one place.
+
+From the pinned opentelemetry-semantic-conventions: the RPC conventions are not stable yet and still change names.
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+"""
+
+from opentelemetry.semconv._incubating.attributes.rpc_attributes import (
+    RPC_METHOD,
+    RPC_RESPONSE_STATUS_CODE,
+    RPC_SYSTEM_NAME,
+    RpcSystemNameValues,
+)
+from opentelemetry.semconv._incubating.metrics.rpc_metrics import (
+    RPC_CLIENT_CALL_DURATION,
+    RPC_SERVER_CALL_DURATION,
+)
+from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS, CLIENT_PORT
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.schemas import Schemas
+
+GRPC = RpcSystemNameValues.GRPC.value
+SCHEMA_URL = list(Schemas)[-1].value
+
+DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""Bucket boundaries in seconds, as the conventions advise for durations of calls."""
+
+SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""The gRPC status codes that make a server span an error; on a client span every code but OK is one."""
+
+__all__ = [
+    "CLIENT_ADDRESS",
+    "CLIENT_PORT",
+    "DURATION_BUCKETS",
+    "ERROR_TYPE",
+    "GRPC",
+    "RPC_CLIENT_CALL_DURATION",
+    "RPC_METHOD",
+    "RPC_RESPONSE_STATUS_CODE",
+    "RPC_SERVER_CALL_DURATION",
+    "RPC_SYSTEM_NAME",
+    "SCHEMA_URL",
+    "SERVER_ADDRESS",
+    "SERVER_ERRORS",
+    "SERVER_PORT",
+]

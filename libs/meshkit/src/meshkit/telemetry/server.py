@@ -1,0 +1,116 @@
+"""The server side of gRPC tracing: one span, one duration and one log line for every RPC, however it ends.
+
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span's status comes from the RPC's own code, also for
+`abort_with_status`, unhandled exceptions, deadlines and cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry.propagate import extract
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from meshkit.handlers import HandlerInterceptor
+from meshkit.telemetry import semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from meshkit.handlers import Behavior, Context
+    from meshkit.telemetry.provider import Telemetry
+
+log = logging.getLogger("meshkit.rpc")
+
+
+def tracing_interceptor(telemetry: Telemetry) -> HandlerInterceptor:
+    """The interceptor that makes server spans; it belongs first, outside all others."""
+    tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
+    durations = telemetry.meter_provider.get_meter("meshkit").create_histogram(
+        semconv.RPC_SERVER_CALL_DURATION,
+        unit="s",
+        description="Duration of inbound RPCs.",
+        explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
+    )
+
+    def decorate(method: str, behavior: Behavior) -> Behavior:
+        name = method.lstrip("/")
+        common = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: name}
+
+        async def traced(request: object, context: Context) -> object:
+            parent = extract(_carrier(context))
+            attributes = {**common, **_peer(context.peer())}
+            span = tracer.start_span(name, parent, SpanKind.SERVER, attributes)
+            # Never detached: each RPC has a task, and so a context, of its own.
+            otel_context.attach(set_span_in_context(span, parent))
+            started, code = time.perf_counter(), "UNKNOWN"
+            try:
+                response = await behavior(request, context)
+                code = _code(context)
+            except grpc.aio.AbortError:
+                code = _code(context)
+                raise
+            except asyncio.CancelledError:
+                code = _cancellation(context)
+                raise
+            except Exception as error:
+                span.record_exception(error)
+                raise
+            finally:
+                seconds = time.perf_counter() - started
+                _end(span, code)
+                durations.record(seconds, {**common, semconv.RPC_RESPONSE_STATUS_CODE: code})
+                _log(name, code, seconds, context.peer())
+            return response
+
+        return traced
+
+    return HandlerInterceptor(decorate)
+
+
+def _carrier(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+def _peer(peer: str) -> dict[str, str | int]:
+    """Client address and port of a gRPC peer such as `ipv4:127.0.0.1:4711` or `ipv6:[::1]:4711`."""
+    kind, _, rest = peer.partition(":")
+    address, _, port = rest.rpartition(":")
+    if kind not in {"ipv4", "ipv6"} or not port.isdecimal():
+        return {semconv.CLIENT_ADDRESS: peer}
+    address = address.removeprefix("%5B").removesuffix("%5D").strip("[]")
+    return {semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: int(port)}
+
+
+def _code(context: Context) -> str:
+    """The name of the status code that a handler left behind: OK (0 or none) unless it set or aborted with another."""
+    code: Any = context.code()  # a StatusCode once set; 0 or None before
+    return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
+
+
+def _cancellation(context: Context) -> str:
+    left: float | None = context.time_remaining()
+    return "CANCELLED" if left is None or left > 0 else "DEADLINE_EXCEEDED"
+
+
+def _end(span: Span, code: str) -> None:
+    span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, code)
+    if code in semconv.SERVER_ERRORS:
+        span.set_attribute(semconv.ERROR_TYPE, code)
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+def _log(method: str, code: str, seconds: float, peer: str) -> None:
+    level = logging.WARNING if code in semconv.SERVER_ERRORS else logging.INFO
+    fields = {"method": method, "code": code, "duration_ms": round(seconds * 1000, 2), "peer": peer}
+    log.log(level, "%s %s", method, code, extra=fields)
+
+
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -1,0 +1,65 @@
+"""What tests of a service need: a real server on a free port, a channel to it, its spans, a clock to turn."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from meshkit.telemetry.provider import Instrumentation, Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+
+@dataclass(frozen=True)
+class SpanCapture:
+    """Telemetry whose ended spans stay in memory, in the order they ended."""
+
+    service: str
+    instrumentation: Instrumentation = "native"
+    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    telemetry: Telemetry = field(init=False)
+
+    def __post_init__(self) -> None:
+        provider = TracerProvider(resource=Resource({"service.name": self.service}), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        object.__setattr__(self, "telemetry", Telemetry(provider, instrumentation=self.instrumentation))
+
+    def spans(self, name: str | None = None) -> list[ReadableSpan]:
+        """The ended spans, those of one name if given."""
+        return [span for span in self.exporter.get_finished_spans() if name in (None, span.name)]
+
+
+@asynccontextmanager
+async def listening(server: grpc.aio.Server) -> AsyncIterator[str]:
+    """Starts the server on a free loopback port, answers its address, and stops it without grace."""
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+class FakeClock:
+    """A clock that stands until it is turned."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """The time it shows."""
+        return self.now
+
+    def turn(self, by: timedelta) -> None:
+        """Moves the time on."""
+        self.now += by
