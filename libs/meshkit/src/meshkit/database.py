@@ -1,0 +1,369 @@
+"""The database of one service: SQLite or PostgreSQL behind the same few calls.
+
+Theory of operation. The drivers are in autocommit mode, and this module says BEGIN, COMMIT and ROLLBACK itself:
+
+- `read()` has no transaction. Each statement sees one moment; what must be of one moment is one statement.
+- `write(work)` is one transaction. On SQLite it begins with BEGIN IMMEDIATE, for a transaction that reads first and
+  locks later sells the same unit twice or fails half-way. SQLite lets one writer in at a time and lets the others
+  poll: so the writers of this process queue in the event loop, first come first served, and their first one polls
+  against other processes every few milliseconds. Nobody blocks a thread, and the caller's deadline or cancellation
+  ends the wait at once.
+- A write that has begun finishes. A cancelled caller waits for it (for FINISH_SECONDS, then it is rolled back), so a
+  transaction is committed whole or not at all and its connection goes back clean.
+
+SQLite runs in WAL mode with `synchronous=NORMAL`: what is committed survives the death of every process, by SIGKILL
+too. Only a power cut or a crash of the operating system may lose the last commits, and even that never corrupts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import event, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from meshkit.deadline import remaining
+from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from opentelemetry.trace import Tracer
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from meshkit.errors import Unavailable
+
+log = logging.getLogger("meshkit.database")
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds that a call waits for a connection or the write lock, or until its deadline if that is sooner."""
+
+FINISH_SECONDS = 2.0
+"""Seconds that a write may take to finish after its caller was cancelled."""
+
+MIGRATION_SECONDS = 600.0
+"""The same for a migration, which must not start over and over."""
+
+POLL_SECONDS = 0.002
+RETRY_AFTER = 1.0
+MIGRATION_LOCK = 0x6D657368
+"""PostgreSQL's advisory lock key of migrations."""
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "25006", "3D000"})
+TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
+"""SQLSTATEs of a PostgreSQL that cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
+standby, missing database; connection, authorization, resources, operator intervention, system error.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
+"""The same of SQLite, extended codes included. https://www.sqlite.org/rescode.html"""
+
+
+class UnknownRevision(Exception):
+    """The database has a schema that this release does not know: a newer one, or another service's."""
+
+
+class Database:
+    """One database and its connections. Whoever makes it closes it.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host:port/name`; the asynchronous driver is chosen here.
+        unavailable: the service's error for a database that cannot be reached or stays locked. Driver errors of that
+            kind are raised as this one, all others are bugs and pass.
+        tracer: makes a span for each statement of a traced request.
+
+    Raises:
+        ValueError: the URL names no file on disk and no PostgreSQL database.
+    """
+
+    def __init__(self, url: str, *, unavailable: type[Unavailable], tracer: Tracer) -> None:
+        self._url = _checked_url(url)
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        self._unavailable = unavailable
+        self._prepared = False
+        if self._sqlite:
+            self._readers, self._writers = _sqlite_engine(self._url, 4, 1.0), _sqlite_engine(self._url, 1, 0.0)
+            self._turn: AbstractAsyncContextManager[None] = asyncio.Lock()
+        else:
+            self._readers = self._writers = _postgresql_engine(self._url)
+            self._turn = nullcontext()
+        self._spans = StatementSpans(self._writers, tracer)
+        if self._readers is not self._writers:
+            StatementSpans(self._readers, tracer)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading, without a transaction.
+
+        Raises:
+            Unavailable: as the service's own class; also until `prepare` has passed.
+        """
+        self._require_prepared()
+        with self._translated():
+            async with _connection(self._readers) as connection:
+                yield connection
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Runs `work` in one write transaction: committed when it returns, rolled back when it raises.
+
+        Raises:
+            Unavailable: as the service's own class; nothing was changed, or (if a connection breaks in the middle of
+                COMMIT) nobody knows: make writes repeatable. Also until `prepare` has passed.
+        """
+        self._require_prepared()
+        return await self._write(work, FINISH_SECONDS)
+
+    async def prepare(self, migrations: Path, seed: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+        """Brings the schema to this release's revision; seeds a database that had no schema at all.
+
+        All of it is one write transaction, so several processes may start at once, and one that dies leaves nothing
+        half done. When the schema is current, nothing is locked, and Alembic is not even imported. Call it until it
+        passes; after that it answers at once.
+
+        Args:
+            migrations: an Alembic script directory. The file name of each revision is its id and sorts by age.
+            seed: fills the new tables.
+
+        Raises:
+            Unavailable: as the service's own class; call again later.
+            UnknownRevision: the schema is not of this release or an older one. Nothing was touched.
+        """
+        if self._prepared:
+            return
+        revisions = _revisions(migrations)
+        with self._translated():
+            if self._sqlite:
+                await self._enable_wal()
+            async with _connection(self._readers) as connection:
+                current = await connection.run_sync(_stored_revision, revisions)
+        if current != revisions[-1]:
+            await asyncio.to_thread(_import_alembic)
+            await self._write(partial(self._upgrade, migrations, seed), MIGRATION_SECONDS)
+        self._prepared = True
+
+    async def check(self) -> None:
+        """Passes if the database answers.
+
+        Raises:
+            Unavailable: as the service's own class.
+        """
+        async with self.read() as connection:
+            await connection.execute(text("SELECT version_num FROM alembic_version"))
+
+    async def close(self) -> None:
+        """Closes all connections. Calls must have ended."""
+        for engine in {self._readers, self._writers}:
+            await engine.dispose()
+
+    def _require_prepared(self) -> None:
+        if not self._prepared:
+            raise self._unavailable("the database is not ready yet", retry_after=RETRY_AFTER)
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], finish_seconds: float) -> T:
+        with self._translated():
+            async with _patience() as patience, self._turn, _connection(self._writers) as connection:
+                await self._begin(connection)
+                patience.reschedule(None)
+                return await _finished(_transaction(connection, work), finish_seconds)
+
+    async def _begin(self, connection: AsyncConnection) -> None:
+        if not self._sqlite:
+            await connection.exec_driver_sql("BEGIN")
+            return
+        with self._spans.one_span("BEGIN IMMEDIATE"):
+            await _when_unlocked(connection, "BEGIN IMMEDIATE")
+
+    async def _upgrade(
+        self, migrations: Path, seed: Callable[[AsyncConnection], Awaitable[None]], connection: AsyncConnection
+    ) -> None:
+        if not self._sqlite:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        revisions = _revisions(migrations)
+        before = await connection.run_sync(_stored_revision, revisions)
+        if before != revisions[-1]:
+            await connection.run_sync(_migrate, migrations)
+            log.info("migrated the database from %s to %s", before or "nothing", revisions[-1])
+        if before is None:
+            await seed(connection)
+
+    async def _enable_wal(self) -> None:
+        """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""
+        async with _patience(), _connection(self._writers) as connection:
+            await _when_unlocked(connection, "PRAGMA journal_mode=WAL")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raises the service's error for a database that cannot serve; callers never see a driver's text."""
+        try:
+            yield
+        except (OSError, TimeoutError) as error:
+            raise self._unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
+        except DBAPIError as error:
+            if not _transient(error):
+                raise
+            raise self._unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
+
+
+def _checked_url(url: str) -> URL:
+    parsed = make_url(url)
+    driver = DRIVERS.get(parsed.get_backend_name())
+    if driver is None or parsed.database in {None, "", ":memory:"}:
+        raise ValueError(f"{parsed!r}: a database is sqlite:///file or postgresql://user:password@host/name")
+    return parsed.set(drivername=driver)
+
+
+def _sqlite_engine(url: URL, connections: int, busy_seconds: float) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"timeout": busy_seconds},
+    )
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _postgresql_engine(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=0,
+        pool_timeout=2 * PATIENCE,
+        connect_args={
+            "timeout": PATIENCE,
+            "server_settings": {
+                "lock_timeout": f"{PATIENCE:.0f}s",
+                "idle_in_transaction_session_timeout": "60s",
+                "timezone": "UTC",
+            },
+        },
+    )
+
+
+def _patience() -> asyncio.Timeout:
+    left = remaining()
+    return asyncio.timeout(PATIENCE if left is None else min(PATIENCE, left))
+
+
+@asynccontextmanager
+async def _connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with _patience() as patience, engine.connect() as connection:
+        patience.reschedule(None)
+        yield connection
+
+
+async def _when_unlocked(connection: AsyncConnection, statement: str) -> None:
+    """Runs a statement, without a span of its own, as soon as no other process holds the lock."""
+    while True:
+        try:
+            await connection.exec_driver_sql(statement, execution_options={UNTRACED: True})
+        except DBAPIError as error:
+            if not (status_code(error) or "").startswith("SQLITE_BUSY"):
+                raise
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+async def _transaction(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """The rest of a transaction that has begun."""
+    try:
+        result = await work(connection)
+        await connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        await _roll_back(connection)
+        raise
+    return result
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    if connection.invalidated:  # a broken or interrupted connection is closed already, and so rolled back
+        return
+    try:
+        await connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        await connection.invalidate()
+
+
+async def _finished(work: Coroutine[None, None, T], seconds: float) -> T:
+    """The result of `work`. A cancellation is raised only after it has ended, itself cancelled after `seconds`."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _ended(task, seconds)
+        raise
+    return task.result()
+
+
+async def _ended(task: asyncio.Task[T], seconds: float) -> None:
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()):
+            log.info("a write failed after its caller had gone: %s", type(error).__name__)
+
+
+def _transient(error: DBAPIError) -> bool:
+    code = status_code(error) or ""
+    return (
+        error.connection_invalidated
+        or code in TRANSIENT
+        or code[:2] in TRANSIENT_CLASSES
+        or code.startswith(TRANSIENT_SQLITE)
+    )
+
+
+def _revisions(migrations: Path) -> list[str]:
+    """The ids of this release's revisions, oldest first."""
+    return sorted(path.stem for path in (migrations / "versions").glob("*.py"))
+
+
+def _stored_revision(connection: Connection, known: list[str]) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision not in known:
+        raise UnknownRevision(f"the database has the schema revision {revision}, and this release knows {known[-1]}")
+    return revision
+
+
+def _import_alembic() -> None:
+    import alembic.command  # noqa: F401, PLC0415 - costs 200 ms, and most starts have nothing to migrate
+
+
+def _migrate(connection: Connection, migrations: Path) -> None:
+    from alembic.command import upgrade  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    upgrade(config, "head")
