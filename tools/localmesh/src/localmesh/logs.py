@@ -26,12 +26,15 @@ class Log:
 
     def open(self) -> int:
         """A descriptor for a new process to append to; the caller closes it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._start = os.fstat(descriptor).st_size
         return descriptor
 
     def last_lines(self, count: int = 10) -> list[str]:
-        """The last lines that the process of the last `open` wrote."""
+        """The last lines that the process of the last `open` wrote; none if there is no file."""
+        if not self.path.exists():
+            return []
         with self.path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             start = self._start if self._start <= size else 0  # it was emptied since

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 
 class StopSignals:
@@ -11,7 +12,8 @@ class StopSignals:
     make and shells pass SIGTERM and SIGHUP on to a process that has already received them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         """The user skips the waiting."""
@@ -24,5 +26,10 @@ class StopSignals:
             loop.add_signal_handler(signal.SIGHUP, self.stop.set)
 
     def _interrupted(self) -> None:
-        steps = (self.stop, self.hurry, self.kill)
-        next((step for step in steps if not step.is_set()), self.kill).set()
+        if not self.stop.is_set():
+            self.stop.set()
+        elif not self.hurry.is_set():
+            self.hurry.set()
+            self._tell("hurrying (Ctrl-C kills)")
+        else:
+            self.kill.set()

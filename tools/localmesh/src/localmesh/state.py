@@ -89,7 +89,7 @@ def reset(path: Path, tell: Tell) -> None:
 def _make(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / LOCK).exists():
         raise StateError(f"{path} holds other files than the state of a mesh: choose another STATE_DIR")
-    (path / "logs").mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def _lock(path: Path, opened: ExitStack) -> None:

@@ -39,7 +39,7 @@ class Supervisor:
 
         Returns the exit status: 0, or 1 if the mesh could not run or a child had to be killed.
         """
-        signals = StopSignals()
+        signals = StopSignals(self._console.say)
         failed = False
         try:
             await self._serve(signals)

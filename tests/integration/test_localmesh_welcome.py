@@ -1,0 +1,99 @@
+"""The commands that `make up` prints, run by a real shell against a server that answers as the edge does."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from localmesh.settings import Settings
+from localmesh.welcome import order, product, trace, welcome
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Server(ThreadingHTTPServer):
+    seen: list[tuple[str, str, bytes]]
+    keys: list[str | None]
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Notes each request; answers with a trace id in a header."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, body: bytes) -> None:
+        self.server.seen.append((self.command, self.path, body))
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        self.send_response(200)
+        self.send_header("x-trace-id", TRACE)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Answers) as server:
+        server.seen, server.keys = [], []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def shell(command: str) -> str:
+    return subprocess.run(
+        ["/bin/sh", "-c", command], check=True, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+    ).stdout
+
+
+def test_the_three_commands_read_a_product_place_an_order_and_show_its_trace(tmp_path: Path) -> None:
+    headers = tmp_path / "a directory" / "order.headers"
+    headers.parent.mkdir()
+    with answering() as server:
+        for command in (product(server.base), order(server.base, str(headers)), trace(server.base, str(headers))):
+            assert shell(command) == "{}\n"
+        read, placed, shown = server.seen
+    assert read[:2] == ("GET", "/v1/products/TEA-0001?currency=JPY&quantity=12")
+    assert placed[:2] == ("POST", "/v1/orders")
+    assert json.loads(placed[2]) == {"currency": "EUR", "lines": [{"sku": "TEA-0001", "quantity": 2}]}
+    assert shown[:2] == ("GET", f"/api/traces/{TRACE}")
+
+
+def test_each_mesh_offers_an_order_of_its_own_that_repeats_as_the_same() -> None:
+    one, other = (order("http://127.0.0.1:8080", "headers") for _ in range(2))
+    keys = [re.findall(r"Idempotency-Key: ([0-9a-f-]{36})'", command) for command in (one, other)]
+    assert len(keys[0]) == 1
+    assert keys[0] != keys[1]
+
+
+def test_the_welcome_names_pages_logs_and_all_three_commands(tmp_path: Path) -> None:
+    settings = Settings(edge_port=1001, traces_port=1004, state_dir=tmp_path)
+    text = welcome(settings)
+    assert "http://127.0.0.1:1001/docs" in text
+    assert "http://127.0.0.1:1004" in text
+    assert str(tmp_path / "logs") in text
+    assert product("http://127.0.0.1:1001") in text
+    assert trace("http://127.0.0.1:1004", str(tmp_path / "order.headers")) in text

@@ -1,0 +1,61 @@
+"""A real little program for localmesh to run, in the place of a service.
+
+It answers GET /readyz on a port, stops the way its arguments say, and notes in a journal what happens to it.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("port", type=int)
+    parser.add_argument("journal", type=Path)
+    parser.add_argument("--status", default="200 OK", help="what /readyz answers")
+    parser.add_argument("--stop-seconds", type=float, default=0, help="from the first SIGTERM to the end")
+    parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")
+    parser.add_argument("--refuse", help="print this and exit 3 at once")
+    arguments = parser.parse_args()
+    if arguments.refuse:
+        sys.exit(arguments.refuse)
+    return asyncio.run(serve(arguments))
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    def note(event: str) -> None:
+        with arguments.journal.open("a") as journal:
+            journal.write(f"{arguments.name} {event}\n")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {arguments.status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    def terminate() -> None:
+        if not arguments.deaf:
+            (hurry if stop.is_set() else stop).set()
+
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, note, "saw SIGINT")
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    async with await asyncio.start_server(answer, "127.0.0.1", arguments.port):
+        sys.stderr.write(f"{arguments.name} serves\n")
+        note("serves")
+        await stop.wait()
+        note("stopping")
+        try:
+            await asyncio.wait_for(hurry.wait(), arguments.stop_seconds)
+            note("hurried")
+        except TimeoutError:
+            note("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

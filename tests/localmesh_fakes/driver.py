@@ -1,0 +1,55 @@
+"""Runs a mesh of `child` programs as `python -m localmesh` runs the real one: `driver.py STATE_DIR SPECIFICATION`.
+
+The specification is JSON: `{"stages": [[{"name": …, "port": …, "arguments": […]}]], "patience": {…}}`.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TypedDict
+
+from localmesh.console import Console
+from localmesh.mesh import Mesh, Program
+from localmesh.patience import Patience
+from localmesh.probe import answers
+from localmesh.state import StateError
+from localmesh.up import PortsTaken, up
+
+
+class Fake(TypedDict):
+    name: str
+    port: int
+    arguments: list[str]
+
+
+class Specification(TypedDict):
+    stages: list[list[Fake]]
+    patience: dict[str, float]
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    state_dir = Path(sys.argv[1])
+    specification: Specification = json.loads(sys.argv[2])
+    stages = tuple(
+        tuple(program(fake, state_dir.parent / "journal") for fake in stage) for stage in specification["stages"]
+    )
+    ports = {f"{program['name'].upper()}_PORT": program["port"] for s in specification["stages"] for program in s}
+    try:
+        mesh = Mesh(stages, ports, "WELCOME")
+        return up(mesh, state_dir, Console(), Patience(**specification["patience"]))
+    except (StateError, PortsTaken) as error:
+        Console().bad(str(error))
+        return 1
+
+
+def program(fake: Fake, journal: Path) -> Program:
+    child = str(Path(__file__).with_name("child.py"))
+    argv = (sys.executable, child, fake["name"], str(fake["port"]), str(journal), *fake["arguments"])
+    return Program(fake["name"], argv, os.environ, f"127.0.0.1:{fake['port']}", answers(fake["port"], "/readyz"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

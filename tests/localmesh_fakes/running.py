@@ -1,0 +1,102 @@
+"""A localmesh of fake children as a subprocess, seen as its user sees it: what it prints, signals, exit status."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+DRIVER = Path(__file__).with_name("driver.py")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def fake(name: str, *arguments: str, port: int | None = None) -> dict[str, object]:
+    """A child of the name, on a free port, with arguments of `child.py`."""
+    return {"name": name, "port": port or free_port(), "arguments": list(arguments)}
+
+
+@dataclass
+class Running:
+    """Started at once in a session of its own; leaves nothing behind when the `with` ends."""
+
+    directory: Path
+    stages: list[list[dict[str, object]]]
+    patience: dict[str, float] = field(default_factory=dict)
+    printed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(DRIVER), str(self.directory / "state"), self._specification()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _specification(self) -> str:
+        return json.dumps({"stages": self.stages, "patience": self.patience})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        left = self.children()
+        if self.process.poll() is None:
+            self.process.kill()
+        for child in left:
+            if child.is_running():
+                child.kill()
+        if self.process.stdout and not self.process.stdout.closed:
+            self.process.communicate()
+
+    def children(self) -> list[psutil.Process]:
+        if self.process.poll() is not None:
+            return []
+        return psutil.Process(self.process.pid).children()
+
+    def child(self, name: str) -> psutil.Process:
+        """The process that the table names."""
+        row = next(line for line in self.printed if re.match(rf"\s*{name}\s+127", line))
+        return psutil.Process(int(row.split()[2]))
+
+    def until(self, text: str) -> str:
+        """Reads what is printed up to a line with `text`, and returns that line."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.printed.append(line.rstrip("\n"))
+            if text in line:
+                return line
+        raise AssertionError(f"{text!r} was not printed, but:\n" + "\n".join(self.printed))
+
+    def is_up(self) -> Self:
+        self.until("WELCOME")
+        return self
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Reads to the end; the exit status."""
+        rest, _ = self.process.communicate()
+        self.printed += rest.splitlines()
+        return self.process.returncode
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.printed)
+
+    @property
+    def journal(self) -> list[str]:
+        return (self.directory / "journal").read_text().splitlines()

@@ -1,0 +1,54 @@
+"""The log files of children: bounded, and asked for their last lines."""
+
+import os
+from pathlib import Path
+
+from localmesh.logs import LINE_WIDTH, Log
+
+
+def written(log: Log, text: str) -> Log:
+    descriptor = log.open()
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+    return log
+
+
+def test_the_last_lines_are_those_of_the_present_process(tmp_path: Path) -> None:
+    log = written(Log(tmp_path / "a.log"), "first life\n")
+    written(log, "".join(f"{number}\n" for number in range(20)))
+    assert log.last_lines(3) == ["17", "18", "19"]
+    written(log, "")
+    assert log.last_lines() == []
+
+
+def test_the_log_of_the_mesh_before_is_kept(tmp_path: Path) -> None:
+    written(Log(tmp_path / "a.log"), "yesterday\n")
+    written(Log(tmp_path / "a.log"), "today\n")
+    assert (tmp_path / "a.1.log").read_text() == "yesterday\n"
+    assert (tmp_path / "a.log").read_text() == "today\n"
+
+
+def test_a_log_beyond_its_bound_moves_away_under_its_writer(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.log")
+    descriptor = log.open()
+    os.write(descriptor, b"long line\n")
+    log.bound(limit=100)
+    assert not (tmp_path / "a.1.log").exists()
+    log.bound(limit=5)
+    os.write(descriptor, b"next\n")
+    os.close(descriptor)
+    assert (tmp_path / "a.1.log").read_text() == "long line\n"
+    assert (tmp_path / "a.log").read_text() == "next\n"
+    assert log.last_lines() == ["next"]
+
+
+def test_a_line_without_end_and_bytes_that_are_no_text_are_shown_as_well_as_can_be(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.log")
+    descriptor = log.open()
+    os.write(descriptor, b"\xff\n" + b"x" * 50_000)
+    os.close(descriptor)
+    assert log.last_lines() == ["x" * LINE_WIDTH + "…"]
+
+
+def test_a_process_that_never_began_has_no_last_lines(tmp_path: Path) -> None:
+    assert Log(tmp_path / "a.log").last_lines() == []

@@ -1,0 +1,72 @@
+"""The settings of `make up`, read from the environment."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from localmesh.settings import InvalidSettings, Settings, load
+
+VARIABLES = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_the_documented_ports_are_the_defaults() -> None:
+    assert load().ports == {
+        "EDGE_PORT": 8080,
+        "INVENTORY_PORT": 50051,
+        "PRICING_PORT": 50052,
+        "TRACES_PORT": 16686,
+        "OTLP_PORT": 4317,
+    }
+
+
+def test_each_port_is_moved_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = {variable: 30001 + index for index, variable in enumerate(load().ports)}
+    for variable, port in moved.items():
+        monkeypatch.setenv(variable, str(port))
+    assert load().ports == moved
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_PORT", "")
+    assert load().edge_port == 8080
+
+
+def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load().state_dir == tmp_path.resolve() / ".localmesh"
+    monkeypatch.setenv("STATE_DIR", "other")
+    assert load().state_dir == tmp_path.resolve() / "other"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("EDGE_PORT", "http", r"EDGE_PORT=http: .*integer.*"),
+        ("OTLP_PORT", "70000", r"OTLP_PORT=70000: .*65535"),
+        ("TRACES_PORT", "0", r"TRACES_PORT=0: .*1"),
+        ("PRICING_PORT", "50051", r"INVENTORY_PORT and PRICING_PORT are both 50051: give each its own port"),
+        ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, line: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSettings) as raised:
+        load()
+    assert re.fullmatch(line, str(raised.value))
+
+
+def test_a_jaeger_on_the_path_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Settings().jaeger_bin is None
+    jaeger = tmp_path / "jaeger"
+    jaeger.touch(mode=0o755)
+    assert Settings().jaeger_bin == str(jaeger)
