@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshkit.deadline import call_timeout
+from meshkit.errors import DeadlineExceeded
 from meshkit.telemetry.client import tracing_interceptors
 
 if TYPE_CHECKING:
@@ -93,7 +94,16 @@ class _Limited:
         request: object,
     ) -> Any:
         own = self._limit if details.timeout is None else min(details.timeout, self._limit)
-        return await continuation(details._replace(timeout=call_timeout(own)), request)
+        return await continuation(details._replace(timeout=_timeout(own)), request)
+
+
+def _timeout(limit: float) -> float:
+    """The call's timeout; a spent budget is an AioRpcError, the one kind of error that call objects know."""
+    try:
+        return call_timeout(limit)
+    except DeadlineExceeded as error:
+        code, nothing = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(code, nothing, nothing, details=error.message) from error
 
 
 class _UnaryUnary(_Limited, grpc.aio.UnaryUnaryClientInterceptor):

@@ -44,7 +44,7 @@ class Health:
         self._interval = interval
         self._timeout = timeout
         self._servicer = grpc_health.aio.HealthServicer()
-        self._status = NOT_SERVING
+        self._status: int = NOT_SERVING
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:

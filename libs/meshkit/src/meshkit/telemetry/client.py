@@ -16,7 +16,6 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from meshkit.errors import ServiceError, mapping_of
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -129,8 +128,6 @@ def _with_trace(metadata: grpc.aio.Metadata | None) -> grpc.aio.Metadata:
 
 
 def _code_of_exception(error: BaseException) -> str:
-    if isinstance(error, ServiceError):
-        return mapping_of(error).code
     if isinstance(error, grpc.aio.AioRpcError):
         return str(error.code().name)
     return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"

@@ -1,0 +1,64 @@
+"""A gRPC service of all four arities over plain bytes, whose handlers each test brings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshkit.channel import open_channel
+from meshkit.health import Health
+from meshkit.server import build_server
+from meshkit.testing import SpanCapture, listening
+
+if TYPE_CHECKING:
+    from meshkit.telemetry import Instrumentation
+
+SERVICE = "test.Echo"
+MAKERS: dict[str, Callable[..., Any]] = {
+    "UnaryUnary": grpc.unary_unary_rpc_method_handler,
+    "UnaryStream": grpc.unary_stream_rpc_method_handler,
+    "StreamUnary": grpc.stream_unary_rpc_method_handler,
+    "StreamStream": grpc.stream_stream_rpc_method_handler,
+}
+
+
+async def always_healthy() -> None:
+    """A health check of something that depends on nothing."""
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A running echo service, a channel to it, and the spans of both sides."""
+
+    channel: grpc.aio.Channel
+    address: str
+    client: SpanCapture
+    server: SpanCapture
+    health: Health
+
+    async def unary(self, request: bytes = b"hello", **kwargs: Any) -> bytes:
+        call: Awaitable[bytes] = self.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(request, **kwargs)
+        return await call
+
+
+@asynccontextmanager
+async def echo(
+    *, instrumentation: Instrumentation = "native", repeatable: tuple[str, ...] = (), limit: float = 5.0, **handlers: Any
+) -> AsyncIterator[Echo]:
+    """Serves the handlers, named by their arity such as `UnaryUnary`."""
+
+    def add(server: grpc.aio.Server) -> None:
+        methods = {name: MAKERS[name](handler) for name, handler in handlers.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+
+    client, server = SpanCapture("client", instrumentation), SpanCapture("server", instrumentation)
+    health = Health(SERVICE, always_healthy)
+    built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)
+    async with listening(built) as address, open_channel(
+        address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
+    ) as channel:
+        yield Echo(channel, address, client, server, health)
