@@ -1,0 +1,78 @@
+"""A PostgreSQL server for tests, started from the programs of this machine."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class PrivatePostgres:
+    """A PostgreSQL server in a temporary directory, on a free loopback port."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.mkdtemp(prefix="aiomesh-pg-")
+        self._user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+        self.port = _free_port()
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Makes the server, answers its URL, and takes it away."""
+        try:
+            self._initialise()
+            self.start()
+            yield f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+            self.stop()
+        finally:
+            shutil.rmtree(self._directory)
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers."""
+        options = f"-p {self.port} -k {self._directory} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "start", "--wait", "--silent", f"--log={self._directory}/log", f"--options={options}")
+
+    def stop(self) -> None:
+        """Stops the server at once, breaking its connections."""
+        self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
+
+    def _initialise(self) -> None:
+        if self._user:
+            os.chown(self._directory, pwd.getpwnam(self._user).pw_uid, -1)
+        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [_postgres_program(program), *arguments, f"--pgdata={self._directory}/data"]
+        # Not captured by a pipe: the server would inherit it, and keep it open.
+        subprocess.run(command, user=self._user, cwd=self._directory, check=True, stdout=subprocess.DEVNULL)
+
+
+def _postgres_program(name: str) -> str:
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = shutil.which(name) or (str(installed[-1]) if installed else None)
+    if found is None:
+        _skip(f"needs PostgreSQL ({name}): install postgresql, or set AIOMESH_TEST_POSTGRES_URL")
+    return found
+
+
+def _skip(reason: str) -> NoReturn:
+    if os.environ.get("AIOMESH_FORBID_SKIPS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
