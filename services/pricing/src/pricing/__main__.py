@@ -1,0 +1,16 @@
+"""Runs the pricing service: `python -m pricing`."""
+
+import sys
+
+from meshkit.config import load_settings
+from meshkit.lifecycle import run
+from meshkit.logs import configure_logs
+from meshkit.telemetry.provider import configure
+from pricing.app import main
+from pricing.settings import Settings
+
+if __name__ == "__main__":
+    settings = load_settings(Settings)
+    configure_logs("pricing", settings.log_level)
+    telemetry = configure("pricing", instrumentation=settings.telemetry)
+    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry))

@@ -1,0 +1,110 @@
+"""Reads a price book in one statement, for reads have no transaction around them and a book is of one moment.
+
+The statement is a UNION ALL: each row says what it is in `kind`, the other columns hold
+
+    kind        key       detail    value        number
+    list price  sku       category  currency     minor units
+    break       scope               percent off  min_quantity
+    promotion   scope     name      percent off
+    rate        currency            per euro
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, bindparam, func, literal_column, or_, select, union_all
+
+from pricing.domain import ListPrice, Money
+from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBreak
+from pricing.tables import list_prices, promotions, quantity_breaks, rates, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, CompoundSelect, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    Text = ColumnElement[str]
+    Number = ColumnElement[int]
+    Branch = Select[str, str, str, str, int]
+
+_EMPTY: Text = literal_column("''")
+_ZERO: Number = literal_column("0")
+
+
+async def read_book(connection: AsyncConnection, skus: Collection[str], currency: str, moment: datetime) -> PriceBook:
+    """What is in force at `moment` for some SKUs, in one currency and in those that the SKUs are listed in."""
+    parameters = {
+        "skus": list(skus),
+        "scopes": ["all", *(f"sku:{sku}" for sku in skus)],
+        "currency": currency,
+        "now": to_micros(moment),
+        "today": moment.astimezone(UTC).date().isoformat(),
+    }
+    rows = (await connection.execute(_BOOK, parameters)).all()
+    return PriceBook(
+        moment=moment,
+        list_prices={
+            row.key: ListPrice(row.key, row.detail, Money(row.value, row.number))
+            for row in rows
+            if row.kind == "list price"
+        },
+        breaks=[QuantityBreak(row.key, row.number, Decimal(row.value)) for row in rows if row.kind == "break"],
+        promotions=[Promotion(row.detail, row.key, Decimal(row.value)) for row in rows if row.kind == "promotion"],
+        rates={BASE_CURRENCY: Decimal(1)} | {row.key: Decimal(row.value) for row in rows if row.kind == "rate"},
+    )
+
+
+def _branch(kind: str, key: Text, detail: Text = _EMPTY, value: Text = _EMPTY, number: Number = _ZERO) -> Branch:
+    return select(
+        literal_column(f"'{kind}'").label("kind"),
+        key.label("key"),
+        detail.label("detail"),
+        value.label("value"),
+        number.label("number"),
+    )
+
+
+def _in_scope(scope: Text) -> ColumnElement[bool]:
+    """All categories come along: the SKU's own is known only to the list price beside it."""
+    return or_(scope.in_(bindparam("scopes", expanding=True)), scope.startswith("category:"))
+
+
+def _list_prices() -> Branch:
+    prices = list_prices.c
+    branch = _branch("list price", prices.sku, prices.category, prices.currency, prices.minor)
+    return branch.where(prices.sku.in_(bindparam("skus", expanding=True)))
+
+
+def _breaks() -> Branch:
+    breaks = quantity_breaks.c
+    branch = _branch("break", breaks.scope, value=breaks.percent_off, number=breaks.min_quantity)
+    return branch.where(_in_scope(breaks.scope))
+
+
+def _promotions() -> Branch:
+    """Those whose time it is: from `valid_from` on, and no more at `valid_until`."""
+    entries, now = promotions.c, bindparam("now", type_=BigInteger)
+    branch = _branch("promotion", entries.scope, entries.name, entries.percent_off)
+    return branch.where(_in_scope(entries.scope), entries.valid_from_micros <= now, now < entries.valid_until_micros)
+
+
+def _rates() -> Branch:
+    """The newest rate of each currency whose day has come."""
+    newest = rates.alias("newest")
+    day = (
+        select(func.max(newest.c.valid_from))
+        .where(newest.c.currency == rates.c.currency, newest.c.valid_from <= bindparam("today"))
+        .scalar_subquery()
+    )
+    listed_in = select(list_prices.c.currency).where(list_prices.c.sku.in_(bindparam("skus", expanding=True)))
+    return _branch("rate", rates.c.currency, value=rates.c.per_euro).where(
+        or_(rates.c.currency == bindparam("currency"), rates.c.currency.in_(listed_in)), rates.c.valid_from == day
+    )
+
+
+_BOOK: CompoundSelect[str, str, str, str, int] = union_all(_list_prices(), _breaks(), _promotions(), _rates())

@@ -1,0 +1,230 @@
+"""Protobuf to domain and back. What comes in is validated here: all its wrong fields are told at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money as PbMoney
+
+from aiomesh.pricing.v1 import pricing_pb2
+from meshkit.errors import FieldViolation
+from pricing.domain import (
+    MAX_LINES,
+    MAX_LIST_PRICE,
+    MAX_QUANTITY,
+    MINOR_DIGITS,
+    InvalidRequest,
+    Line,
+    Money,
+    Order,
+    PriceChange,
+    UnknownQuote,
+    check_currency,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from aiomesh.pricing.v1 import pricing_service_pb2 as pb
+    from pricing.domain import Price, Quote
+
+_NANOS = 1_000_000_000
+_MAX_TEXT = {"sku": 64, "fingerprint": 128}
+
+
+def to_line(request: pb.GetPriceRequest) -> tuple[Line, str]:
+    """The line and the currency that GetPrice asks for.
+
+    Raises:
+        InvalidRequest, UnknownCurrency: as the contract says.
+    """
+    _refuse([*_line_violations(request, ""), *_missing_currency(request.currency_code)])
+    return Line(request.sku, request.quantity), check_currency(request.currency_code)
+
+
+def to_lines(request: pb.BatchGetPricesRequest) -> tuple[list[Line], str]:
+    """The lines and the currency that BatchGetPrices asks for.
+
+    Raises:
+        InvalidRequest, UnknownCurrency: as the contract says.
+    """
+    _refuse([*_lines_violations(request.lines), *_missing_currency(request.currency_code)])
+    return [Line(line.sku, line.quantity) for line in request.lines], check_currency(request.currency_code)
+
+
+def to_order(request: pb.CreateQuoteRequest) -> Order:
+    """What CreateQuote asks for.
+
+    Raises:
+        InvalidRequest, UnknownCurrency: as the contract says.
+    """
+    _refuse(
+        [
+            *_uuid_violations(request.request_id),
+            *_lines_violations(request.lines),
+            *_repeated_skus(request.lines),
+            *_missing_currency(request.currency_code),
+            *_text_violations("fingerprint", request.fingerprint),
+        ]
+    )
+    return Order(
+        request_id=request.request_id.lower(),
+        lines=tuple(Line(line.sku, line.quantity) for line in request.lines),
+        currency=check_currency(request.currency_code),
+        fingerprint=request.fingerprint,
+    )
+
+
+def to_quote_id(request: pb.GetQuoteRequest) -> str:
+    """The quote's id.
+
+    Raises:
+        UnknownQuote: it is no UUID, so it names no quote.
+    """
+    if not _is_uuid(request.quote_id):
+        raise UnknownQuote(request.quote_id)
+    return request.quote_id.lower()
+
+
+def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
+    """What SetPrice asks for.
+
+    Raises:
+        InvalidRequest, UnknownCurrency: as the contract says.
+    """
+    _refuse(
+        [
+            *_uuid_violations(request.request_id),
+            *_text_violations("sku", request.sku),
+            *_missing_currency(request.list_price.currency_code, "list_price.currency_code"),
+        ]
+    )
+    check_currency(request.list_price.currency_code)
+    _refuse(_list_price_violations(request.list_price))
+    return PriceChange(request.request_id.lower(), request.sku, to_money(request.list_price))
+
+
+def from_price(price: Price) -> pricing_pb2.Price:
+    """A price now."""
+    return pricing_pb2.Price(
+        sku=price.line.sku,
+        quantity=price.line.quantity,
+        unit_price=from_money(price.unit_price),
+        total=from_money(price.total),
+        list_price=from_money(price.list_price),
+        promotion=price.promotion,
+    )
+
+
+def from_quote(quote: Quote) -> pricing_pb2.Quote:
+    """A frozen quote."""
+    create_time = Timestamp()
+    create_time.FromDatetime(quote.create_time)
+    lines = [
+        pricing_pb2.QuoteLine(
+            sku=entry.line.sku,
+            quantity=entry.line.quantity,
+            unit_price=from_money(entry.unit_price),
+            total=from_money(entry.total),
+        )
+        for entry in quote.lines
+    ]
+    return pricing_pb2.Quote(
+        quote_id=quote.quote_id,
+        currency_code=quote.total.currency,
+        lines=lines,
+        total=from_money(quote.total),
+        create_time=create_time,
+    )
+
+
+def to_money(money: PbMoney) -> Money:
+    """An amount in whole minor units; the caller has checked `money_violations`."""
+    return Money(money.currency_code, _nanos(money) // _nanos_per_minor(money.currency_code))
+
+
+def from_money(money: Money) -> PbMoney:
+    """An amount as google.type.Money: units and nanos of the same sign."""
+    sign = -1 if money.minor < 0 else 1
+    units, nanos = divmod(abs(money.minor) * _nanos_per_minor(money.currency), _NANOS)
+    return PbMoney(currency_code=money.currency, units=sign * units, nanos=sign * nanos)
+
+
+def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:
+    """What keeps an amount of a known currency from being one in whole minor units."""
+    if not -_NANOS < money.nanos < _NANOS:
+        yield FieldViolation(f"{path}.nanos", "must be between -999,999,999 and +999,999,999")
+    elif money.units * money.nanos < 0:
+        yield FieldViolation(f"{path}.nanos", "must have the sign of units")
+    elif _nanos(money) % _nanos_per_minor(money.currency_code):
+        digits = MINOR_DIGITS[money.currency_code]
+        yield FieldViolation(f"{path}.nanos", f"{money.currency_code} has {digits} digits after the point")
+
+
+def _nanos(money: PbMoney) -> int:
+    nanos: int = money.units * _NANOS + money.nanos
+    return nanos
+
+
+def _nanos_per_minor(currency: str) -> int:
+    return int(_NANOS // 10 ** MINOR_DIGITS[currency])
+
+
+def _refuse(violations: Iterable[FieldViolation]) -> None:
+    if found := list(violations):
+        raise InvalidRequest(found)
+
+
+def _list_price_violations(money: PbMoney) -> Iterator[FieldViolation]:
+    wrong = list(money_violations(money, "list_price"))
+    yield from wrong
+    if not wrong and not 1 <= to_money(money).minor <= MAX_LIST_PRICE:
+        yield FieldViolation("list_price", f"must be 1 to {MAX_LIST_PRICE} minor units of {money.currency_code}")
+
+
+def _lines_violations(lines: Sequence[pb.PriceLine]) -> Iterator[FieldViolation]:
+    if not 1 <= len(lines) <= MAX_LINES:
+        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        return
+    for index, line in enumerate(lines):
+        yield from _line_violations(line, f"lines[{index}].")
+
+
+def _line_violations(line: pb.PriceLine | pb.GetPriceRequest, path: str) -> Iterator[FieldViolation]:
+    yield from _text_violations("sku", line.sku, path)
+    if not 1 <= line.quantity <= MAX_QUANTITY:
+        yield FieldViolation(f"{path}quantity", f"must be 1 to {MAX_QUANTITY}")
+
+
+def _repeated_skus(lines: Iterable[pb.PriceLine]) -> Iterator[FieldViolation]:
+    seen: set[str] = set()
+    for index, line in enumerate(lines):
+        if line.sku in seen:
+            yield FieldViolation(f"lines[{index}].sku", "is in the order already; each SKU has one line")
+        seen.add(line.sku)
+
+
+def _text_violations(field: str, text: str, path: str = "") -> Iterator[FieldViolation]:
+    # Unprintable characters are refused as well: PostgreSQL cannot hold U+0000.
+    if not (1 <= len(text) <= _MAX_TEXT[field] and text.isprintable()):
+        yield FieldViolation(f"{path}{field}", f"must be 1 to {_MAX_TEXT[field]} printable characters")
+
+
+def _missing_currency(currency: str, field: str = "currency_code") -> Iterator[FieldViolation]:
+    if not currency:
+        yield FieldViolation(field, "is missing")
+
+
+def _uuid_violations(request_id: str) -> Iterator[FieldViolation]:
+    if not _is_uuid(request_id):
+        yield FieldViolation("request_id", "must be a UUID")
+
+
+def _is_uuid(text: str) -> bool:
+    """Whether it is a UUID in its usual form; uuid.UUID also reads others, such as braces and missing hyphens."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -1,0 +1,183 @@
+"""How a price is computed: the price book in force at one moment, and exact arithmetic on it.
+
+One unit costs, in minor units of the currency asked for,
+
+    list price * (100 - break) % * (100 - promotion) % * rate of the currency / rate of the list price's currency
+
+rounded once, half to even, and never below one minor unit: rounding gives nothing away for free. The total is the
+unit price times the quantity, an order's total the sum of its lines' totals, so what is shown always adds up.
+
+`break` is that of the highest `min_quantity` reached among the breaks of the most specific scope that has any: a SKU
+with breaks of its own knows no others. `promotion` is the best one that applies; promotions do not add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
+from typing import TYPE_CHECKING
+
+from meshkit.errors import FieldViolation
+from pricing.domain import (
+    MAX_AMOUNT,
+    MINOR_DIGITS,
+    InvalidRequest,
+    Money,
+    Price,
+    Quote,
+    QuoteLine,
+    UnknownCurrency,
+    UnknownSku,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from pricing.domain import Line, ListPrice, Order
+
+BASE_CURRENCY = "EUR"
+"""The currency that rates are quoted against: a rate says how much of its currency one euro buys."""
+
+_EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+_NOTHING_OFF = Decimal(0)
+
+
+def scopes_of(sku: str, category: str) -> tuple[str, ...]:
+    """All that breaks and promotions of a SKU may be made for, the most specific first.
+
+    For `HRB-0001` in `tea/herbal`: `sku:HRB-0001`, `category:tea/herbal`, `category:tea`, `all`.
+    """
+    steps = category.split("/") if category else []
+    paths = ["/".join(steps[:length]) for length in range(len(steps), 0, -1)]
+    return (f"sku:{sku}", *(f"category:{path}" for path in paths), "all")
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityBreak:
+    """From `min_quantity` units on, `percent_off` (above 0, below 100) is taken off the SKUs in `scope`."""
+
+    scope: str
+    min_quantity: int
+    percent_off: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A promotion in force: `percent_off` (above 0, below 100) is taken off the SKUs in `scope`."""
+
+    name: str
+    scope: str
+    percent_off: Decimal
+
+
+@dataclass(frozen=True)
+class PriceBook:
+    """All that decides about the prices of some SKUs, as it was in force at `moment`, an aware datetime.
+
+    `list_prices` holds the SKUs asked for that have a price, `rates` for each currency how much of it one euro buys.
+    """
+
+    moment: datetime
+    list_prices: Mapping[str, ListPrice]
+    breaks: Sequence[QuantityBreak]
+    promotions: Sequence[Promotion]
+    rates: Mapping[str, Decimal]
+
+    def price(self, line: Line, currency: str, *, field: str = "quantity") -> Price:
+        """Prices one line; `field` is where the request says its quantity.
+
+        Raises:
+            UnknownCurrency: there is no rate for it.
+            UnknownSku: the SKU has no price.
+            InvalidRequest: the total is above MAX_AMOUNT.
+        """
+        rate = self.rate(currency)
+        item = self._list_price(line.sku)
+        scopes = scopes_of(item.sku, item.category)
+        promotion = self._promotion(scopes)
+        percents_off = (self._break(scopes, line.quantity), promotion.percent_off if promotion else _NOTHING_OFF)
+        unit_price = _unit_price(item.price, percents_off, currency, rate=rate, over=self.rate(item.price.currency))
+        total = _amount(currency, unit_price.minor * line.quantity, field)
+        return Price(line, unit_price, total, list_price=item.price, promotion=promotion.name if promotion else "")
+
+    def prices(self, lines: Sequence[Line], currency: str) -> tuple[list[Price], list[str]]:
+        """Prices lines in their order; the second list has the SKUs without a price, each once.
+
+        Raises:
+            UnknownCurrency: there is no rate for it.
+            InvalidRequest: a total is above MAX_AMOUNT.
+        """
+        self.rate(currency)
+        known = [(index, line) for index, line in enumerate(lines) if line.sku in self.list_prices]
+        prices = [self.price(line, currency, field=f"lines[{index}].quantity") for index, line in known]
+        return prices, list(dict.fromkeys(line.sku for line in lines if line.sku not in self.list_prices))
+
+    def quote(self, order: Order) -> Quote:
+        """Freezes the prices of an order's lines.
+
+        Raises:
+            UnknownCurrency: there is no rate for it.
+            UnknownSku: a SKU has no price.
+            InvalidRequest: a total is above MAX_AMOUNT.
+        """
+        prices, missing = self.prices(order.lines, order.currency)
+        if missing:
+            raise UnknownSku(missing[0])
+        return Quote(
+            quote_id=order.request_id,
+            fingerprint=order.fingerprint,
+            lines=tuple(QuoteLine(price.line, price.unit_price, price.total) for price in prices),
+            total=_amount(order.currency, sum(price.total.minor for price in prices), "lines"),
+            create_time=self.moment,
+        )
+
+    def rate(self, currency: str) -> Decimal:
+        """How much of the currency one euro buys.
+
+        Raises:
+            UnknownCurrency: there is no rate for it.
+        """
+        if currency not in self.rates or currency not in MINOR_DIGITS:
+            raise UnknownCurrency(currency)
+        return self.rates[currency]
+
+    def _list_price(self, sku: str) -> ListPrice:
+        if sku not in self.list_prices:
+            raise UnknownSku(sku)
+        return self.list_prices[sku]
+
+    def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
+        for scope in scopes:
+            if breaks := [entry for entry in self.breaks if entry.scope == scope]:
+                reached = [entry for entry in breaks if entry.min_quantity <= quantity]
+                return max(reached, key=lambda entry: entry.min_quantity).percent_off if reached else _NOTHING_OFF
+        return _NOTHING_OFF
+
+    def _promotion(self, scopes: Sequence[str]) -> Promotion | None:
+        applying = [promotion for promotion in self.promotions if promotion.scope in scopes]
+        return max(applying, key=lambda promotion: (promotion.percent_off, promotion.name), default=None)
+
+
+def _unit_price(
+    list_price: Money, percents_off: Iterable[Decimal], currency: str, *, rate: Decimal, over: Decimal
+) -> Money:
+    with localcontext(_EXACT):
+        numerator = list_price.minor * rate * 10 ** MINOR_DIGITS[currency]
+        denominator = over * 10 ** MINOR_DIGITS[list_price.currency]
+        for percent_off in percents_off:
+            numerator *= 100 - percent_off
+            denominator *= 100
+        return Money(currency, max(1, _half_even(numerator, denominator)))
+
+
+def _half_even(numerator: Decimal, denominator: Decimal) -> int:
+    """Rounds a positive ratio without ever dividing inexactly: thirds have no exact Decimal."""
+    quotient, rest = divmod(numerator, denominator)
+    return int(quotient) + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+
+
+def _amount(currency: str, minor: int, field: str) -> Money:
+    if minor > MAX_AMOUNT:
+        raise InvalidRequest([FieldViolation(field, f"the total in {currency} is above {MAX_AMOUNT} minor units")])
+    return Money(currency, minor)

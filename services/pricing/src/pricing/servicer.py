@@ -1,0 +1,49 @@
+"""The gRPC port of pricing. Domain errors pass through: the server's interceptor turns them into a status."""
+
+# ruff: noqa: ARG002, N802 - names and signatures are gRPC's
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiomesh.pricing.v1 import pricing_service_pb2 as pb
+from aiomesh.pricing.v1 import pricing_service_pb2_grpc as pb_grpc
+from pricing import convert
+
+if TYPE_CHECKING:
+    from meshkit.handlers import Context
+    from pricing.store import PriceStore
+
+
+class PricingServicer(pb_grpc.PricingServiceServicer):
+    """Answers the calls of `pricing_service.proto` from a store, and holds nothing of its own."""
+
+    def __init__(self, store: PriceStore) -> None:
+        self._store = store
+
+    async def GetPrice(self, request: pb.GetPriceRequest, context: Context) -> pb.GetPriceResponse:
+        """One price now."""
+        line, currency = convert.to_line(request)
+        book = await self._store.price_book([line.sku], currency)
+        return pb.GetPriceResponse(price=convert.from_price(book.price(line, currency)))
+
+    async def BatchGetPrices(self, request: pb.BatchGetPricesRequest, context: Context) -> pb.BatchGetPricesResponse:
+        """Many prices, of one moment."""
+        lines, currency = convert.to_lines(request)
+        book = await self._store.price_book({line.sku for line in lines}, currency)
+        prices, missing = book.prices(lines, currency)
+        return pb.BatchGetPricesResponse(prices=map(convert.from_price, prices), missing_skus=missing)
+
+    async def CreateQuote(self, request: pb.CreateQuoteRequest, context: Context) -> pb.CreateQuoteResponse:
+        """Freezes prices."""
+        quote = await self._store.create_quote(convert.to_order(request))
+        return pb.CreateQuoteResponse(quote=convert.from_quote(quote))
+
+    async def GetQuote(self, request: pb.GetQuoteRequest, context: Context) -> pb.GetQuoteResponse:
+        """Reads a quote."""
+        quote = await self._store.get_quote(convert.to_quote_id(request))
+        return pb.GetQuoteResponse(quote=convert.from_quote(quote))
+
+    async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.SetPriceResponse:
+        """Changes a list price."""
+        price = await self._store.set_price(convert.to_price_change(request))
+        return pb.SetPriceResponse(list_price=convert.from_money(price))

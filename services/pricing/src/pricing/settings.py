@@ -1,0 +1,28 @@
+"""The settings of the pricing process."""
+
+from pydantic import NonNegativeFloat
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meshkit.telemetry.provider import Instrumentation
+
+
+class Settings(BaseSettings):
+    """Read from `PRICING_*` variables. Telemetry has the standard `OTEL_*` ones.
+
+    Attributes:
+        listen: `host:port` of the gRPC server.
+        database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
+        drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
+        grace_seconds: how long calls in flight may take after that.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        telemetry: whose gRPC interceptors make the spans.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PRICING_", frozen=True)
+
+    listen: str = "127.0.0.1:50052"
+    database_url: str = "sqlite:///pricing.db"
+    drain_seconds: NonNegativeFloat = 0.0
+    grace_seconds: NonNegativeFloat = 5.0
+    log_level: str = "INFO"
+    telemetry: Instrumentation = "native"

@@ -1,0 +1,196 @@
+"""Where prices and quotes are kept: the store's protocol, and the store on a SQL database."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pricing.book_query import read_book
+from pricing.domain import Line, Money, Quote, QuoteLine, RequestIdReused, UnknownQuote
+from pricing.tables import from_micros, list_prices, price_changes, quote_lines, quotes, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Row, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from meshkit.database import Database
+    from pricing.domain import Order, PriceChange
+    from pricing.price_book import PriceBook
+
+_INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+
+
+class PriceStore(Protocol):
+    """What the servicer needs. All may raise DatabaseUnavailable."""
+
+    async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
+        """All that decides now about the prices of some SKUs in one currency, as of one moment."""
+
+    async def create_quote(self, order: Order) -> Quote:
+        """Freezes an order's prices; the same request again answers the quote made then.
+
+        Raises:
+            RequestIdReused: the id is known with another fingerprint.
+            UnknownCurrency, UnknownSku, InvalidRequest: as `PriceBook.quote`.
+        """
+
+    async def get_quote(self, quote_id: str) -> Quote:
+        """Reads a quote.
+
+        Raises:
+            UnknownQuote: there is none of that id.
+        """
+
+    async def set_price(self, change: PriceChange) -> Money:
+        """Changes a list price once, and answers the list price as it is now.
+
+        Raises:
+            RequestIdReused: the id is known with another change.
+            UnknownCurrency: there is no rate for its currency.
+        """
+
+
+class SqlPriceStore:
+    """The store on SQLite or PostgreSQL. It remembers nothing: several processes may share one database.
+
+    Args:
+        database: where; the caller closes it.
+        clock: the present time, an aware datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
+        """See PriceStore."""
+        async with self._database.read() as connection:
+            return await read_book(connection, skus, currency, self._clock())
+
+    async def create_quote(self, order: Order) -> Quote:
+        """See PriceStore. A repeat takes no write lock; of concurrent attempts, the first to insert wins."""
+        quote = await self._find_quote(order.request_id) or await self._make_quote(order)
+        if quote.fingerprint != order.fingerprint:
+            raise RequestIdReused(order.request_id)
+        return quote
+
+    async def get_quote(self, quote_id: str) -> Quote:
+        """See PriceStore."""
+        quote = await self._find_quote(quote_id)
+        if quote is None:
+            raise UnknownQuote(quote_id)
+        return quote
+
+    async def set_price(self, change: PriceChange) -> Money:
+        """See PriceStore."""
+        book = await self.price_book([], change.price.currency)
+        book.rate(change.price.currency)
+        return await self._database.write(partial(_change_price, change, book.moment))
+
+    async def _find_quote(self, quote_id: str) -> Quote | None:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_QUOTE.where(quotes.c.quote_id == quote_id))).all()
+        return _to_quote(rows) if rows else None
+
+    async def _make_quote(self, order: Order) -> Quote:
+        book = await self.price_book([line.sku for line in order.lines], order.currency)
+        quote = book.quote(order)
+        inserted = await self._database.write(partial(_insert_quote, quote))
+        return quote if inserted else await self.get_quote(order.request_id)
+
+
+_QUOTE = (
+    select(
+        quotes.c.quote_id,
+        quotes.c.fingerprint,
+        quotes.c.currency,
+        quotes.c.total_minor,
+        quotes.c.create_micros,
+        quote_lines.c.sku,
+        quote_lines.c.quantity,
+        quote_lines.c.unit_minor,
+        quote_lines.c.total_minor.label("line_minor"),
+    )
+    .join_from(quotes, quote_lines)
+    .order_by(quote_lines.c.position)
+)
+
+
+def _to_quote(rows: Sequence[Row[*tuple[Any, ...]]]) -> Quote:
+    head = rows[0]
+    return Quote(
+        quote_id=head.quote_id,
+        fingerprint=head.fingerprint,
+        lines=tuple(
+            QuoteLine(
+                Line(row.sku, row.quantity), Money(head.currency, row.unit_minor), Money(head.currency, row.line_minor)
+            )
+            for row in rows
+        ),
+        total=Money(head.currency, head.total_minor),
+        create_time=from_micros(head.create_micros),
+    )
+
+
+async def _insert_quote(quote: Quote, connection: AsyncConnection) -> bool:
+    """Whether the quote is new; if it is not, nothing is changed."""
+    row = {
+        "quote_id": quote.quote_id,
+        "fingerprint": quote.fingerprint,
+        "currency": quote.total.currency,
+        "total_minor": quote.total.minor,
+        "create_micros": to_micros(quote.create_time),
+    }
+    insert = _INSERTS[connection.dialect.name](quotes).values(row).on_conflict_do_nothing()
+    if (await connection.execute(insert)).rowcount == 0:
+        return False
+    await connection.execute(quote_lines.insert(), _line_rows(quote))
+    return True
+
+
+def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
+    return [
+        {
+            "quote_id": quote.quote_id,
+            "position": position,
+            "sku": entry.line.sku,
+            "quantity": entry.line.quantity,
+            "unit_minor": entry.unit_price.minor,
+            "total_minor": entry.total.minor,
+        }
+        for position, entry in enumerate(quote.lines)
+    ]
+
+
+async def _change_price(change: PriceChange, moment: datetime, connection: AsyncConnection) -> Money:
+    """Applies the change if its id is new, and answers the list price after it."""
+    price = {"sku": change.sku, "currency": change.price.currency, "minor": change.price.minor}
+    row = {"request_id": change.request_id, **price, "create_micros": to_micros(moment)}
+    insert = _INSERTS[connection.dialect.name]
+    recorded = await connection.execute(insert(price_changes).values(row).on_conflict_do_nothing())
+    if recorded.rowcount:
+        upsert = insert(list_prices).values(category="", **price)
+        await connection.execute(upsert.on_conflict_do_update(index_elements=["sku"], set_=price))
+    else:
+        await _require_same(change, connection)
+    now = await connection.execute(
+        select(list_prices.c.currency, list_prices.c.minor).where(list_prices.c.sku == change.sku)
+    )
+    return Money(*now.one())
+
+
+async def _require_same(change: PriceChange, connection: AsyncConnection) -> None:
+    columns = price_changes.c
+    statement = select(columns.sku, columns.currency, columns.minor).where(columns.request_id == change.request_id)
+    known = (await connection.execute(statement)).one()
+    if tuple(known) != (change.sku, change.price.currency, change.price.minor):
+        raise RequestIdReused(change.request_id)

@@ -1,0 +1,91 @@
+"""The tables of pricing. Amounts are integers in minor units; rates and percentages text, as SQLite has no decimals.
+
+Times are UTC: moments in integer microseconds since 1970, the days of rates as ISO dates.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table
+
+metadata = MetaData()
+
+list_prices = Table(
+    "list_prices",
+    metadata,
+    Column("sku", String(64), primary_key=True),
+    Column("category", String(64), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("minor", BigInteger, nullable=False),
+)
+
+price_changes = Table(
+    "price_changes",
+    metadata,
+    Column("request_id", String(36), primary_key=True),
+    Column("sku", String(64), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("minor", BigInteger, nullable=False),
+    Column("create_micros", BigInteger, nullable=False),
+)
+
+quantity_breaks = Table(
+    "quantity_breaks",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("min_quantity", Integer, primary_key=True),
+    Column("percent_off", String(16), nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("percent_off", String(16), nullable=False),
+    Column("valid_from_micros", BigInteger, nullable=False),
+    Column("valid_until_micros", BigInteger, nullable=False),
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("currency", String(3), primary_key=True),
+    Column("valid_from", String(10), primary_key=True),
+    Column("per_euro", String(32), nullable=False),
+)
+
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("quote_id", String(36), primary_key=True),
+    Column("fingerprint", String(128), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("create_micros", BigInteger, nullable=False),
+)
+
+quote_lines = Table(
+    "quote_lines",
+    metadata,
+    Column("quote_id", String(36), ForeignKey("quotes.quote_id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("sku", String(64), nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("unit_minor", BigInteger, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """An aware datetime as it is stored."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """A stored moment, in UTC."""
+    return _EPOCH + micros * _MICROSECOND
