@@ -11,8 +11,7 @@ Theory of operation. The drivers are in autocommit mode, and this module says BE
 - A write that has begun finishes. A cancelled caller waits for it (for FINISH_SECONDS, then it is rolled back), so a
   transaction is committed whole or not at all and its connection goes back clean.
 
-SQLite runs in WAL mode with `synchronous=NORMAL`: what is committed survives the death of every process, by SIGKILL
-too. Only a power cut or a crash of the operating system may lose the last commits, and even that never corrupts.
+What is committed survives the death of every process, by SIGKILL too (see `meshkit.engines`).
 """
 
 from __future__ import annotations
@@ -23,11 +22,12 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import event, inspect, make_url, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from meshkit.deadline import remaining
+from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
+from meshkit.migrations import import_alembic, known_revisions, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import URL, Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from meshkit.errors import Unavailable
@@ -60,8 +58,6 @@ RETRY_AFTER = 1.0
 MIGRATION_LOCK = 0x6D657368
 """PostgreSQL's advisory lock key of migrations."""
 
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-
 TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "25006", "3D000"})
 TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
 """SQLSTATEs of a PostgreSQL that cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
@@ -70,10 +66,6 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
 """The same of SQLite, extended codes included. https://www.sqlite.org/rescode.html"""
-
-
-class UnknownRevision(Exception):
-    """The database has a schema that this release does not know: a newer one, or another service's."""
 
 
 class Database:
@@ -90,15 +82,16 @@ class Database:
     """
 
     def __init__(self, url: str, *, unavailable: type[Unavailable], tracer: Tracer) -> None:
-        self._url = _checked_url(url)
+        self._url = checked_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._unavailable = unavailable
         self._prepared = False
         if self._sqlite:
-            self._readers, self._writers = _sqlite_engine(self._url, 4, 1.0), _sqlite_engine(self._url, 1, 0.0)
+            self._readers = sqlite_engine(self._url, connections=4, busy_seconds=1.0)
+            self._writers = sqlite_engine(self._url, connections=1, busy_seconds=0.0)
             self._turn: AbstractAsyncContextManager[None] = asyncio.Lock()
         else:
-            self._readers = self._writers = _postgresql_engine(self._url)
+            self._readers = self._writers = postgresql_engine(self._url, patience=PATIENCE)
             self._turn = nullcontext()
         self._spans = StatementSpans(self._writers, tracer)
         if self._readers is not self._writers:
@@ -130,11 +123,11 @@ class Database:
         """Brings the schema to this release's revision; seeds a database that had no schema at all.
 
         All of it is one write transaction, so several processes may start at once, and one that dies leaves nothing
-        half done. When the schema is current, nothing is locked, and Alembic is not even imported. Call it until it
-        passes; after that it answers at once.
+        half done. When the schema is current, nothing is locked. Call it until it passes; after that it answers at
+        once.
 
         Args:
-            migrations: an Alembic script directory. The file name of each revision is its id and sorts by age.
+            migrations: an Alembic script directory, see `meshkit.migrations`.
             seed: fills the new tables.
 
         Raises:
@@ -143,14 +136,13 @@ class Database:
         """
         if self._prepared:
             return
-        revisions = _revisions(migrations)
         with self._translated():
             if self._sqlite:
                 await self._enable_wal()
             async with _connection(self._readers) as connection:
-                current = await connection.run_sync(_stored_revision, revisions)
-        if current != revisions[-1]:
-            await asyncio.to_thread(_import_alembic)
+                stored = await connection.run_sync(stored_revision, migrations)
+        if stored != known_revisions(migrations)[-1]:
+            await asyncio.to_thread(import_alembic)
             await self._write(partial(self._upgrade, migrations, seed), MIGRATION_SECONDS)
         self._prepared = True
 
@@ -191,13 +183,14 @@ class Database:
     ) -> None:
         if not self._sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        revisions = _revisions(migrations)
-        before = await connection.run_sync(_stored_revision, revisions)
-        if before != revisions[-1]:
-            await connection.run_sync(_migrate, migrations)
-            log.info("migrated the database from %s to %s", before or "nothing", revisions[-1])
+        before = await connection.run_sync(stored_revision, migrations)
+        newest = known_revisions(migrations)[-1]
+        if before == newest:  # another process was first
+            return
+        await connection.run_sync(upgrade, migrations)
         if before is None:
             await seed(connection)
+        log.info("migrated the database from %s to %s", before or "nothing", newest)
 
     async def _enable_wal(self) -> None:
         """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""
@@ -215,55 +208,6 @@ class Database:
             if not _transient(error):
                 raise
             raise self._unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
-
-
-def _checked_url(url: str) -> URL:
-    parsed = make_url(url)
-    driver = DRIVERS.get(parsed.get_backend_name())
-    if driver is None or parsed.database in {None, "", ":memory:"}:
-        raise ValueError(f"{parsed!r}: a database is sqlite:///file or postgresql://user:password@host/name")
-    return parsed.set(drivername=driver)
-
-
-def _sqlite_engine(url: URL, connections: int, busy_seconds: float) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        hide_parameters=True,
-        pool_size=connections,
-        max_overflow=0,
-        connect_args={"timeout": busy_seconds},
-    )
-    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _postgresql_engine(url: URL) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        hide_parameters=True,
-        pool_size=10,
-        max_overflow=0,
-        pool_timeout=2 * PATIENCE,
-        connect_args={
-            "timeout": PATIENCE,
-            "server_settings": {
-                "lock_timeout": f"{PATIENCE:.0f}s",
-                "idle_in_transaction_session_timeout": "60s",
-                "timezone": "UTC",
-            },
-        },
-    )
 
 
 def _patience() -> asyncio.Timeout:
@@ -340,30 +284,3 @@ def _transient(error: DBAPIError) -> bool:
         or code[:2] in TRANSIENT_CLASSES
         or code.startswith(TRANSIENT_SQLITE)
     )
-
-
-def _revisions(migrations: Path) -> list[str]:
-    """The ids of this release's revisions, oldest first."""
-    return sorted(path.stem for path in (migrations / "versions").glob("*.py"))
-
-
-def _stored_revision(connection: Connection, known: list[str]) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if revision is not None and revision not in known:
-        raise UnknownRevision(f"the database has the schema revision {revision}, and this release knows {known[-1]}")
-    return revision
-
-
-def _import_alembic() -> None:
-    import alembic.command  # noqa: F401, PLC0415 - costs 200 ms, and most starts have nothing to migrate
-
-
-def _migrate(connection: Connection, migrations: Path) -> None:
-    from alembic.command import upgrade  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    upgrade(config, "head")

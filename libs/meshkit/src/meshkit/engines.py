@@ -1,0 +1,76 @@
+"""SQLAlchemy engines for SQLite and PostgreSQL, in autocommit mode: `meshkit.database` says BEGIN and COMMIT.
+
+SQLite runs in WAL mode (readers and the writer do not wait for each other) with `synchronous=NORMAL`: a commit survives
+the death of every process, by SIGKILL too, as the system has it. Only a power cut or a crash of the system may
+lose the last commits, and that never corrupts. https://www.sqlite.org/pragma.html#pragma_synchronous
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+def checked_url(url: str) -> URL:
+    """The URL with the asynchronous driver of its database.
+
+    Raises:
+        ValueError: it names no file on disk and no PostgreSQL database.
+    """
+    parsed = make_url(url)
+    driver = DRIVERS.get(parsed.get_backend_name())
+    if driver is None or parsed.database in {None, "", ":memory:"}:
+        raise ValueError(f"{parsed!r}: a database is sqlite:///file or postgresql://user:password@host/name")
+    return parsed.set(drivername=driver)
+
+
+def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEngine:
+    """An engine of up to `connections`; a statement waits up to `busy_seconds` for locks, blocking its own thread."""
+    engine = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"timeout": busy_seconds},
+    )
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def postgresql_engine(url: URL, *, patience: float) -> AsyncEngine:
+    """An engine of up to ten connections; a connection or a row lock is waited for up to `patience` seconds."""
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=0,
+        pool_timeout=2 * patience,
+        connect_args={
+            "timeout": patience,
+            "server_settings": {
+                "lock_timeout": f"{patience:.0f}s",
+                "idle_in_transaction_session_timeout": "60s",
+                "timezone": "UTC",
+            },
+        },
+    )
