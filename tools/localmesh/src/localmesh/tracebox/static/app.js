@@ -1,0 +1,15 @@
+// The page's address says what to show: /trace/{id} a trace, everything else the search.
+
+import { byId } from "./dom.js";
+import { showSearch } from "./search.js";
+import { showTrace } from "./trace.js";
+
+byId("lookup").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const id = new FormData(event.target).get("id").trim();
+  if (id) location.assign(`/trace/${encodeURIComponent(id)}`);
+});
+
+const trace = location.pathname.match(/^\/trace\/([^/]+)$/);
+if (trace) showTrace(decodeURIComponent(trace[1]));
+else showSearch();

@@ -1,0 +1,42 @@
+// Builds elements. Text from the network only ever becomes text: nothing here parses HTML.
+
+/** The element with this id, which the page has. */
+export const byId = (id) => document.getElementById(id);
+
+/** An element with properties (class, text, dataset, on…, attributes) and children; null children are left out. */
+export function el(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") node.className = value;
+    else if (name === "text") node.textContent = value;
+    else if (name === "style") for (const [key, v] of Object.entries(value)) node.style.setProperty(key, v);
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** An SVG element with attributes and children. */
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+/** The text with places where a line may break: after dots, slashes, underscores and the like. */
+export function breakable(text) {
+  const parts = String(text).split(/(?<=[._/:,?&=-])/);
+  return parts.flatMap((part, index) => (index ? [document.createElement("wbr"), part] : [part]));
+}
+
+/** GET JSON; rejects with an Error that has the server's message and `status`. */
+export async function getJson(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return body;
+  const message = body?.errors?.[0]?.msg ?? `${response.status} ${response.statusText}`;
+  throw Object.assign(new Error(message), { status: response.status });
+}

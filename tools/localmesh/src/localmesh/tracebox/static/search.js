@@ -1,0 +1,205 @@
+// The search: filters kept in the address, the list of traces, and how full the store is.
+
+import { assignColours, hue } from "./colours.js";
+import { byId, el, getJson } from "./dom.js";
+import * as format from "./format.js";
+import { plot } from "./plot.js";
+
+const REFRESH_MS = 2000;
+const DEFAULT_LIMIT = "50";
+const form = byId("filters");
+let timer = 0;
+let latest = ""; // what is shown, to leave the list alone while nothing changes
+let known = null; // the ids shown before, to mark what is new
+
+/** Show the search that the address asks for, and keep both in step. */
+export async function showSearch() {
+  byId("search").hidden = false;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    find();
+  });
+  form.addEventListener("change", (event) => {
+    if (event.target.name === "service") form.elements.operation.value = "";
+    if (event.target.name !== "minDuration") find();
+  });
+  addEventListener("popstate", load);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  await load();
+}
+
+/** Take over the filters from the address, then search. */
+async function load() {
+  const wanted = new URLSearchParams(location.search);
+  form.elements.minDuration.value = wanted.get("minDuration") ?? "";
+  form.elements.errors.checked = wanted.get("errors") === "true";
+  form.elements.auto.checked = wanted.get("auto") === "true";
+  select(form.elements.limit, wanted.get("limit") || DEFAULT_LIMIT);
+  select(form.elements.service, wanted.get("service") ?? "");
+  select(form.elements.operation, wanted.get("operation") ?? "");
+  await refresh();
+}
+
+/** Search for what the form says now, and put it into the address. */
+async function find() {
+  const field = form.elements.minDuration;
+  if (/^\s*[0-9.]+\s*$/.test(field.value)) field.value = `${field.value.trim()}ms`;
+  const query = filters();
+  if (form.elements.auto.checked) query.set("auto", "true");
+  const search = query.toString();
+  if (`?${search}` !== location.search) history.pushState(null, "", `/search${search ? `?${search}` : ""}`);
+  await refresh();
+}
+
+function filters() {
+  const query = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) {
+    const text = value.trim();
+    if (text && name !== "auto" && !(name === "limit" && text === DEFAULT_LIMIT)) query.set(name, text);
+  }
+  return query;
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  const query = filters();
+  if (!query.has("limit")) query.set("limit", DEFAULT_LIMIT);
+  sessionStorage.setItem("search", location.search);
+  let held = null;
+  try {
+    const [answer] = await Promise.all([getJson(`/summaries?${query}`), refreshNames()]);
+    held = answer.held;
+    showProblem("");
+    show(answer);
+  } catch (error) {
+    showProblem(explain(error));
+  }
+  const again = form.elements.auto.checked || held?.traces === 0;
+  if (again && !document.hidden) timer = setTimeout(refresh, REFRESH_MS);
+}
+
+function explain(error) {
+  if (error.status === undefined) return "tracebox does not answer. Is it still running?";
+  if (/minDuration/.test(error.message)) return "Write the duration like 250us, 10ms or 1.5s.";
+  return error.message;
+}
+
+function showProblem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+async function refreshNames() {
+  const { service, operation } = form.elements;
+  const services = (await getJson("/api/services")).data ?? [];
+  assignColours(services);
+  fill(service, services, "All services");
+  if (!service.value) return fill(operation, [], "All operations");
+  const path = `/api/services/${encodeURIComponent(service.value)}/operations`;
+  fill(operation, (await getJson(path)).data ?? [], "All operations");
+}
+
+/** Offer the names in a select, without losing what is chosen, and without a flicker when nothing changed. */
+function fill(field, names, all) {
+  const chosen = field.value;
+  const offered = [...new Set(chosen ? [...names, chosen] : names)].sort();
+  field.disabled = field.name === "operation" && !form.elements.service.value;
+  if (offered.join("\n") === [...field.options].slice(1).map((o) => o.value).join("\n")) return;
+  field.replaceChildren(el("option", { value: "", text: all }), ...offered.map((n) => el("option", { value: n, text: n })));
+  field.value = chosen;
+}
+
+function select(field, value) {
+  if (value && ![...field.options].some((option) => option.value === value)) field.append(el("option", { value, text: value }));
+  field.value = value;
+}
+
+function show({ traces, held }) {
+  showHeld(held);
+  byId("empty").hidden = traces.length > 0;
+  byId("found").hidden = traces.length === 0;
+  if (!traces.length) return showEmpty(held);
+  traces.sort((a, b) => b.start - a.start);
+  const state = JSON.stringify(traces);
+  if (state === latest) return showAges();
+  latest = state;
+  plot(byId("plot"), traces);
+  showCount(traces, held);
+  showList(traces);
+}
+
+function showCount(traces, held) {
+  const failed = traces.filter((trace) => trace.errors).length;
+  const shown = traces.length === held.traces ? format.plural(traces.length, "trace") : `${format.count(traces.length)} of ${format.plural(held.traces, "trace")}`;
+  byId("count").textContent = `${shown}, newest first${failed ? ` · ${format.count(failed)} with errors` : ""}`;
+}
+
+function showList(traces) {
+  const focused = document.activeElement?.dataset?.trace;
+  const longest = Math.max(...traces.map((trace) => trace.duration), 1);
+  const rows = traces.map((trace) => row(trace, longest));
+  byId("list").replaceChildren(...rows);
+  if (focused) byId("list").querySelector(`[data-trace="${CSS.escape(focused)}"]`)?.focus();
+  known = new Set(traces.map((trace) => trace.traceID));
+}
+
+function row(trace, longest) {
+  const fresh = known && !known.has(trace.traceID);
+  const link = el("a", { class: `trace-row${trace.errors ? " failed" : ""}${fresh ? " fresh" : ""}`, href: `/trace/${trace.traceID}`, "data-trace": trace.traceID, style: { "--h": hue(trace.service) } },
+    el("span", { class: "what" },
+      el("span", { class: "title" }, el("b", { text: trace.service }), el("span", { class: "operation", text: trace.operation })),
+      el("span", { class: "chips" }, ...Object.entries(trace.services).map(([name, spans]) => chip(name, spans)))),
+    el("span", { class: "took" },
+      el("span", { class: "took-text", text: format.duration(trace.duration) }),
+      el("span", { class: "track" }, el("span", { class: "fill", style: { width: `${Math.max(0.5, (100 * trace.duration) / longest)}%` } }))),
+    el("span", { class: "numbers" },
+      el("span", { text: format.plural(trace.spans, "span") }),
+      trace.errors ? el("span", { class: "badge bad", text: format.plural(trace.errors, "error") }) : null),
+    el("span", { class: "when" },
+      el("time", { datetime: new Date(trace.start / 1000).toISOString(), text: format.time(trace.start) }),
+      el("span", { class: "dim", "data-start": trace.start, text: format.ago(trace.start) })));
+  return el("li", {}, link);
+}
+
+/** A service's name in its colour, with the number of its spans. */
+function chip(name, spans) {
+  return el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(spans) }));
+}
+
+function showAges() {
+  for (const node of byId("list").querySelectorAll("[data-start]")) node.textContent = format.ago(Number(node.dataset.start));
+}
+
+function showHeld(held) {
+  const share = Math.max(held.spans / held.maxSpans, held.bytes / held.maxBytes);
+  byId("held").hidden = false;
+  byId("held-text").textContent = `${format.plural(held.traces, "trace")} · ${format.plural(held.spans, "span")}`;
+  byId("held-meter").value = share;
+  byId("held").title = `${format.size(held.bytes)} of ${format.size(held.maxBytes)}, ${format.count(held.spans)} of ${format.count(held.maxSpans)} spans. When full, the traces that came first leave.`;
+}
+
+function showEmpty(held) {
+  latest = "";
+  byId("empty").replaceChildren(...(held.traces ? nothingMatches() : nothingYet()));
+}
+
+function nothingYet() {
+  return [
+    el("h2", { text: "No traces yet" }),
+    el("p", { text: "tracebox is listening. Ask the mesh for something and the trace of it appears here by itself:" }),
+    el("pre", { text: "curl http://127.0.0.1:8080/v1/products" }),
+    el("p", { class: "dim", text: "Take the address of the edge from the table that the mesh printed when it started. Anything else that exports OTLP over gRPC may send its spans here, too." }),
+  ];
+}
+
+function nothingMatches() {
+  const clear = () => {
+    history.pushState(null, "", "/search");
+    load();
+  };
+  return [
+    el("h2", { text: "No trace matches" }),
+    el("p", { text: "One span has to satisfy service, operation and duration at once." }),
+    el("button", { type: "button", class: "primary", text: "Show all traces", onclick: clear }),
+  ];
+}

@@ -1,0 +1,130 @@
+// One trace: its facts, its overview, its waterfall and the details of the selected span.
+
+import { assignColours, hue } from "./colours.js";
+import { hideDetail, showDetail } from "./detail.js";
+import { byId, el, getJson } from "./dom.js";
+import * as format from "./format.js";
+import { brush, overview } from "./overview.js";
+import { buildTree } from "./tree.js";
+import { Waterfall } from "./waterfall.js";
+
+const TRIES = 10; // spans travel in batches: a trace just made may need some seconds to arrive
+const AGAIN_MS = 1000;
+
+/** Show the trace with this id, waiting a little if it has not arrived. */
+export async function showTrace(id) {
+  byId("trace").hidden = false;
+  byId("back").search = sessionStorage.getItem("search") ?? "";
+  document.title = `${id.slice(0, 8)} · tracebox`;
+  const trace = await load(id);
+  if (!trace) return;
+  const services = (await getJson("/api/services").catch(() => null))?.data ?? [];
+  assignColours([...services, ...Object.values(trace.processes).map((process) => process.serviceName)]);
+  byId("looking").hidden = true;
+  byId("shown").hidden = false;
+  show(trace);
+}
+
+async function load(id) {
+  for (let tries = TRIES; ; tries--) {
+    try {
+      return (await getJson(`/api/traces/${encodeURIComponent(id)}`)).data[0];
+    } catch (error) {
+      if (error.status !== 404 || !tries) return sayMissing(id, error);
+      sayWaiting(id);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+}
+
+function sayWaiting(id) {
+  byId("looking").replaceChildren(el("strong", { text: "Waiting for the trace…" }), el("br"), el("code", { text: id }), el("br"), "Spans arrive in batches, a second or two after the request.");
+}
+
+function sayMissing(id, error) {
+  const why = {
+    404: "It may never have been sent, or it has left to make room for newer ones: tracebox keeps traces in memory only, and forgets them when it stops.",
+    400: "A trace id has up to 32 hexadecimal digits.",
+  }[error.status] ?? `tracebox did not answer: ${error.message}`;
+  byId("looking").replaceChildren(
+    el("h2", { text: "No such trace here" }), el("p", {}, el("code", { text: id })), el("p", { text: why }),
+    el("p", {}, el("button", { type: "button", class: "primary", text: "Look again", onclick: () => location.reload() }), " ", el("a", { href: "/search", text: "See all traces" })));
+  return null;
+}
+
+function show(trace) {
+  const tree = buildTree(trace);
+  showHead(trace, tree);
+  const go = (spanID) => {
+    const node = tree.nodes.find((candidate) => candidate.span.spanID === spanID);
+    if (node) waterfall.reveal(node);
+    if (node) open(node);
+  };
+  const close = () => {
+    hideDetail();
+    history.replaceState(null, "", location.pathname);
+    waterfall.rows.focus({ preventScroll: true });
+    waterfall.redraw();
+  };
+  const open = (node) => {
+    showDetail(node, { onGo: go, onClose: close });
+    history.replaceState(null, "", `#${node.span.spanID}`);
+    waterfall.redraw();
+  };
+  const waterfall = new Waterfall(tree, open, close);
+  waterfall.onMove = (node) => byId("detail").hidden || open(node);
+  overview(tree, (from, to) => zoom(from, to));
+  const zoom = (from, to) => {
+    waterfall.zoom(from, to);
+    brush(from / tree.length, to / tree.length);
+    byId("unzoom").hidden = from <= 0 && to >= tree.length;
+  };
+  byId("unzoom").addEventListener("click", () => zoom(0, tree.length));
+  byId("collapse").addEventListener("click", () => waterfall.foldAll(true));
+  byId("expand").addEventListener("click", () => waterfall.foldAll(false));
+  byId("needle").addEventListener("input", () => search(tree, waterfall));
+  byId("needle").addEventListener("keydown", (event) => event.key === "Enter" && nextHit(waterfall));
+  if (location.hash) go(location.hash.slice(1));
+}
+
+function showHead(trace, tree) {
+  const root = tree.nodes[0];
+  const failed = tree.nodes.filter((node) => node.failed).length;
+  document.title = `${root.service}: ${root.span.operationName} · tracebox`;
+  byId("root-service").textContent = root.service;
+  byId("root-service").style.setProperty("--h", hue(root.service));
+  byId("root-operation").textContent = root.span.operationName;
+  const spans = new Map();
+  for (const node of tree.nodes) spans.set(node.service, (spans.get(node.service) ?? 0) + 1);
+  const depth = tree.nodes.reduce((most, node) => Math.max(most, node.depth + 1), 0);
+  byId("facts").replaceChildren(
+    fact("Started", format.timestamp(tree.origin)), fact("Duration", format.duration(tree.length)),
+    fact("Spans", format.count(tree.nodes.length)), fact("Services", format.count(spans.size)), fact("Depth", format.count(depth)),
+    fact("Errors", format.count(failed), failed ? "bad" : ""), fact("Trace id", traceId(trace.traceID)));
+  byId("legend").replaceChildren(...[...spans].map(([name, n]) => el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(n) }))));
+  byId("orphans").hidden = !tree.orphans;
+  byId("orphans").replaceChildren(`${format.plural(tree.orphans, "span")} with a parent that is not here. If the trace is new, the rest may still be on its way. `, el("a", { href: location.href, text: "Look again" }));
+}
+
+const fact = (name, value, className = "") => el("div", {}, el("dt", { text: name }), el("dd", { class: className }, value));
+
+function traceId(id) {
+  const copy = el("button", { type: "button", class: "link", text: "copy", onclick: () => navigator.clipboard?.writeText(id).then(() => (copy.textContent = "copied")) });
+  return el("span", {}, el("code", { text: id }), " ", copy, " ", el("a", { href: `/api/traces/${id}?prettyPrint=true`, text: "JSON" }));
+}
+
+function search(tree, waterfall) {
+  const needle = byId("needle").value.trim().toLowerCase();
+  const has = (text) => String(text).toLowerCase().includes(needle);
+  const found = (node) => has(node.service) || has(node.span.operationName) || has(node.span.spanID) || node.span.tags.some((tag) => has(tag.key) || has(tag.value));
+  const hits = needle ? new Set(tree.nodes.filter(found)) : null;
+  byId("hits").textContent = hits ? `${format.plural(hits.size, "span")}, Enter for the next` : "";
+  waterfall.mark(hits);
+}
+
+function nextHit(waterfall) {
+  const hits = [...(waterfall.hits ?? [])];
+  if (!hits.length) return;
+  const after = waterfall.tree.nodes.indexOf(waterfall.current);
+  waterfall.reveal(hits.find((node) => waterfall.tree.nodes.indexOf(node) > after) ?? hits[0]);
+}

@@ -1,0 +1,81 @@
+// A trace of Jaeger's JSON as a tree of spans. Nothing here recurses: a trace may be thousands of spans deep.
+
+/**
+ * The spans in the order of the waterfall, parents before children and children by start time.
+ * A node: {span, service, depth, parent, children, failed, folded, start, end, subtreeFailed}; times in µs from
+ * the start of the trace. `orphans` counts spans whose parent is not there; they stand at the top level.
+ */
+export function buildTree(trace) {
+  const nodes = trace.spans.map((span) => newNode(span, trace.processes));
+  const byId = new Map(nodes.map((node) => [node.span.spanID, node]));
+  const origin = nodes.reduce((first, node) => Math.min(first, node.span.startTime), Infinity);
+  let orphans = 0;
+  const roots = [];
+  for (const node of nodes) {
+    node.start = node.span.startTime - origin;
+    node.end = node.start + node.span.duration;
+    const wanted = parentId(node.span, trace.traceID);
+    const parent = byId.get(wanted);
+    if (parent && parent !== node) adopt(parent, node);
+    else roots.push(node);
+    if (wanted && !parent) orphans++;
+  }
+  const ordered = order(roots);
+  if (ordered.length < nodes.length) ordered.push(...order(breakCycles(nodes, ordered)));
+  for (const node of [...ordered].reverse()) if (node.parent && (node.failed || node.failedBelow)) node.parent.failedBelow = true;
+  const length = nodes.reduce((last, node) => Math.max(last, node.end), 0);
+  return { nodes: ordered, origin, length, orphans };
+}
+
+function newNode(span, processes) {
+  const tags = new Map(span.tags.map((tag) => [tag.key, tag.value]));
+  return {
+    span, tags, service: processes[span.processID]?.serviceName ?? "?", process: processes[span.processID],
+    failed: tags.get("error") === true, failedBelow: false, folded: false,
+    parent: null, children: [], depth: 0, start: 0, end: 0,
+  };
+}
+
+function parentId(span, traceId) {
+  const own = span.references.filter((reference) => reference.traceID === traceId);
+  return (own.find((reference) => reference.refType === "CHILD_OF") ?? own[0])?.spanID;
+}
+
+function adopt(parent, node) {
+  node.parent = parent;
+  parent.children.push(node);
+}
+
+function order(roots) {
+  const later = (a, b) => b.start - a.start;
+  const pending = roots.sort(later);
+  const ordered = [];
+  while (pending.length) {
+    const node = pending.pop();
+    node.depth = node.parent ? node.parent.depth + 1 : 0;
+    ordered.push(node);
+    pending.push(...node.children.sort(later));
+  }
+  return ordered;
+}
+
+// Spans that name each other as parent hang from no root: the first of them becomes one.
+function breakCycles(nodes, ordered) {
+  const reached = new Set(ordered);
+  const first = nodes.filter((node) => !reached.has(node)).sort((a, b) => a.start - b.start)[0];
+  first.parent.children = first.parent.children.filter((child) => child !== first);
+  first.parent = null;
+  return [first];
+}
+
+/** The nodes that no folded ancestor hides. */
+export function visible(nodes) {
+  const shown = [];
+  let hiddenBelow = Infinity;
+  for (const node of nodes) {
+    if (node.depth > hiddenBelow) continue;
+    hiddenBelow = node.folded ? node.depth : Infinity;
+    shown.push(node);
+  }
+  return shown;
+}
