@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.domain import (
+    MAX_AMOUNT,
+    MAX_LIST_PRICE,
+    MAX_QUANTITY,
+    MINOR_DIGITS,
+    InvalidRequest,
+    Line,
+    ListPrice,
+    Money,
+    Order,
+    UnknownCurrency,
+    UnknownSku,
+)
+from pricing.price_book import PriceBook, Promotion, QuantityBreak, scopes_of
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TEA = ListPrice("TEA-0001", "tea", Money("EUR", 1690))
+HERB = ListPrice("HRB-0001", "tea/herbal", Money("EUR", 540))
+POT = ListPrice("POT-0001", "teapots", Money("GBP", 2950))
+RATES = {
+    "EUR": Decimal(1),
+    "JPY": Decimal("182.45"),
+    "GBP": Decimal("0.86415"),
+    "KWD": Decimal("0.35842"),
+    "USD": Decimal("1.1684"),
+}
+
+
+def make_book(
+    *items: ListPrice,
+    breaks: tuple[QuantityBreak, ...] = (),
+    promotions: tuple[Promotion, ...] = (),
+    rates: dict[str, Decimal] | None = None,
+) -> PriceBook:
+    return PriceBook(NOW, {item.sku: item for item in items}, breaks, promotions, rates or RATES)
+
+
+def tier(scope: str, start: int, percent: str) -> QuantityBreak:
+    return QuantityBreak(scope, start, Decimal(percent))
+
+
+def promotion(name: str, scope: str, percent: str) -> Promotion:
+    return Promotion(name, scope, Decimal(percent))
+
+
+def test_the_list_price_in_its_own_currency_is_the_price() -> None:
+    price = make_book(TEA).price(Line("TEA-0001", 3), "EUR")
+    assert (price.unit_price, price.total) == (Money("EUR", 1690), Money("EUR", 5070))
+    assert (price.list_price, price.promotion) == (Money("EUR", 1690), "")
+
+
+@pytest.mark.parametrize(
+    ("currency", "unit", "total"),
+    [("JPY", 3083, 36996), ("KWD", 6057, 72684), ("GBP", 1460, 17520), ("USD", 1975, 23700)],
+)
+def test_a_price_is_converted_to_the_minor_units_of_each_currency(currency: str, unit: int, total: int) -> None:
+    price = make_book(TEA).price(Line("TEA-0001", 12), currency)
+    assert (price.unit_price, price.total) == (Money(currency, unit), Money(currency, total))
+
+
+def test_two_foreign_currencies_convert_through_the_euro() -> None:
+    price = make_book(POT).price(Line("POT-0001", 1), "JPY")  # 29.50 * 182.45 / 0.86415 = 6228.40...
+    assert price.unit_price == Money("JPY", 6228)
+
+
+@pytest.mark.parametrize(("minor", "expected"), [(250, 2), (350, 4), (251, 3), (349, 3)])
+def test_halves_go_to_the_even_minor_unit(minor: int, expected: int) -> None:
+    item = ListPrice("X", "", Money("EUR", minor))
+    price = make_book(item, rates={"EUR": Decimal(1), "JPY": Decimal(1)}).price(Line("X", 1), "JPY")
+    assert price.unit_price == Money("JPY", expected)
+
+
+def test_a_price_never_rounds_down_to_nothing() -> None:
+    cheap = ListPrice("X", "", Money("JPY", 1))
+    price = make_book(cheap, rates={"EUR": Decimal(1), "JPY": Decimal(1000)}).price(Line("X", 5), "EUR")
+    assert (price.unit_price.minor, price.total.minor) == (1, 5)
+
+
+@pytest.mark.parametrize(("quantity", "expected"), [(9, 1690), (10, 1606), (49, 1606), (50, 1521), (100, 1521)])
+def test_the_highest_break_reached_is_taken_off(quantity: int, expected: int) -> None:
+    book = make_book(TEA, breaks=(tier("all", 50, "10"), tier("all", 10, "5")))
+    assert book.price(Line("TEA-0001", quantity), "EUR").unit_price.minor == expected
+
+
+def test_breaks_of_a_more_specific_scope_replace_the_others() -> None:
+    general, category, own = tier("all", 1, "50"), tier("category:tea", 1, "20"), tier("sku:HRB-0001", 100, "1")
+    line = Line("HRB-0001", 10)
+    assert make_book(HERB, breaks=(general, category)).price(line, "EUR").unit_price.minor == 432
+    assert make_book(HERB, breaks=(general, category, own)).price(line, "EUR").unit_price.minor == 540
+
+
+def test_the_best_promotion_that_applies_is_taken_and_no_other() -> None:
+    offers = (promotion("a", "all", "5"), promotion("b", "sku:TEA-0001", "10"), promotion("c", "sku:OTHER", "90"))
+    price = make_book(TEA, promotions=offers).price(Line("TEA-0001", 1), "EUR")
+    assert (price.promotion, price.unit_price.minor) == ("b", 1521)
+
+
+def test_a_promotion_comes_on_top_of_the_break() -> None:
+    book = make_book(TEA, breaks=(tier("all", 10, "5"),), promotions=(promotion("a", "all", "10"),))
+    assert book.price(Line("TEA-0001", 12), "EUR").unit_price.minor == 1445  # 16.90 * 0.95 * 0.90 = 14.4495
+
+
+def test_a_category_covers_what_is_below_it_and_not_what_merely_begins_like_it() -> None:
+    book = make_book(HERB, POT, promotions=(promotion("tea-time", "category:tea", "10"),))
+    assert book.price(Line("HRB-0001", 1), "EUR").promotion == "tea-time"
+    assert book.price(Line("POT-0001", 1), "EUR").promotion == ""
+
+
+def test_scopes_go_from_the_sku_to_everything() -> None:
+    assert scopes_of("HRB-1", "tea/herbal") == ("sku:HRB-1", "category:tea/herbal", "category:tea", "all")
+    assert scopes_of("NEW-1", "") == ("sku:NEW-1", "all")
+
+
+def test_a_currency_without_a_rate_is_unknown_before_the_sku_is() -> None:
+    with pytest.raises(UnknownCurrency) as caught:
+        make_book().price(Line("GONE", 1), "SEK")
+    assert caught.value.fields == {"currency": "SEK"}
+    with pytest.raises(UnknownCurrency):
+        make_book().prices([Line("GONE", 1)], "SEK")
+
+
+def test_a_rate_without_known_minor_digits_is_no_use() -> None:
+    with pytest.raises(UnknownCurrency):
+        make_book(TEA, rates={"EUR": Decimal(1), "XAU": Decimal(1)}).price(Line("TEA-0001", 1), "XAU")
+
+
+def test_prices_keep_the_order_asked_and_list_each_missing_sku_once() -> None:
+    lines = [Line("B", 1), Line("TEA-0001", 1), Line("A", 1), Line("B", 2), Line("HRB-0001", 1), Line("TEA-0001", 2)]
+    prices, missing = make_book(TEA, HERB).prices(lines, "EUR")
+    assert [price.line for price in prices] == [lines[1], lines[4], lines[5]]
+    assert missing == ["B", "A"]
+
+
+def test_a_quote_freezes_each_line_and_their_sum() -> None:
+    order = Order("id", (Line("TEA-0001", 2), Line("HRB-0001", 3)), "EUR", "digest")
+    quote = make_book(TEA, HERB).quote(order)
+    assert [line.total.minor for line in quote.lines] == [3380, 1620]
+    assert (quote.quote_id, quote.fingerprint, quote.total, quote.create_time) == (
+        "id",
+        "digest",
+        Money("EUR", 5000),
+        NOW,
+    )
+
+
+def test_a_quote_of_an_unknown_sku_names_it() -> None:
+    with pytest.raises(UnknownSku) as caught:
+        make_book(TEA).quote(Order("id", (Line("TEA-0001", 2), Line("GONE", 3)), "EUR", "digest"))
+    assert caught.value.fields == {"sku": "GONE"}
+
+
+HUGE = {"EUR": Decimal(1), "KRW": Decimal(10) ** 9}
+
+
+def test_a_total_beyond_int64_is_refused_at_its_line() -> None:
+    book = make_book(TEA, HERB, rates=HUGE)
+    with pytest.raises(InvalidRequest) as caught:
+        book.prices([Line("HRB-0001", 1), Line("TEA-0001", MAX_QUANTITY * 1000)], "KRW")
+    assert [violation.field for violation in caught.value.violations] == ["lines[1].quantity"]
+
+
+def test_an_order_total_beyond_int64_is_refused_though_its_lines_fit() -> None:
+    items = [ListPrice(f"SKU-{number}", "", Money("EUR", MAX_LIST_PRICE)) for number in range(100)]
+    lines = tuple(Line(item.sku, 100) for item in items)
+    with pytest.raises(InvalidRequest) as caught:
+        make_book(*items, rates=HUGE).quote(Order("id", lines, "KRW", "digest"))
+    assert [violation.field for violation in caught.value.violations] == ["lines"]
+
+
+currencies = st.sampled_from(sorted(MINOR_DIGITS))
+percents = st.decimals(min_value="0.01", max_value="99.99", places=2)
+per_euro = st.decimals(min_value="0.00001", max_value="100000", places=5)
+
+
+def independent_unit_price(
+    item: ListPrice, percents_off: list[Decimal], currency: str, rates: dict[str, Decimal]
+) -> int:
+    """The rule once more, with fractions and with Python's own half-even rounding of them."""
+    amount = Fraction(item.price.minor, 10 ** MINOR_DIGITS[item.price.currency])
+    for percent in percents_off:
+        amount *= 1 - Fraction(percent) / 100
+    amount *= Fraction(rates[currency]) / Fraction(rates[item.price.currency])
+    return int(max(1, round(amount * 10 ** MINOR_DIGITS[currency])))
+
+
+@given(
+    minor=st.integers(1, MAX_LIST_PRICE),
+    listed_in=currencies,
+    currency=currencies,
+    rates=st.tuples(per_euro, per_euro),
+    percents_off=st.tuples(percents, percents),
+    quantity=st.integers(1, MAX_QUANTITY),
+)
+def test_every_price_is_exact_and_rounded_once(
+    *,
+    minor: int,
+    listed_in: str,
+    currency: str,
+    rates: tuple[Decimal, Decimal],
+    percents_off: tuple[Decimal, Decimal],
+    quantity: int,
+) -> None:
+    item = ListPrice("X", "", Money(listed_in, minor))
+    table = {listed_in: rates[0]} | {currency: rates[1]}
+    off, on_top = percents_off
+    book = make_book(
+        item, breaks=(QuantityBreak("all", 1, off),), promotions=(Promotion("p", "all", on_top),), rates=table
+    )
+    expected = independent_unit_price(item, [off, on_top], currency, table)
+    if expected * quantity > MAX_AMOUNT:
+        with pytest.raises(InvalidRequest):
+            book.price(Line("X", quantity), currency)
+        return
+    price = book.price(Line("X", quantity), currency)
+    assert price.unit_price == Money(currency, expected)
+    assert price.total == Money(currency, price.unit_price.minor * quantity)
+
+
+@given(pairs=st.integers(0, MAX_LIST_PRICE // 2 - 1), currency=currencies)
+def test_every_exact_half_goes_to_the_even_minor_unit(pairs: int, currency: str) -> None:
+    item = ListPrice("X", "", Money(currency, 2 * pairs + 1))
+    book = make_book(item, promotions=(promotion("half", "all", "50"),), rates={currency: Decimal("1.7")})
+    unit = book.price(Line("X", 1), currency).unit_price.minor
+    assert unit == max(1, pairs if pairs % 2 == 0 else pairs + 1)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from google.type.money_pb2 import Money as PbMoney
+
+from aiomesh.pricing.v1 import pricing_service_pb2 as pb
+from pricing import convert
+from pricing.domain import InvalidRequest, Line, Money, Order, PriceChange, UnknownCurrency, UnknownQuote
+
+if TYPE_CHECKING:
+    from meshkit.errors import ServiceError
+
+REQUEST_ID = "0b06b7a1-1111-4222-8333-444455556666"
+
+
+def fields_of(error: ServiceError) -> list[str]:
+    return [violation.field for violation in error.violations]
+
+
+def order_of(*lines: tuple[str, int], request_id: str = REQUEST_ID, currency: str = "EUR") -> pb.CreateQuoteRequest:
+    return pb.CreateQuoteRequest(
+        request_id=request_id,
+        lines=[pb.PriceLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+        currency_code=currency,
+        fingerprint="digest",
+    )
+
+
+def change_of(units: int = 12, nanos: int = 500_000_000, currency: str = "EUR", sku: str = "A") -> pb.SetPriceRequest:
+    money = PbMoney(currency_code=currency, units=units, nanos=nanos)
+    return pb.SetPriceRequest(request_id=REQUEST_ID, sku=sku, list_price=money)
+
+
+def test_good_requests_become_domain_values() -> None:
+    assert convert.to_line(pb.GetPriceRequest(sku="A", quantity=1, currency_code="KWD")) == (Line("A", 1), "KWD")
+    assert convert.to_order(order_of(("A", 1), ("B", 1_000_000), request_id=REQUEST_ID.upper())) == Order(
+        REQUEST_ID, (Line("A", 1), Line("B", 1_000_000)), "EUR", "digest"
+    )
+    assert convert.to_price_change(change_of()) == PriceChange(REQUEST_ID, "A", Money("EUR", 1250))
+
+
+def test_all_wrong_fields_are_told_at_once_with_their_paths() -> None:
+    request = order_of(("A", 0), ("", 1), ("B", 1_000_001), ("B", 1), request_id="no", currency="")
+    request.fingerprint = "f" * 129
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_order(request)
+    assert fields_of(caught.value) == [
+        "request_id",
+        "lines[0].quantity",
+        "lines[1].sku",
+        "lines[2].quantity",
+        "lines[3].sku",
+        "currency_code",
+        "fingerprint",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_a_batch_has_1_to_100_lines(count: int) -> None:
+    lines = [pb.PriceLine(sku="A", quantity=1)] * count
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_lines(pb.BatchGetPricesRequest(lines=lines, currency_code="EUR"))
+    assert fields_of(caught.value) == ["lines"]
+
+
+def test_a_batch_may_ask_for_one_sku_at_several_quantities() -> None:
+    lines = [pb.PriceLine(sku="A", quantity=1), pb.PriceLine(sku="A", quantity=10)]
+    asked, _ = convert.to_lines(pb.BatchGetPricesRequest(lines=lines, currency_code="EUR"))
+    assert asked == [Line("A", 1), Line("A", 10)]
+
+
+@pytest.mark.parametrize("sku", ["", "A" * 65, "A\x00", "A\n", "A\u202e"])
+def test_a_sku_is_1_to_64_printable_characters(sku: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_line(pb.GetPriceRequest(sku=sku, quantity=1, currency_code="EUR"))
+    assert fields_of(caught.value) == ["sku"]
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 1_000_001, -(2**63), 2**63 - 1])
+def test_a_quantity_is_1_to_a_million(quantity: int) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_line(pb.GetPriceRequest(sku="A", quantity=quantity, currency_code="EUR"))
+    assert fields_of(caught.value) == ["quantity"]
+
+
+@pytest.mark.parametrize("currency", ["eur", "XTS", "EURO", "€", "EU", "EUR ", "\x00", "X" * 10_000])
+def test_what_is_no_currency_code_of_ours_is_an_unknown_currency(currency: str) -> None:
+    with pytest.raises(UnknownCurrency) as caught:
+        convert.to_line(pb.GetPriceRequest(sku="A", quantity=1, currency_code=currency))
+    assert caught.value.fields == {"currency": currency[:64]}
+
+
+def test_an_error_repeats_little_of_a_large_wrong_request() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_order(order_of(*[("", 0)] * 100))
+    assert len(caught.value.violations) == 30
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    ["", "x", REQUEST_ID[:-1], "{" + REQUEST_ID + "}", "urn:uuid:" + REQUEST_ID, REQUEST_ID.replace("-", "")],
+)
+def test_an_id_is_a_uuid_in_its_usual_form(request_id: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_order(order_of(("A", 1), request_id=request_id))
+    assert fields_of(caught.value) == ["request_id"]
+    with pytest.raises(UnknownQuote):
+        convert.to_quote_id(pb.GetQuoteRequest(quote_id=request_id))
+
+
+def test_a_quote_is_found_by_its_id_in_capitals_too() -> None:
+    assert convert.to_quote_id(pb.GetQuoteRequest(quote_id=REQUEST_ID.upper())) == REQUEST_ID
+
+
+@pytest.mark.parametrize(("units", "nanos"), [(0, 0), (-1, 0), (10_000_000, 10_000_000), (2**63 - 1, 0)])
+def test_a_list_price_is_1_to_a_thousand_million_minor_units(units: int, nanos: int) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_price_change(change_of(units, nanos))
+    assert fields_of(caught.value) == ["list_price"]
+
+
+def test_the_largest_and_the_smallest_list_price_are_taken() -> None:
+    assert convert.to_price_change(change_of(10_000_000, 0)).price == Money("EUR", 1_000_000_000)
+    assert convert.to_price_change(change_of(0, 1_000_000, "KWD")).price == Money("KWD", 1)
+
+
+def test_a_list_price_has_whole_minor_units_of_a_known_currency() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_price_change(change_of(1, 5_000_000))
+    assert fields_of(caught.value) == ["list_price.nanos"]
+    with pytest.raises(UnknownCurrency):
+        convert.to_price_change(change_of(currency="XTS"))
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_price_change(pb.SetPriceRequest(request_id=REQUEST_ID, sku="A"))
+    assert fields_of(caught.value) == ["list_price.currency_code"]
