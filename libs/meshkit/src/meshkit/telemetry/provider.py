@@ -12,12 +12,16 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
 
 Instrumentation = Literal["native", "contrib"]
@@ -32,7 +36,7 @@ class Telemetry:
     """The providers of one process, handed to servers, channels, databases and the HTTP edge."""
 
     tracer_provider: TracerProvider
-    meter_provider: MeterProvider = field(default_factory=NoOpMeterProvider)
+    meter_provider: metrics.MeterProvider = field(default_factory=metrics.NoOpMeterProvider)
     instrumentation: Instrumentation = "native"
 
     async def shutdown(self) -> None:
@@ -40,16 +44,22 @@ class Telemetry:
         await asyncio.to_thread(self.tracer_provider.shutdown)
 
 
-def configure(service_name: str, *, instrumentation: Instrumentation = "native") -> Telemetry:
+def configure(
+    service_name: str, *, instrumentation: Instrumentation = "native", metric_readers: Sequence[MetricReader] = ()
+) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
     The caller ends it with `shutdown`. Make it once, before the first channel or server (both processors and
     exporter start threads).
     """
-    provider = TracerProvider(resource=resource(service_name), shutdown_on_exit=False)
+    own = resource(service_name)
+    provider = TracerProvider(resource=own, shutdown_on_exit=False)
     if processor := otlp_processor():
         provider.add_span_processor(processor)
-    return Telemetry(provider, instrumentation=instrumentation)
+    if not metric_readers:
+        return Telemetry(provider, instrumentation=instrumentation)
+    meters = MeterProvider(metric_readers, own, shutdown_on_exit=False)
+    return Telemetry(provider, meters, instrumentation)
 
 
 def resource(service_name: str) -> Resource:

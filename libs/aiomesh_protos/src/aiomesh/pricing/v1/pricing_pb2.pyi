@@ -36,12 +36,15 @@ class Price(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     LIST_PRICE_FIELD_NUMBER: _builtins.int
     PROMOTION_FIELD_NUMBER: _builtins.int
+    FRACTION_DIGITS_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The stock keeping unit."""
     quantity: _builtins.int
     """Units asked for."""
     promotion: _builtins.str
     """The promotion applied, empty if none."""
+    fraction_digits: _builtins.int
+    """Decimal digits of the minor unit of `unit_price` and `total` (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """The price of one unit at this quantity."""
@@ -63,10 +66,11 @@ class Price(_message.Message):
         total: _money_pb2.Money | None = ...,
         list_price: _money_pb2.Money | None = ...,
         promotion: _builtins.str = ...,
+        fraction_digits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["list_price", b"list_price", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_price", b"list_price", "promotion", b"promotion", "quantity", b"quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction_digits", b"fraction_digits", "list_price", b"list_price", "promotion", b"promotion", "quantity", b"quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -83,10 +87,13 @@ class Quote(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FRACTION_DIGITS_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
     """The quote's id: the `request_id` that made it, a UUID."""
     currency_code: _builtins.str
     """ISO 4217 code of the currency of all amounts."""
+    fraction_digits: _builtins.int
+    """Decimal digits of the currency's minor unit (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteLine]:
         """The priced lines, in the order of the request."""
@@ -107,10 +114,11 @@ class Quote(_message.Message):
         lines: _abc.Iterable[Global___QuoteLine] | None = ...,
         total: _money_pb2.Money | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        fraction_digits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency_code", b"currency_code", "lines", b"lines", "quote_id", b"quote_id", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency_code", b"currency_code", "fraction_digits", b"fraction_digits", "lines", b"lines", "quote_id", b"quote_id", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,28 @@
+"""`python -m api_edge`: the REST edge as a process."""
+
+import sys
+from functools import partial
+
+import uvloop
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from prometheus_client import CollectorRegistry
+
+from api_edge.app import run
+from api_edge.settings import Settings
+from meshkit import lifecycle, telemetry
+from meshkit.config import load_settings
+from meshkit.logs import configure_logs
+
+
+def main() -> int:
+    """Runs the edge until SIGTERM or SIGINT; answers the exit status."""
+    settings = load_settings(Settings)
+    configure_logs("api_edge", settings.log_level)
+    registry = CollectorRegistry()
+    readers = [PrometheusMetricReader(registry=registry)]
+    providers = telemetry.configure("api_edge", instrumentation=settings.telemetry, metric_readers=readers)
+    return lifecycle.run(partial(run, settings, providers, registry), providers, loop_factory=uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The composition root of the edge: the only place that knows how the parts are made and put together."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from api_edge import clients, problems
+from api_edge.middleware import PROBES, Limits, TraceHeaders
+from api_edge.routes import orders, probes, products
+from api_edge.server import listen_socket, serve
+from api_edge.storefront import Storefront
+from meshkit.channel import open_channel
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from prometheus_client import CollectorRegistry
+
+    from api_edge.settings import Settings
+    from meshkit.lifecycle import Stop
+    from meshkit.telemetry import Telemetry
+
+CALL_SECONDS = 10.0
+"""The limit of any one backend call, for requests that ask for a budget above it."""
+
+DESCRIPTION = """\
+The storefront of aiomesh. Every answer carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page,
+and `Server-Timing` with the time of each backend. Every error is `application/problem+json` (RFC 9457).
+`X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
+
+
+def build_app(
+    storefront: Storefront, *, stop: Stop, telemetry: Telemetry, registry: CollectorRegistry, trace_url: str
+) -> FastAPI:
+    """The FastAPI application around a storefront, with its HTTP spans and metrics."""
+    app = FastAPI(
+        title="aiomesh",
+        version="1",
+        description=DESCRIPTION,
+        telemetry={
+            "tracer_provider": telemetry.tracer_provider,
+            "meter_provider": telemetry.meter_provider,
+            "operation_spans": False,
+            "logs": False,
+            "exclude": _is_probe,
+        },
+    )
+    app.state.storefront, app.state.stop, app.state.registry = storefront, stop, registry
+    app.add_middleware(Limits)
+    app.add_middleware(TraceHeaders, trace_url=trace_url)
+    problems.add_handlers(app)
+    for router in (products.router, orders.router, probes.router):
+        app.include_router(router)
+    return app
+
+
+async def run(settings: Settings, telemetry: Telemetry, registry: CollectorRegistry, stop: Stop) -> None:
+    """Serves until stopped; then closes what it opened, channels last."""
+    listener = listen_socket(settings.listen)
+    async with AsyncExitStack() as stack:
+        inventory = await stack.enter_async_context(
+            open_channel(
+                settings.inventory_target,
+                service=clients.INVENTORY_SERVICE,
+                repeatable=clients.INVENTORY_REPEATABLE,
+                limit=CALL_SECONDS,
+                telemetry=telemetry,
+            )
+        )
+        pricing = await stack.enter_async_context(
+            open_channel(
+                settings.pricing_target,
+                service=clients.PRICING_SERVICE,
+                repeatable=clients.PRICING_REPEATABLE,
+                limit=CALL_SECONDS,
+                telemetry=telemetry,
+            )
+        )
+        storefront = Storefront(clients.InventoryClient(inventory), clients.PricingClient(pricing))
+        stack.push_async_callback(storefront.close)
+        app = build_app(storefront, stop=stop, telemetry=telemetry, registry=registry, trace_url=settings.trace_url)
+        await serve(
+            app,
+            listener=listener,
+            stop=stop,
+            drain_seconds=settings.drain_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
+
+
+def _is_probe(scope: MutableMapping[str, object]) -> bool:
+    return scope["path"] in PROBES

@@ -1,0 +1,220 @@
+"""The backends as the storefront sees them: domain types in and out, ServiceErrors raised.
+
+The only place that calls a stub. Deadlines, retries and spans are the channel's business (meshkit.channel). Each call
+notes how long it took for the `Server-Timing` header.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
+from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
+from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
+from meshkit.status import service_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import grpc
+    from google.type.money_pb2 import Money
+
+    from aiomesh.pricing.v1 import pricing_pb2
+    from api_edge.domain import Line
+
+INVENTORY, PRICING = "inventory", "pricing"
+
+INVENTORY_SERVICE = "aiomesh.inventory.v1.InventoryService"
+PRICING_SERVICE = "aiomesh.pricing.v1.PricingService"
+
+INVENTORY_REPEATABLE = (
+    "GetStock",
+    "BatchGetStock",
+    "ListStock",
+    "ReserveStock",
+    "UndoReserveStock",
+    "GetReservation",
+    "CommitReservation",
+    "ReleaseReservation",
+)
+PRICING_REPEATABLE = ("GetPrice", "BatchGetPrices", "CreateQuote", "GetQuote")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one call to a backend took, in milliseconds."""
+
+    service: str
+    method: str
+    milliseconds: float
+
+
+timings: ContextVar[list[Timing] | None] = ContextVar("api_edge_timings", default=None)
+"""Where the calls of the request at hand note their times; shared by the tasks that it starts."""
+
+
+@contextmanager
+def _call(service: str, method: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        with service_errors():
+            yield
+    finally:
+        if (noted := timings.get()) is not None:
+            noted.append(Timing(service, method, (time.perf_counter() - started) * 1000))
+
+
+class InventoryClient:
+    """aiomesh.inventory.v1.InventoryService. The channel stays its maker's to close."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: inventory_service_pb2_grpc.InventoryServiceAsyncStub = (
+            inventory_service_pb2_grpc.InventoryServiceStub(channel)
+        )
+
+    async def get_stock(self, sku: str) -> Stock:
+        """The stock of one SKU; NotFound (UNKNOWN_SKU) without."""
+        request = inventory_service_pb2.GetStockRequest(sku=sku)
+        with _call(INVENTORY, "GetStock"):
+            response = await self._stub.GetStock(request)
+        return _stock(response.stock)
+
+    async def batch_get_stock(self, skus: Sequence[str]) -> tuple[list[Stock], list[str]]:
+        """The stock of the known SKUs in the order asked, and the unknown ones."""
+        request = inventory_service_pb2.BatchGetStockRequest(skus=skus)
+        with _call(INVENTORY, "BatchGetStock"):
+            response = await self._stub.BatchGetStock(request)
+        return [_stock(stock) for stock in response.stocks], list(response.missing_skus)
+
+    async def list_stock(self, page_size: int, page_token: str) -> tuple[list[Stock], str]:
+        """One page, ordered by SKU, and the token of the next; InvalidArgument for a token that is not inventory's."""
+        request = inventory_service_pb2.ListStockRequest(page_size=page_size, page_token=page_token)
+        with _call(INVENTORY, "ListStock"):
+            response = await self._stub.ListStock(request)
+        return [_stock(stock) for stock in response.stocks], response.next_page_token
+
+    async def reserve_stock(
+        self, order_id: str, attempt_id: str, lines: Sequence[Line], fingerprint: str
+    ) -> Reservation:
+        """Holds the lines under the order's id, or answers the reservation that it has."""
+        request = inventory_service_pb2.ReserveStockRequest(
+            request_id=order_id,
+            attempt_id=attempt_id,
+            lines=[inventory_pb2.ReservationLine(sku=line.sku, quantity=line.quantity) for line in lines],
+            fingerprint=fingerprint,
+        )
+        with _call(INVENTORY, "ReserveStock"):
+            response = await self._stub.ReserveStock(request)
+        return _reservation(response.reservation)
+
+    async def undo_reserve_stock(self, order_id: str, attempt_id: str) -> bool:
+        """Takes back one attempt; whether the reservation is gone."""
+        request = inventory_service_pb2.UndoReserveStockRequest(request_id=order_id, attempt_id=attempt_id)
+        with _call(INVENTORY, "UndoReserveStock"):
+            response = await self._stub.UndoReserveStock(request)
+        return response.undone
+
+    async def get_reservation(self, order_id: str) -> Reservation:
+        """The order's reservation; NotFound (UNKNOWN_RESERVATION) without."""
+        request = inventory_service_pb2.GetReservationRequest(reservation_id=order_id)
+        with _call(INVENTORY, "GetReservation"):
+            response = await self._stub.GetReservation(request)
+        return _reservation(response.reservation)
+
+    async def commit_reservation(self, order_id: str) -> Reservation:
+        """Takes the units out of the warehouse; FailedPrecondition after release or expiry."""
+        request = inventory_service_pb2.CommitReservationRequest(reservation_id=order_id)
+        with _call(INVENTORY, "CommitReservation"):
+            response = await self._stub.CommitReservation(request)
+        return _reservation(response.reservation)
+
+    async def release_reservation(self, order_id: str) -> Reservation:
+        """Gives the units back; FailedPrecondition after commit or expiry."""
+        request = inventory_service_pb2.ReleaseReservationRequest(reservation_id=order_id)
+        with _call(INVENTORY, "ReleaseReservation"):
+            response = await self._stub.ReleaseReservation(request)
+        return _reservation(response.reservation)
+
+
+class PricingClient:
+    """aiomesh.pricing.v1.PricingService. The channel stays its maker's to close."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: pricing_service_pb2_grpc.PricingServiceAsyncStub = pricing_service_pb2_grpc.PricingServiceStub(
+            channel
+        )
+
+    async def get_price(self, line: Line, currency: str) -> Price:
+        """The price of some units of one SKU; NotFound (UNKNOWN_SKU), InvalidArgument (UNKNOWN_CURRENCY)."""
+        request = pricing_service_pb2.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code=currency)
+        with _call(PRICING, "GetPrice"):
+            response = await self._stub.GetPrice(request)
+        return _price(response.price)
+
+    async def batch_get_prices(self, lines: Sequence[Line], currency: str) -> dict[str, Price]:
+        """The prices of the known SKUs by SKU; InvalidArgument (UNKNOWN_CURRENCY)."""
+        request = pricing_service_pb2.BatchGetPricesRequest(lines=_price_lines(lines), currency_code=currency)
+        with _call(PRICING, "BatchGetPrices"):
+            response = await self._stub.BatchGetPrices(request)
+        return {price.sku: _price(price) for price in response.prices}
+
+    async def create_quote(self, order_id: str, lines: Sequence[Line], currency: str, fingerprint: str) -> Quote:
+        """Freezes the prices under the order's id, or answers the quote that it has."""
+        request = pricing_service_pb2.CreateQuoteRequest(
+            request_id=order_id, lines=_price_lines(lines), currency_code=currency, fingerprint=fingerprint
+        )
+        with _call(PRICING, "CreateQuote"):
+            response = await self._stub.CreateQuote(request)
+        return _quote(response.quote)
+
+    async def get_quote(self, order_id: str) -> Quote:
+        """The order's quote; NotFound (UNKNOWN_QUOTE) without."""
+        request = pricing_service_pb2.GetQuoteRequest(quote_id=order_id)
+        with _call(PRICING, "GetQuote"):
+            response = await self._stub.GetQuote(request)
+        return _quote(response.quote)
+
+
+def _stock(stock: inventory_pb2.Stock) -> Stock:
+    return Stock(
+        sku=stock.sku,
+        title=stock.title,
+        category=stock.category,
+        on_hand=stock.on_hand,
+        reserved=stock.reserved,
+        available=stock.available,
+        version=stock.version,
+    )
+
+
+def _reservation(reservation: inventory_pb2.Reservation) -> Reservation:
+    state = inventory_pb2.Reservation.State.Name(reservation.state).removeprefix("STATE_")
+    return Reservation(reservation.reservation_id, OrderState(state), reservation.expire_time.ToDatetime(UTC))
+
+
+def _price_lines(lines: Sequence[Line]) -> list[pricing_service_pb2.PriceLine]:
+    return [pricing_service_pb2.PriceLine(sku=line.sku, quantity=line.quantity) for line in lines]
+
+
+def _price(price: pricing_pb2.Price) -> Price:
+    digits = price.fraction_digits
+    return Price(price.sku, price.quantity, _amount(price.unit_price, digits), _amount(price.total, digits))
+
+
+def _quote(quote: pricing_pb2.Quote) -> Quote:
+    digits = quote.fraction_digits
+    lines = tuple(
+        PricedLine(line.sku, line.quantity, _amount(line.unit_price, digits), _amount(line.total, digits))
+        for line in quote.lines
+    )
+    return Quote(quote.quote_id, quote.currency_code, lines, _amount(quote.total, digits))
+
+
+def _amount(money: Money, digits: int) -> Amount:
+    return Amount(money.currency_code, Decimal(money.units) + Decimal(money.nanos).scaleb(-9), digits)

@@ -1,0 +1,180 @@
+"""What the storefront talks about: products, orders, and why something is missing. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from meshkit.errors import InvalidArgument, NotFound, ServiceError, mapping_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+DOMAIN = "api_edge.aiomesh"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Units of one SKU: `available = on_hand - reserved`."""
+
+    sku: str
+    title: str
+    category: str
+    on_hand: int
+    reserved: int
+    available: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount in a currency (ISO 4217), with as many decimals as its minor unit has."""
+
+    currency: str
+    value: Decimal
+    digits: int
+
+    def __str__(self) -> str:
+        """The value in the currency's own digits, such as `1200` for JPY and `12.50` for EUR."""
+        return f"{self.value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What `quantity` units of a SKU cost now."""
+
+    sku: str
+    quantity: int
+    unit_price: Amount
+    total: Amount
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Why a part of an answer is missing: which service failed, its gRPC status code and its reason."""
+
+    service: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product as the storefront shows it: always with stock, with a price where there is one."""
+
+    stock: Stock
+    price: Price | None
+    problems: tuple[Degradation, ...] = ()
+
+
+class OrderState(StrEnum):
+    """What has become of an order; the state of its reservation."""
+
+    RESERVED = "RESERVED"
+    COMMITTED = "COMMITTED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Some units of one SKU."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The half of an order that inventory keeps."""
+
+    id: str
+    state: OrderState
+    expire_time: datetime
+
+
+@dataclass(frozen=True)
+class PricedLine:
+    """One line of an order at the price that was frozen for it."""
+
+    sku: str
+    quantity: int
+    unit_price: Amount
+    total: Amount
+
+
+@dataclass(frozen=True)
+class Quote:
+    """The half of an order that pricing keeps."""
+
+    id: str
+    currency: str
+    lines: tuple[PricedLine, ...]
+    total: Amount
+
+
+@dataclass(frozen=True)
+class Order:
+    """A reservation and a quote of the same id."""
+
+    reservation: Reservation
+    quote: Quote
+
+
+class UnknownSku(NotFound, domain=DOMAIN):
+    """No product has one of these SKUs."""
+
+    def __init__(self, skus: Sequence[str]) -> None:
+        super().__init__(f"there is no product {', '.join(skus)}", sku=",".join(skus))
+
+
+class UnpricedSku(NotFound, domain="pricing.aiomesh"):
+    """The product exists and has no price; pricing's own UNKNOWN_SKU for one SKU of a batch."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__(f"there is no price for {sku}", sku=sku)
+        self.reason = "UNKNOWN_SKU"
+
+
+class UnknownOrder(NotFound, domain=DOMAIN):
+    """No order has this id."""
+
+    def __init__(self, order_id: str) -> None:
+        super().__init__(f"there is no order {order_id}", order_id=order_id)
+
+
+class UnknownCurrency(InvalidArgument, domain=DOMAIN):
+    """This is no ISO 4217 code."""
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"{currency[:20]!r} is no currency: three capital letters, such as EUR (ISO 4217)")
+
+
+class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
+    """The Idempotency-Key header cannot name an order."""
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key must be 1 to 255 printable ASCII characters")
+
+
+class InvalidTimeout(InvalidArgument, domain=DOMAIN):
+    """The X-Request-Timeout-Ms header is no time budget."""
+
+    def __init__(self) -> None:
+        super().__init__("X-Request-Timeout-Ms must be a whole number of milliseconds, 1 to 30000")
+
+
+def checked_currency(currency: str) -> str:
+    """The currency, if it has the form of an ISO 4217 code. Raises UnknownCurrency."""
+    if not re.fullmatch("[A-Z]{3}", currency):
+        raise UnknownCurrency(currency)
+    return currency
+
+
+def degradation(service: str, error: ServiceError) -> Degradation:
+    """What a product says of an error that left it without a price."""
+    return Degradation(service, mapping_of(error).code, error.reason)

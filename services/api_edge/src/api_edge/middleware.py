@@ -1,0 +1,149 @@
+"""What surrounds every request: its budget, its size limit, its trace headers, its log line, and the last resort.
+
+Plain ASGI. It runs inside the HTTP server span that FastAPI opens.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from fastapi.exceptions import HTTPException
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from starlette.datastructures import Headers, MutableHeaders
+
+from api_edge.clients import Timing, timings
+from api_edge.domain import InvalidTimeout
+from api_edge.problems import http_problem, internal_error, service_problem
+from meshkit.deadline import budget
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("api_edge.access")
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_TIMEOUT_MS = 30_000
+READ_SECONDS, ORDER_SECONDS = 2.0, 5.0
+API = "/v1/"
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""The paths that machines poll: no spans, no log lines."""
+
+TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+
+
+class TraceHeaders:
+    """Tells every caller of the API where its trace is, and logs one line for each request.
+
+    `traceresponse` (W3C Trace Context, level 2), `X-Trace-Id`, `Link: …; rel="trace"` and `Server-Timing`.
+    An exception that nothing else handled becomes a problem here.
+    """
+
+    def __init__(self, app: ASGIApp, trace_url: str) -> None:
+        self._app = app
+        self._trace_url = trace_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app inside (ASGI)."""
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        started, status, noted = time.perf_counter(), 0, list[Timing]()
+        token = timings.set(noted)
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if scope["path"].startswith(API):
+                    self._add_headers(MutableHeaders(scope=message), noted, time.perf_counter() - started)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            if status:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await internal_error(scope["path"])(scope, receive, send_with_headers)
+        finally:
+            timings.reset(token)
+            _log(scope, status, time.perf_counter() - started)
+
+    def _add_headers(self, headers: MutableHeaders, noted: list[Timing], seconds: float) -> None:
+        context = get_current_span().get_span_context()
+        trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
+        headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
+        headers["X-Trace-Id"] = trace_id
+        headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
+        if self._trace_url:
+            headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
+
+
+class Limits:
+    """Opens the time budget of a request and refuses bodies of more than 1 MiB."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app inside (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if _declared_length(headers) > MAX_BODY_BYTES:
+            await http_problem(scope["path"], 413, TOO_LARGE)(scope, receive, send)
+            return
+        try:
+            allowed = _budget(scope, headers)
+        except InvalidTimeout as error:
+            await service_problem(scope["path"], error)(scope, receive, send)
+            return
+        with allowed:
+            await self._app(scope, _limited(receive), send)
+
+
+def _budget(scope: Scope, headers: Headers) -> AbstractContextManager[None]:
+    given = headers.get("x-request-timeout-ms")
+    if not scope["path"].startswith(API):
+        return nullcontext()
+    if given is None:
+        return budget(ORDER_SECONDS if scope["path"].startswith("/v1/orders") else READ_SECONDS)
+    if not (given.isascii() and given.isdecimal() and len(given) <= 5 and 1 <= int(given) <= MAX_TIMEOUT_MS):  # noqa: PLR2004
+        raise InvalidTimeout
+    return budget(int(given) / 1000)
+
+
+def _declared_length(headers: Headers) -> int:
+    length = headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
+
+
+def _limited(receive: Receive) -> Receive:
+    """Counts a body that does not declare its length while it comes in."""
+    total = 0
+
+    async def limited() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MAX_BODY_BYTES:
+            raise HTTPException(413, TOO_LARGE)
+        return message
+
+    return limited
+
+
+def _metric(timing: Timing) -> str:
+    return f'{timing.service};desc="{timing.method}";dur={timing.milliseconds:.1f}'
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    method, path, duration = scope["method"], scope["path"], round(seconds * 1000, 2)
+    fields = {"method": method, "path": path, "status": status, "duration_ms": duration}
+    log.info("%s %s %s", method, path, status, extra=fields)

@@ -1,0 +1,81 @@
+"""POST, GET and DELETE of /v1/orders, and POST /v1/orders/{id}/commit."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
+
+from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
+from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
+from api_edge.routes.documented import problems
+from api_edge.schemas import NewOrder, Order
+
+router = APIRouter(prefix="/v1/orders", tags=["orders"])
+
+
+def require_json(request: Request) -> None:
+    """Refuses a body that does not say it is JSON."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPException(415, "send the order with Content-Type: application/json")
+
+
+def checked_key(
+    idempotency_key: Annotated[
+        str | None, Header(description="Names the order: a repeat answers the same one. Made if absent.")
+    ] = None,
+) -> str:
+    """The idempotency key, made anew if absent. Raises InvalidIdempotencyKey."""
+    key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):  # noqa: PLR2004 - said in the error
+        raise InvalidIdempotencyKey
+    return key
+
+
+def checked_id(order_id: Annotated[str, Path(description="The order's id, a UUID")]) -> str:
+    """The order id in its canonical form. Raises UnknownOrder for what cannot be one."""
+    try:
+        return str(uuid.UUID(order_id))
+    except ValueError:
+        raise UnknownOrder(order_id) from None
+
+
+OrderId = Annotated[str, Depends(checked_id)]
+
+
+@router.post(
+    "",
+    summary="Place an order",
+    status_code=201,
+    responses=problems(404, 409, 413, 415),
+    dependencies=[Depends(require_json)],
+)
+async def place_order(
+    storefront: StorefrontDep, order: NewOrder, key: Annotated[str, Depends(checked_key)], response: Response
+) -> Order:
+    """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
+    lines = [Line(line.sku, line.quantity) for line in order.lines]
+    placed = Order.of(await storefront.place_order(key, lines, checked_currency(order.currency)))
+    response.headers["Location"] = f"/v1/orders/{placed.id}"
+    response.headers["Idempotency-Key"] = key
+    return placed
+
+
+@router.get("/{order_id}", summary="Read an order", responses=problems(404))
+async def get_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
+    """The order as it is now."""
+    return Order.of(await storefront.order(order_id))
+
+
+@router.post("/{order_id}/commit", summary="Commit an order", responses=problems(404, 409))
+async def commit_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
+    """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
+    return Order.of(await storefront.commit_order(order_id))
+
+
+@router.delete("/{order_id}", summary="Release an order", responses=problems(404, 409))
+async def release_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
+    """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
+    return Order.of(await storefront.release_order(order_id))

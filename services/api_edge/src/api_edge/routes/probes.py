@@ -1,0 +1,39 @@
+"""/livez, /readyz and /metrics: for machines. None of them calls a backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from meshkit.lifecycle import Stop
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Sends people to the documentation."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/livez")
+async def livez() -> PlainTextResponse:
+    """The event loop answers."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> PlainTextResponse:
+    """This process can serve: it has started and is not draining."""
+    draining = cast("Stop", request.app.state.stop).requested.is_set()
+    return PlainTextResponse("draining\n", 503) if draining else PlainTextResponse("ok\n")
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """What this process measures, in Prometheus' text format."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

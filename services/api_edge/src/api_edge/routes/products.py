@@ -1,0 +1,50 @@
+"""GET /v1/products and GET /v1/products/{sku}: inventory and pricing, asked at the same time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
+from api_edge.domain import Line, checked_currency
+from api_edge.routes.documented import problems
+from api_edge.schemas import MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
+
+router = APIRouter(prefix="/v1/products", tags=["products"])
+
+Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
+Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price")]
+Strict = Annotated[bool, Query(description="Answer with an error instead of `price: null`")]
+
+
+@router.get("", summary="List products, or read some of them", responses=problems(404))
+async def list_products(
+    storefront: StorefrontDep,
+    sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
+    currency: Currency = "EUR",
+    quantity: Quantity = 1,
+    strict: Strict = False,  # noqa: FBT002 - a query parameter
+) -> ProductPage:
+    """A page of all products by SKU; or with `sku` the products named, in that order."""
+    currency = checked_currency(currency)
+    if sku:
+        products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
+    else:
+        products, next_page_token = await storefront.page(page_size, page_token, currency, quantity, strict=strict)
+    return ProductPage(products=[Product.of(product) for product in products], next_page_token=next_page_token)
+
+
+@router.get("/{sku}", summary="Read a product", responses=problems(404))
+async def get_product(
+    storefront: StorefrontDep,
+    sku: Annotated[Sku, Path(examples=["TEA-0001"])],
+    currency: Currency = "EUR",
+    quantity: Quantity = 1,
+    strict: Strict = False,  # noqa: FBT002 - a query parameter
+) -> Product:
+    """A product with its stock and the price of `quantity` units. Without pricing `price` is null."""
+    line = Line(sku, quantity)
+    return Product.of(await storefront.product(line, checked_currency(currency), strict=strict))

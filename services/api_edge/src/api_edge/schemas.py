@@ -1,0 +1,170 @@
+"""The bodies of requests and responses: the REST contract. No protobuf, no domain type in a public field."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from api_edge.domain import OrderState
+
+if TYPE_CHECKING:
+    from api_edge import domain
+
+MAX_QUANTITY = 1_000_000
+MAX_LINES = 100
+
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]
+
+
+class Stock(BaseModel):
+    """Units of a product: `available = on_hand - reserved`."""
+
+    on_hand: int = Field(examples=[500])
+    reserved: int = Field(examples=[12])
+    available: int = Field(examples=[488])
+    version: int = Field(examples=[3], description="Grows with each change of this stock")
+
+
+class Price(BaseModel):
+    """What `quantity` units cost now."""
+
+    currency: str = Field(examples=["EUR"])
+    unit_price: Amount
+    quantity: int = Field(examples=[12])
+    total: Annotated[str, Field(examples=["150.00"], description="`unit_price` x `quantity`")]
+
+
+class Degradation(BaseModel):
+    """Why a part is missing."""
+
+    service: str = Field(examples=["pricing"])
+    code: str = Field(examples=["UNAVAILABLE"], description="gRPC status code")
+    reason: str = Field(examples=["UNAVAILABLE"])
+
+
+class Product(BaseModel):
+    """A product with its stock and, where there is one, its price."""
+
+    sku: str = Field(examples=["TEA-0001"])
+    title: str = Field(examples=["Darjeeling First Flush, 100 g"])
+    category: str = Field(examples=["tea"])
+    stock: Stock
+    price: Price | None = Field(description="null when pricing has no answer; `problems` says why")
+    problems: list[Degradation]
+
+    @classmethod
+    def of(cls, product: domain.Product) -> Self:
+        """The body of a product."""
+        stock, price = product.stock, product.price
+        return cls(
+            sku=stock.sku,
+            title=stock.title,
+            category=stock.category,
+            stock=Stock(
+                on_hand=stock.on_hand, reserved=stock.reserved, available=stock.available, version=stock.version
+            ),
+            price=price
+            and Price(
+                currency=price.unit_price.currency,
+                unit_price=str(price.unit_price),
+                quantity=price.quantity,
+                total=str(price.total),
+            ),
+            problems=[
+                Degradation(service=problem.service, code=problem.code, reason=problem.reason)
+                for problem in product.problems
+            ],
+        )
+
+
+class ProductPage(BaseModel):
+    """Some products."""
+
+    products: list[Product]
+    next_page_token: str = Field(examples=[""], description="For `page_token`; empty at the end")
+
+
+class NewOrderLine(BaseModel):
+    """Some units to order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sku: Sku = Field(examples=["TEA-0001"])
+    quantity: int = Field(ge=1, le=MAX_QUANTITY, examples=[2])
+
+
+class NewOrder(BaseModel):
+    """What to order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    currency: str = Field("EUR", examples=["EUR"], description="ISO 4217")
+    lines: list[NewOrderLine] = Field(min_length=1, max_length=MAX_LINES, description="Each SKU once")
+
+    @model_validator(mode="after")
+    def _each_sku_once(self) -> Self:
+        skus = [line.sku for line in self.lines]
+        if len(set(skus)) < len(skus):
+            raise PydanticCustomError("repeated_sku", "a SKU stands in more than one line: add their quantities up")
+        return self
+
+
+class OrderLine(BaseModel):
+    """One line of an order at the price frozen for it."""
+
+    sku: str = Field(examples=["TEA-0001"])
+    quantity: int = Field(examples=[2])
+    unit_price: Amount
+    total: Annotated[str, Field(examples=["25.00"])]
+
+
+class Order(BaseModel):
+    """An order as it is now."""
+
+    id: str = Field(examples=["6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b"])
+    state: OrderState
+    currency: str = Field(examples=["EUR"])
+    lines: list[OrderLine]
+    total: Annotated[str, Field(examples=["25.00"])]
+    expire_time: datetime = Field(description="When an order that is still RESERVED expires")
+
+    @classmethod
+    def of(cls, order: domain.Order) -> Self:
+        """The body of an order."""
+        return cls(
+            id=order.reservation.id,
+            state=order.reservation.state,
+            currency=order.quote.currency,
+            lines=[
+                OrderLine(sku=line.sku, quantity=line.quantity, unit_price=str(line.unit_price), total=str(line.total))
+                for line in order.quote.lines
+            ],
+            total=str(order.quote.total),
+            expire_time=order.reservation.expire_time,
+        )
+
+
+class Violation(BaseModel):
+    """One wrong field of a request."""
+
+    field: str = Field(examples=["lines[0].quantity"], description="Its path in the body, or the parameter's name")
+    description: str = Field(examples=["Input should be greater than or equal to 1"])
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457, application/problem+json)."""
+
+    type: str = Field(examples=["urn:aiomesh:problem:insufficient-stock"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["TEA-0001: 12 requested, 5 available"])
+    instance: str = Field(examples=["/v1/orders"])
+    reason: str = Field(examples=["INSUFFICIENT_STOCK"])
+    domain: str = Field(examples=["inventory.aiomesh"], description="Whose reason it is")
+    metadata: dict[str, str] = Field(examples=[{"sku": "TEA-0001", "requested": "12", "available": "5"}])
+    errors: list[Violation] = Field(examples=[[]], description="The wrong fields")
+    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
