@@ -7,9 +7,11 @@ lose the last commits, and that never corrupts. https://www.sqlite.org/pragma.ht
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import AfterValidator
 from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_FORMS = "a database is sqlite:///file or postgresql://user:password@host:port/name"
 
 
 def checked_url(url: str) -> URL:
@@ -26,11 +29,23 @@ def checked_url(url: str) -> URL:
     Raises:
         ValueError: it names no file on disk and no PostgreSQL database.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(_FORMS) from None
     driver = DRIVERS.get(parsed.get_backend_name())
     if driver is None or parsed.database in {None, "", ":memory:"}:
-        raise ValueError(f"{parsed!r}: a database is sqlite:///file or postgresql://user:password@host/name")
+        raise ValueError(_FORMS)
     return parsed.set(drivername=driver)
+
+
+def _as_given(url: str) -> str:
+    checked_url(url)
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_as_given)]
+"""The type of a setting that names a database."""
 
 
 def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEngine:

@@ -7,6 +7,7 @@ newest one is known without importing Alembic (a quarter of a second, when most 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
@@ -23,6 +24,7 @@ class UnknownRevision(Exception):
 
 def import_alembic() -> None:
     """Imports what `upgrade` needs: a thread may do so while the event loop goes on."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the caller says in one line what was migrated
     import alembic.command  # noqa: F401, PLC0415
 
 

@@ -1,0 +1,16 @@
+"""Runs the inventory service: `python -m inventory`."""
+
+import sys
+
+from inventory.app import main
+from inventory.settings import Settings
+from meshkit.config import load_settings
+from meshkit.lifecycle import run
+from meshkit.logs import configure_logs
+from meshkit.telemetry.provider import configure
+
+if __name__ == "__main__":
+    settings = load_settings(Settings)
+    configure_logs("inventory", settings.log_level)
+    telemetry = configure("inventory", instrumentation=settings.telemetry)
+    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry))

@@ -1,0 +1,209 @@
+"""Protobuf to domain and back. What comes in is validated here: all its wrong fields are told at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aiomesh.inventory.v1 import inventory_pb2
+from inventory.domain import (
+    DEFAULT_PAGE,
+    MAX_LINES,
+    MAX_PAGE,
+    MAX_QUANTITY,
+    Adjustment,
+    InvalidRequest,
+    Line,
+    ReservationRequest,
+    UnknownReservation,
+)
+from inventory.page_token import read_token
+from meshkit.errors import FieldViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from aiomesh.inventory.v1 import inventory_service_pb2 as pb
+    from inventory.domain import Reservation, Stock
+
+_MAX_TEXT = {"sku": 64, "fingerprint": 128}
+
+
+def to_sku(request: pb.GetStockRequest) -> str:
+    """The SKU that GetStock asks for.
+
+    Raises:
+        InvalidRequest: as the contract says.
+    """
+    _refuse(_text_violations("sku", request.sku))
+    return request.sku
+
+
+def to_skus(request: pb.BatchGetStockRequest) -> list[str]:
+    """The SKUs that BatchGetStock asks for, in the order asked.
+
+    Raises:
+        InvalidRequest: as the contract says.
+    """
+    _refuse(_skus_violations(request.skus))
+    return list(request.skus)
+
+
+def to_page(request: pb.ListStockRequest) -> tuple[str, int]:
+    """The SKU after which the page begins, empty for the first page, and its size.
+
+    Raises:
+        InvalidRequest, InvalidPageToken: as the contract says.
+    """
+    if not 0 <= request.page_size <= MAX_PAGE:
+        raise InvalidRequest([FieldViolation("page_size", f"must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")])
+    after = read_token(request.page_token) if request.page_token else ""
+    return after, request.page_size or DEFAULT_PAGE
+
+
+def to_reservation_request(request: pb.ReserveStockRequest) -> ReservationRequest:
+    """What ReserveStock asks for.
+
+    Raises:
+        InvalidRequest: as the contract says.
+    """
+    _refuse(
+        [
+            *_uuid_violations("request_id", request.request_id),
+            *_uuid_violations("attempt_id", request.attempt_id),
+            *_lines_violations(request.lines),
+            *_text_violations("fingerprint", request.fingerprint),
+        ]
+    )
+    return ReservationRequest(
+        request_id=request.request_id.lower(),
+        attempt_id=request.attempt_id.lower(),
+        lines=tuple(Line(line.sku, line.quantity) for line in request.lines),
+        fingerprint=request.fingerprint,
+    )
+
+
+def to_attempt(request: pb.UndoReserveStockRequest) -> tuple[str, str]:
+    """The request id and the attempt id that UndoReserveStock names.
+
+    Raises:
+        InvalidRequest: as the contract says.
+    """
+    _refuse(
+        [
+            *_uuid_violations("request_id", request.request_id),
+            *_uuid_violations("attempt_id", request.attempt_id),
+        ]
+    )
+    return request.request_id.lower(), request.attempt_id.lower()
+
+
+def to_reservation_id(reservation_id: str) -> str:
+    """A reservation's id as it is stored.
+
+    Raises:
+        UnknownReservation: it is no UUID, so it names no reservation.
+    """
+    if not _is_uuid(reservation_id):
+        raise UnknownReservation(reservation_id)
+    return reservation_id.lower()
+
+
+def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
+    """What AdjustStock asks for.
+
+    Raises:
+        InvalidRequest: as the contract says.
+    """
+    _refuse(
+        [
+            *_uuid_violations("request_id", request.request_id),
+            *_text_violations("sku", request.sku),
+            *_delta_violations(request.delta),
+        ]
+    )
+    return Adjustment(request.request_id.lower(), request.sku, request.delta)
+
+
+def from_stock(stock: Stock) -> inventory_pb2.Stock:
+    """The stock of one SKU."""
+    return inventory_pb2.Stock(
+        sku=stock.sku,
+        title=stock.title,
+        category=stock.category,
+        on_hand=stock.on_hand,
+        reserved=stock.reserved,
+        available=stock.available,
+        version=stock.version,
+    )
+
+
+def from_reservation(reservation: Reservation) -> inventory_pb2.Reservation:
+    """A reservation as it counts now."""
+    return inventory_pb2.Reservation(
+        reservation_id=reservation.reservation_id,
+        state=inventory_pb2.Reservation.State.Value(f"STATE_{reservation.state}"),
+        lines=[inventory_pb2.ReservationLine(sku=line.sku, quantity=line.quantity) for line in reservation.lines],
+        create_time=_timestamp(reservation.create_time),
+        expire_time=_timestamp(reservation.expire_time),
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def _refuse(violations: Iterable[FieldViolation]) -> None:
+    if found := list(violations):
+        raise InvalidRequest(found)
+
+
+def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
+    if not 1 <= len(skus) <= MAX_LINES:
+        yield FieldViolation("skus", f"must be 1 to {MAX_LINES}, are {len(skus)}")
+        return
+    for index, sku in enumerate(skus):
+        yield from _text_violations("sku", sku, f"skus[{index}]")
+
+
+def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterator[FieldViolation]:
+    if not 1 <= len(lines) <= MAX_LINES:
+        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        return
+    seen: set[str] = set()
+    for index, line in enumerate(lines):
+        yield from _text_violations("sku", line.sku, f"lines[{index}].sku")
+        if line.sku in seen:
+            yield FieldViolation(f"lines[{index}].sku", "is in the request already; each SKU has one line")
+        seen.add(line.sku)
+        if not 1 <= line.quantity <= MAX_QUANTITY:
+            yield FieldViolation(f"lines[{index}].quantity", f"must be 1 to {MAX_QUANTITY}")
+
+
+def _delta_violations(delta: int) -> Iterator[FieldViolation]:
+    if not 1 <= abs(delta) <= MAX_QUANTITY:
+        yield FieldViolation("delta", f"must be -{MAX_QUANTITY} to {MAX_QUANTITY}, and not 0")
+
+
+def _text_violations(kind: str, text: str, path: str = "") -> Iterator[FieldViolation]:
+    # Unprintable characters are refused as well: PostgreSQL cannot hold U+0000.
+    if not (1 <= len(text) <= _MAX_TEXT[kind] and text.isprintable()):
+        yield FieldViolation(path or kind, f"must be 1 to {_MAX_TEXT[kind]} printable characters")
+
+
+def _uuid_violations(field: str, text: str) -> Iterator[FieldViolation]:
+    if not _is_uuid(text):
+        yield FieldViolation(field, "must be a UUID")
+
+
+def _is_uuid(text: str) -> bool:
+    """Whether it is a UUID in its usual form; uuid.UUID also reads others, such as braces and missing hyphens."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -1,0 +1,81 @@
+"""The gRPC port of inventory. Domain errors pass through: the server's interceptor turns them into a status."""
+
+# ruff: noqa: ARG002, N802 - names and signatures are gRPC's
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiomesh.inventory.v1 import inventory_service_pb2 as pb
+from aiomesh.inventory.v1 import inventory_service_pb2_grpc as pb_grpc
+from inventory import convert
+from inventory.domain import UnknownSku
+from inventory.page_token import write_token
+
+if TYPE_CHECKING:
+    from inventory.store import InventoryStore
+    from meshkit.handlers import Context
+
+
+class InventoryServicer(pb_grpc.InventoryServiceServicer):
+    """Answers the calls of `inventory_service.proto` from a store, and holds nothing of its own."""
+
+    def __init__(self, store: InventoryStore) -> None:
+        self._store = store
+
+    async def GetStock(self, request: pb.GetStockRequest, context: Context) -> pb.GetStockResponse:
+        """One stock now."""
+        sku = convert.to_sku(request)
+        stocks = await self._store.stocks([sku])
+        if sku not in stocks:
+            raise UnknownSku(sku)
+        return pb.GetStockResponse(stock=convert.from_stock(stocks[sku]))
+
+    async def BatchGetStock(self, request: pb.BatchGetStockRequest, context: Context) -> pb.BatchGetStockResponse:
+        """Many stocks, of one moment."""
+        skus = convert.to_skus(request)
+        stocks = await self._store.stocks(set(skus))
+        return pb.BatchGetStockResponse(
+            stocks=[convert.from_stock(stocks[sku]) for sku in skus if sku in stocks],
+            missing_skus=dict.fromkeys(sku for sku in skus if sku not in stocks),
+        )
+
+    async def ListStock(self, request: pb.ListStockRequest, context: Context) -> pb.ListStockResponse:
+        """One page of all stock."""
+        page = await self._store.page(*convert.to_page(request))
+        token = write_token(page.next_after) if page.next_after else ""
+        return pb.ListStockResponse(stocks=map(convert.from_stock, page.stocks), next_page_token=token)
+
+    async def ReserveStock(self, request: pb.ReserveStockRequest, context: Context) -> pb.ReserveStockResponse:
+        """Holds units, all lines or none."""
+        reservation = await self._store.reserve(convert.to_reservation_request(request))
+        return pb.ReserveStockResponse(reservation=convert.from_reservation(reservation))
+
+    async def UndoReserveStock(
+        self, request: pb.UndoReserveStockRequest, context: Context
+    ) -> pb.UndoReserveStockResponse:
+        """Takes back an attempt that nobody was told of."""
+        return pb.UndoReserveStockResponse(undone=await self._store.undo(*convert.to_attempt(request)))
+
+    async def GetReservation(self, request: pb.GetReservationRequest, context: Context) -> pb.GetReservationResponse:
+        """Reads a reservation."""
+        reservation = await self._store.reservation(convert.to_reservation_id(request.reservation_id))
+        return pb.GetReservationResponse(reservation=convert.from_reservation(reservation))
+
+    async def CommitReservation(
+        self, request: pb.CommitReservationRequest, context: Context
+    ) -> pb.CommitReservationResponse:
+        """Takes the units out of the warehouse."""
+        reservation = await self._store.commit(convert.to_reservation_id(request.reservation_id))
+        return pb.CommitReservationResponse(reservation=convert.from_reservation(reservation))
+
+    async def ReleaseReservation(
+        self, request: pb.ReleaseReservationRequest, context: Context
+    ) -> pb.ReleaseReservationResponse:
+        """Gives the units back."""
+        reservation = await self._store.release(convert.to_reservation_id(request.reservation_id))
+        return pb.ReleaseReservationResponse(reservation=convert.from_reservation(reservation))
+
+    async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.AdjustStockResponse:
+        """Changes what is on hand."""
+        stock = await self._store.adjust(convert.to_adjustment(request))
+        return pb.AdjustStockResponse(stock=convert.from_stock(stock))

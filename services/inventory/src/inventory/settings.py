@@ -1,0 +1,35 @@
+"""The settings of the inventory process."""
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meshkit.engines import DatabaseUrl
+from meshkit.telemetry.provider import Instrumentation
+
+
+class Settings(BaseSettings):
+    """Read from `INVENTORY_*` variables. Telemetry has the standard `OTEL_*` ones.
+
+    Attributes:
+        listen: `host:port` of the gRPC server.
+        database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
+        reservation_ttl_seconds: how long a reservation holds its units.
+        sweep_seconds: how often units of expired reservations are given back.
+        drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
+        grace_seconds: how long calls in flight may take after that.
+        log_level: the lowest level that is logged.
+        telemetry: whose gRPC interceptors make the spans.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="INVENTORY_", frozen=True)
+
+    listen: str = "127.0.0.1:50051"
+    database_url: DatabaseUrl = "sqlite:///inventory.db"
+    reservation_ttl_seconds: PositiveFloat = 900.0
+    sweep_seconds: PositiveFloat = 2.0
+    drain_seconds: NonNegativeFloat = 0.0
+    grace_seconds: NonNegativeFloat = 5.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    telemetry: Instrumentation = "native"

@@ -1,0 +1,36 @@
+"""Gives back the units of expired reservations, for as long as the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NoReturn
+
+from inventory.domain import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from inventory.store import InventoryStore
+
+log = logging.getLogger("inventory.sweeper")
+
+
+async def sweep_forever(store: InventoryStore, interval: float) -> NoReturn:
+    """Sweeps every `interval` seconds until cancelled; several processes may do so at once on one database.
+
+    An outage of the database is waited out, and logged once.
+    """
+    reachable = True
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await _sweep_all(store)
+            reachable = True
+        except DatabaseUnavailable as error:
+            if reachable:
+                log.warning("sweeping pauses: %s", error.message)
+            reachable = False
+
+
+async def _sweep_all(store: InventoryStore) -> None:
+    while swept := await store.sweep():
+        log.info("swept expired reservations", extra={"reservations": swept})
