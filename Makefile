@@ -3,10 +3,10 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 export
 
-.PHONY: help up test check generate lock reset install
+.PHONY: help install up test check format generate lock reset
 
 help:  ## List the targets and the settings
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 	@sed -n 's/^#: //p' Makefile
 
 install:
@@ -15,11 +15,14 @@ install:
 up: install  ## Run the whole mesh on this machine until Ctrl-C
 	@exec $(RUN) localmesh
 
-test: install  ## Run the tests
+test: install  ## Run the tests (ARGS="-k orders" for some of them)
 	@exec $(RUN) pytest $(ARGS)
 
 check: install  ## Format, lint, types and protos
-	@exec $(RUN) tools.check
+	@.venv/bin/ruff format --check && .venv/bin/ruff check && .venv/bin/mypy && .venv/bin/python tools/protos.py lint
+
+format: install  ## Format the code and mend what can be mended
+	@.venv/bin/ruff format && .venv/bin/ruff check --fix
 
 generate: install  ## Make the protobuf code anew
 	@exec .venv/bin/python tools/protos.py generate

@@ -34,7 +34,7 @@ async def always_healthy() -> None:
 class Echo:
     """A running echo service, a channel to it, and the spans of both sides."""
 
-    channel: grpc.aio.Channel
+    channel: Any  # a grpc.aio.Channel; over plain bytes its published types do not fit
     address: str
     client: SpanCapture
     server: SpanCapture
@@ -47,7 +47,11 @@ class Echo:
 
 @asynccontextmanager
 async def echo(
-    *, instrumentation: Instrumentation = "native", repeatable: tuple[str, ...] = (), limit: float = 5.0, **handlers: Any
+    *,
+    instrumentation: Instrumentation = "native",
+    repeatable: tuple[str, ...] = (),
+    limit: float = 5.0,
+    **handlers: Any,
 ) -> AsyncIterator[Echo]:
     """Serves the handlers, named by their arity such as `UnaryUnary`."""
 
@@ -58,7 +62,10 @@ async def echo(
     client, server = SpanCapture("client", instrumentation), SpanCapture("server", instrumentation)
     health = Health(SERVICE, always_healthy)
     built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)
-    async with listening(built) as address, open_channel(
-        address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
-    ) as channel:
+    async with (
+        listening(built) as address,
+        open_channel(
+            address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
+        ) as channel,
+    ):
         yield Echo(channel, address, client, server, health)

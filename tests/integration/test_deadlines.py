@@ -6,14 +6,13 @@ import asyncio
 
 import grpc
 import pytest
-from echo import echo
+from echo import Echo, echo
 
 from meshkit import deadline
 from meshkit.deadline import FLOOR, RESERVE, budget, call_timeout, own_budget, remaining
 from meshkit.errors import DeadlineExceeded
 from meshkit.server import MAX_SECONDS
 from meshkit.status import service_errors
-
 
 ROUNDING = 1.01
 """The grpc-timeout header is rounded up to fewer digits, so a server may see a little more than was sent."""
@@ -30,7 +29,8 @@ async def test_a_handler_sees_the_deadline_of_its_client() -> None:
 
 async def test_a_call_without_a_deadline_gets_the_maximum_of_the_server() -> None:
     async with echo(UnaryUnary=tell_remaining) as service, grpc.aio.insecure_channel(service.address) as plain:
-        left = float(await plain.unary_unary("/test.Echo/UnaryUnary")(b""))
+        unlimited = Echo(plain, service.address, service.client, service.server, service.health)
+        left = float(await unlimited.unary())
     assert MAX_SECONDS - 1 < left <= MAX_SECONDS
 
 
