@@ -26,7 +26,8 @@ class AddressTakenError(Exception):
     """An address to listen on cannot be had; the text names it and the variable that moves it."""
 
     def __init__(self, address: str, variable: str, error: OSError) -> None:
-        super().__init__(f"tracebox: cannot listen on {address}: {error.strerror}; {variable} moves it")
+        reason = str(error.strerror).partition(" (")[0]  # asides in brackets repeat the address
+        super().__init__(f"tracebox: cannot listen on {address}: {reason}; {variable} moves it")
 
 
 def run(settings: Settings) -> None:

@@ -115,15 +115,21 @@ def format_float(number: float) -> str:
 def parse_string_map(text: str) -> dict[str, str]:
     """Read a JSON object of strings like json.Unmarshal into map[string]string; raises ValueError."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(_syntax_error(error)) from error
+        raise ValueError(_syntax_error(error.msg, error.doc, error.doc[error.pos :])) from error
+    except RecursionError as error:
+        raise ValueError("exceeded max depth") from error
     if found is None:
         return {}
     _check_type(found, dict, "map[string]string")
     for value in found.values():
         _check_type(value, str | None, "string")
     return {key: value or "" for key, value in found.items()}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"invalid character '{name[0]}' looking for beginning of value")
 
 
 def _check_type(found: object, expected: type | UnionType, name: str) -> None:
@@ -133,24 +139,29 @@ def _check_type(found: object, expected: type | UnionType, name: str) -> None:
     raise ValueError(f"json: cannot unmarshal {kind} into Go value of type {name}")
 
 
-def _syntax_error(error: json.JSONDecodeError) -> str:
-    rest = error.doc[error.pos :]
-    if not rest.strip() or error.msg.startswith("Unterminated"):
+def _syntax_error(message: str, document: str, rest: str) -> str:
+    if not rest.strip() or message.startswith("Unterminated"):
         return "unexpected end of JSON input"
-    for literal in ("null", "true", "false"):
-        if error.msg == "Expecting value" and rest[0] == literal[0]:
-            return _wrong_literal(rest, literal)
-    return f"invalid character '{rest[0]}' {_WHERE.get(error.msg, 'in string literal')}"
+    if message == "Expecting value" and rest[0] in _LITERALS:
+        return _wrong_literal(rest, _LITERALS[rest[0]])
+    where = _WHERE.get(message, "in string literal")
+    if message == "Expecting ',' delimiter" and document.lstrip().startswith("["):
+        where = "after array element"
+    return f"invalid character {_quote_character(rest[0])} {where}"
 
 
 def _wrong_literal(rest: str, literal: str) -> str:
-    for found, expected in zip(rest, literal, strict=False):
-        if found != expected:
-            return f"invalid character '{found}' in literal {literal} (expecting '{expected}')"
-    return "unexpected end of JSON input"
+    found, expected = next(pair for pair in zip(f"{rest} ", literal, strict=False) if len(set(pair)) > 1)
+    return f"invalid character {_quote_character(found)} in literal {literal} (expecting '{expected}')"
+
+
+def _quote_character(character: str) -> str:
+    return f"'{_ESCAPED.get(character, character)}'"
 
 
 _KINDS: dict[type, str] = {bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+_LITERALS = {"n": "null", "t": "true", "f": "false"}
+_ESCAPED = {"'": r"\'", "\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\"}
 _WHERE = {
     "Expecting value": "looking for beginning of value",
     "Expecting property name enclosed in double quotes": "looking for beginning of object key string",

@@ -14,7 +14,6 @@ from starlette.datastructures import QueryParams
 from localmesh.tracebox import golang
 from localmesh.tracebox.search import Search
 
-_MAX_TRACES = 100_000
 _DEFAULT_LIMIT = 100
 _DEFAULT_LOOKBACK = 48 * 3600 * 1_000_000_000
 _DEFAULT_DEPENDENCY_LOOKBACK = 24 * 3600 * 1_000_000_000
@@ -66,18 +65,21 @@ class Parameters:
         except BadQueryError as error:
             raise BadQueryError(f"cannot parse traceID param: {error}") from error
 
-    def search(self) -> tuple[Search, int]:
-        """Return what to search for, and how many traces at most."""
+    def search(self) -> Search:
+        """Return what to search for; the service may be missing."""
         start_min, start_max = self.window()
-        tags, limit = self._tags(), self.limit()
         shortest, longest = self.duration("minDuration"), self.duration("maxDuration")
-        search = Search(self.service(), self.text("operation"), start_min, start_max, shortest, longest, tags)
         if shortest and longest and longest < shortest:
             raise BadQueryError("'maxDuration' should be greater than 'minDuration'")
-        if not 0 < limit <= _MAX_TRACES:
-            message = "search depth must be greater than 0 and less than max traces"
-            raise BadQueryError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return search, limit
+        return Search(
+            service=self.text("service"),
+            operation=self.text("operation"),
+            start_min=start_min,
+            start_max=start_max,
+            duration_min=shortest,
+            duration_max=longest,
+            tags=self._tags(),
+        )
 
     def window(self) -> tuple[int, int]:
         """Return ``start`` and ``end``, given in microseconds, in nanoseconds; else the last 48 hours."""
@@ -88,7 +90,10 @@ class Parameters:
     def dependency_window(self) -> tuple[int, int]:
         """Return the window of ``endTs`` and ``lookback``, given in milliseconds, in nanoseconds."""
         end = self._parsed("endTs", _milliseconds, time.time_ns())
-        return end - self._parsed("lookback", _milliseconds, _DEFAULT_DEPENDENCY_LOOKBACK), end
+        lookback = self._parsed("lookback", _milliseconds, _DEFAULT_DEPENDENCY_LOOKBACK)
+        if lookback < 0:
+            raise BadQueryError("end time must be greater than start time", HTTPStatus.INTERNAL_SERVER_ERROR)
+        return end - lookback, end
 
     def flag(self, name: str) -> bool:
         """Return a truth value, false if absent."""

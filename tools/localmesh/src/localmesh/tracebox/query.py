@@ -17,6 +17,8 @@ from localmesh.tracebox.search import KINDS, matching
 from localmesh.tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
+_WRONG_LIMIT = "search depth must be greater than 0 and less than max traces"
+_MAX_TRACES = 100_000  # Jaeger's default, and what its errors are about
 
 
 class QueryApi:
@@ -57,12 +59,15 @@ class QueryApi:
     async def traces(self, request: Request) -> Response:
         """Return the traces that a search finds, or those with the given ids."""
         parameters = Parameters(request.query_params)
-        if trace_ids := parameters.trace_ids():
-            parameters.flag("raw")
-            found = {trace_id: self._store.trace(trace_id) for trace_id in trace_ids}
-            missing = [trace_id for trace_id, trace in found.items() if trace is None]
-            return await _traces_answer(request, [trace for trace in found.values() if trace], missing)
-        search, limit = parameters.search()
+        search, limit, trace_ids = parameters.search(), parameters.limit(), parameters.trace_ids()
+        parameters.flag("raw")
+        if trace_ids:
+            found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
+            missing = [trace_id for trace_id, trace in found if trace is None]
+            return await _traces_answer(request, [trace for _, trace in found if trace], missing)
+        parameters.service()
+        if not 0 < limit <= _MAX_TRACES:
+            raise BadQueryError(_WRONG_LIMIT, HTTPStatus.INTERNAL_SERVER_ERROR)
         return await _traces_answer(request, list(islice(matching(self._store, search), limit)))
 
     async def trace(self, request: Request) -> Response:

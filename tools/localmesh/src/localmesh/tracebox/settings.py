@@ -40,6 +40,6 @@ class Settings(BaseSettings):
 def explain(error: ValidationError) -> str:
     """Say in one line for each wrong setting which variable it is and what is wrong with it."""
     return "\n".join(
-        f"tracebox: TRACEBOX_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+        f"tracebox: TRACEBOX_{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors()
     )

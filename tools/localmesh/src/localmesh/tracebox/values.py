@@ -83,5 +83,5 @@ def _integer(number: int) -> int | str:
 def _number(number: float) -> float | int | str:
     if not math.isfinite(number):
         return str(number)  # JSON has no such number, and one attribute must not hide the trace
-    whole = number.is_integer() and abs(number) < 1e21  # noqa: PLR2004 - from here on Go writes an exponent
-    return int(number) if whole else number
+    written = format_float(number)
+    return int(written) if written.removeprefix("-").isdecimal() else number
