@@ -28,16 +28,17 @@ async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
     Raises:
         GaveUp: the child cannot be started, or ended again and again without ever being ready.
     """
-    deaths = 0
+    deaths, told = 0, ""
     while True:
         lived = await _one_life(child, console)
         deaths = 1 if lived > patience.steady else deaths + 1
         if deaths >= DEATHS_LIMIT and not child.was_ready.is_set():
             raise GaveUp(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())
         pause = patience.restart(deaths)
-        # The last lines of a child that dies again at once would fill the terminal with the same.
-        details = child.log.last_lines() if deaths == 1 else []
+        # A child that dies again at once in the same way would fill the terminal with the same lines.
+        details = [] if deaths > 1 and child.status == told else child.log.last_lines()
         console.bad(f"{child.name} (pid {child.pid}) {child.status}: starting it again in {pause:.1f} s", details)
+        told = child.status
         await asyncio.sleep(pause)
 
 

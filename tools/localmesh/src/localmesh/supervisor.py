@@ -61,6 +61,7 @@ class Supervisor:
 
     async def _announce(self) -> None:
         """Prints the table once all children have been ready."""
+        self._console.say(f"starting {', '.join(child.name for child in self._children)}")
         if not await self._all_ready(self._patience.start_notice):
             self._console.say(f"still waiting for {self._unready_names()}")
             if not await self._all_ready(self._patience.start):
