@@ -7,7 +7,6 @@ fetched.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,53 +20,52 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "libs" / "aiomesh_protos" / "src"
-INCLUDES = (
-    f"-I{PROTOS}",
-    f"-I{Path(money_pb2.__file__).parents[2]}",
-    f"-I{Path(grpc_tools.__file__).with_name('_proto')}",
-)
+IMPORTED = (Path(money_pb2.__file__).parents[2], Path(grpc_tools.__file__).with_name("_proto"))
+"""Where the google protos are that ours import."""
+PROGRAMS = Path(sys.executable).parent
+PLUGINS = [f"--plugin={PROGRAMS / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
 
 
 def main() -> None:
     """Runs the command named by the first argument."""
-    commands = {"generate": lambda: generate(GENERATED), "lint": lint}
-    commands[sys.argv[1]]()
+    match sys.argv[1:]:
+        case ["generate"]:
+            generate(GENERATED)
+        case ["lint"]:
+            sys.exit(lint())
+        case _:
+            sys.exit(__doc__)
 
 
-def sources(pattern: str = "*.proto") -> list[str]:
-    """The proto files, relative to `protos/`."""
-    return sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob(pattern))
-
-
-def generate(target: Path) -> None:
+def generate(target: Path, protos: Path = PROTOS) -> None:
     """Writes messages, stubs and their types below `target`, in place of what is there."""
     shutil.rmtree(target / "aiomesh", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
-    compile_protos(sources(), f"--python_out={target}", f"--mypy_out=quiet:{target}")
-    services = sources("*_service.proto")
-    compile_protos(services, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}")
+    compile_protos(protos, "*.proto", f"--python_out={target}", f"--mypy_out=quiet:{target}")
+    compile_protos(protos, "*_service.proto", f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}")
     (target / "aiomesh" / "py.typed").touch()
 
 
-def compile_protos(protos: list[str], *options: str) -> None:
-    """Runs protoc with the plugins of this environment; ends the program if it fails."""
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    if status := protoc.main(["protoc", *INCLUDES, *options, *protos]):
-        sys.exit(status)
+def describe(image: Path, protos: Path = PROTOS) -> None:
+    """Writes the descriptors of all protos, comments and imports included, to the file `image`."""
+    compile_protos(protos, "*.proto", "--include_imports", "--include_source_info", f"--descriptor_set_out={image}")
 
 
-def lint() -> None:
-    """Lints the compiled descriptors by the rules of buf.yaml; ends with buf's status."""
+def lint(protos: Path = PROTOS) -> int:
+    """Lints the descriptors by the rules of buf.yaml; buf's status, 0 if all is well."""
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "protos.binpb"
-        compile_protos(sources(), "--include_imports", "--include_source_info", f"--descriptor_set_out={image}")
-        buf = Path(sys.executable).with_name("buf")
-        sys.exit(
-            subprocess.run(
-                [buf, "lint", str(image), "--path", "aiomesh", "--config", str(ROOT / "buf.yaml")],
-                check=False,
-            ).returncode
-        )
+        describe(image, protos)
+        command = (PROGRAMS / "buf", "lint", image, "--path", "aiomesh", "--config", ROOT / "buf.yaml")
+        return subprocess.run(command, check=False).returncode
+
+
+def compile_protos(protos: Path, pattern: str, *options: str) -> None:
+    """Runs protoc with the plugins of this environment on the files that match; ends the program if it fails."""
+    includes = [f"-I{folder}" for folder in (protos, *IMPORTED)]
+    files = sorted(str(path.relative_to(protos)) for path in protos.rglob(pattern))
+    if status := protoc.main(["protoc", *includes, *PLUGINS, *options, *files]):
+        sys.exit(status)
 
 
 if __name__ == "__main__":

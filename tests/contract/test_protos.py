@@ -1,0 +1,80 @@
+"""The generated code is that of the protos, and the protos keep buf's rules."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.protos import GENERATED, PROTOS, generate, lint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REASONS = "aiomesh/pricing/v1/error_reason.proto"
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Copies the protos, with one text replaced in pricing's reasons."""
+
+    def edit(old: str, new: str) -> Path:
+        copy = tmp_path / "protos"
+        shutil.copytree(PROTOS, copy)
+        text = (copy / REASONS).read_text()
+        assert old in text
+        (copy / REASONS).write_text(text.replace(old, new))
+        return copy
+
+    return edit
+
+
+def generated_files(folder: Path) -> dict[str, bytes]:
+    files = (path for path in (folder / "aiomesh").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def differences(one: Path, other: Path) -> set[str]:
+    ours, theirs = generated_files(one), generated_files(other)
+    return {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+
+
+def test_the_generated_code_is_current(tmp_path: Path) -> None:
+    generate(tmp_path)
+    assert not differences(GENERATED, tmp_path), "run `make generate` and commit what it writes"
+
+
+def test_a_changed_comment_makes_the_generated_code_outdated(
+    edited: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    generate(tmp_path, edited("There is no price for that SKU.", "No price for that SKU is known."))
+    assert differences(GENERATED, tmp_path) == {"aiomesh/pricing/v1/error_reason_pb2.pyi"}
+
+
+def test_a_file_that_no_proto_makes_is_noticed(tmp_path: Path) -> None:
+    generate(tmp_path)
+    (tmp_path / "aiomesh" / "left_over_pb2.py").touch()
+    assert differences(GENERATED, tmp_path) == {"aiomesh/left_over_pb2.py"}
+
+
+def test_the_protos_keep_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> None:
+    assert lint() == 0, capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("  // Never sent.\n", "", "should have a non-empty comment"),
+        ("ERROR_REASON_UNKNOWN_SKU", "UNKNOWN_SKU", 'should be prefixed with "ERROR_REASON_"'),
+        ("package aiomesh.pricing.v1;", "package aiomesh.pricing;", "should be suffixed with a correctly formed version"),
+    ],
+    ids=["a comment removed", "a value without its prefix", "a package without its version"],
+)
+def test_protos_that_break_a_rule_are_refused(
+    edited: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str], old: str, new: str, complaint: str
+) -> None:
+    status = lint(edited(old, new))
+    assert complaint in capfd.readouterr().out
+    assert status != 0
