@@ -300,6 +300,17 @@ async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(t
     assert (tracebox.process.returncode, errors) == (0, b"")
 
 
+async def test_a_reader_that_does_not_read_on_does_not_keep_it_from_stopping(tracebox: Tracebox) -> None:
+    for number in range(1, 9):
+        await tracebox.export(export(span(1, number, tags={"text": "x" * 4_000_000})))
+    async with tracebox.http.get("/api/traces/1") as answer:
+        assert answer.status == 200
+        tracebox.process.terminate()
+        _, errors = await tracebox.process.communicate()
+    assert tracebox.process.returncode == 0
+    assert b"Traceback" not in errors
+
+
 @pytest.mark.parametrize("variable", ["TRACEBOX_OTLP_LISTEN", "TRACEBOX_QUERY_LISTEN"])
 async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -8,9 +8,11 @@ import asyncio
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from localmesh.tracebox.page import Page
 from localmesh.tracebox.parameters import BadQueryError
@@ -81,9 +83,14 @@ def build_app(store: TraceStore) -> Starlette:
 
 
 def _http_server(app: Starlette) -> uvicorn.Server:
+    async def ends_quietly(scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn cancels the answers that are still being read when its grace ends, and would log a traceback
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
     return uvicorn.Server(
         uvicorn.Config(
-            app,
+            ends_quietly,
             http="httptools",
             ws="none",
             lifespan="off",
