@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from meshkit.deadline import remaining
 from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
-from meshkit.migrations import import_alembic, known_revisions, stored_revision, upgrade
+from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from alembic.script import ScriptDirectory
     from opentelemetry.trace import Tracer
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from meshkit.errors import Unavailable
+
+    Seed = Callable[[AsyncConnection], Awaitable[None]]
 
 log = logging.getLogger("meshkit.database")
 
@@ -119,7 +122,7 @@ class Database:
         self._require_prepared()
         return await self._write(work, FINISH_SECONDS)
 
-    async def prepare(self, migrations: Path, seed: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+    async def prepare(self, migrations: Path, seed: Seed) -> None:
         """Brings the schema to this release's revision; seeds a database that had no schema at all.
 
         All of it is one write transaction, so several processes may start at once, and one that dies leaves nothing
@@ -127,7 +130,7 @@ class Database:
         once.
 
         Args:
-            migrations: an Alembic script directory, see `meshkit.migrations`.
+            migrations: a directory of Alembic revisions, see `meshkit.migrations`.
             seed: fills the new tables.
 
         Raises:
@@ -136,14 +139,15 @@ class Database:
         """
         if self._prepared:
             return
+        known = await asyncio.to_thread(known_revisions, migrations)
         with self._translated():
             if self._sqlite:
                 await self._enable_wal()
             async with _connection(self._readers) as connection:
-                stored = await connection.run_sync(stored_revision, migrations)
-        if stored != known_revisions(migrations)[-1]:
-            await asyncio.to_thread(import_alembic)
-            await self._write(partial(self._upgrade, migrations, seed), MIGRATION_SECONDS)
+                stored = await connection.run_sync(stored_revision, known)
+        if stored != known[-1]:
+            scripts = await asyncio.to_thread(load_scripts, migrations)
+            await self._write(partial(self._upgrade, known, scripts, seed), MIGRATION_SECONDS)
         self._prepared = True
 
     async def check(self) -> None:
@@ -179,18 +183,17 @@ class Database:
             await _when_unlocked(connection, "BEGIN IMMEDIATE")
 
     async def _upgrade(
-        self, migrations: Path, seed: Callable[[AsyncConnection], Awaitable[None]], connection: AsyncConnection
+        self, known: list[str], scripts: ScriptDirectory, seed: Seed, connection: AsyncConnection
     ) -> None:
         if not self._sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        before = await connection.run_sync(stored_revision, migrations)
-        newest = known_revisions(migrations)[-1]
-        if before == newest:  # another process was first
+        stored = await connection.run_sync(stored_revision, known)
+        if stored == known[-1]:  # another process was first
             return
-        await connection.run_sync(upgrade, migrations)
-        if before is None:
+        await connection.run_sync(upgrade, scripts, stored)
+        if stored is None:
             await seed(connection)
-        log.info("migrated the database from %s to %s", before or "nothing", newest)
+        log.info("migrated the database from %s to %s", stored or "nothing", known[-1])
 
     async def _enable_wal(self) -> None:
         """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""

@@ -1,20 +1,21 @@
 """A service's schema: a directory of Alembic revisions, and the one that a database has.
 
-The directory has Alembic's usual shape: `env.py`, which runs the migrations on the connection that it finds in
-`context.config.attributes`, and `versions/`. The file name of a revision is its id, and file names sort by age, so the
-newest one is known without importing Alembic (a quarter of a second, when most starts have nothing to migrate).
+The directory holds `versions/`. The file name of a revision is its id, and file names sort by age, so the newest one is
+known without importing Alembic (a quarter of a second, when most starts have nothing to migrate). All that reads
+files is apart from what talks to the database: it belongs into a thread, off the event loop.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import inspect, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from alembic.script import Script, ScriptDirectory
     from sqlalchemy import Connection
 
 
@@ -22,37 +23,42 @@ class UnknownRevision(Exception):
     """The database has a schema that this release does not know: a newer one, or another service's."""
 
 
-def import_alembic() -> None:
-    """Imports what `upgrade` needs: a thread may do so while the event loop goes on."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # the caller says in one line what was migrated
-    import alembic.command  # noqa: F401, PLC0415
-
-
 def known_revisions(migrations: Path) -> list[str]:
-    """The ids of this release's revisions, oldest first."""
+    """The ids of this release's revisions, oldest first. Reads files."""
     return sorted(path.stem for path in (migrations / "versions").glob("*.py"))
 
 
-def stored_revision(connection: Connection, migrations: Path) -> str | None:
+def load_scripts(migrations: Path) -> ScriptDirectory:
+    """The revisions, ready to run. Reads files."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - takes long
+
+    scripts = ScriptDirectory(migrations)
+    scripts.get_heads()  # only then it loads them
+    return scripts
+
+
+def stored_revision(connection: Connection, known: Sequence[str]) -> str | None:
     """The revision of a database's schema, None if it has no schema yet.
 
     Raises:
-        UnknownRevision: it is none of this release's.
+        UnknownRevision: it is none of the known ones.
     """
     if not inspect(connection).has_table("alembic_version"):
         return None
     stored: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    known = known_revisions(migrations)
     if stored is not None and stored not in known:
         raise UnknownRevision(f"the database has the schema revision {stored}, this release knows up to {known[-1]}")
     return stored
 
 
-def upgrade(connection: Connection, migrations: Path) -> None:
-    """Migrates to the newest revision, inside the caller's transaction."""
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+def upgrade(connection: Connection, scripts: ScriptDirectory, stored: str | None) -> None:
+    """Migrates from the stored revision to the newest one, inside the caller's transaction."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.operations import Operations  # noqa: PLC0415
 
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    command.upgrade(config, "head")
+    context = MigrationContext.configure(connection)
+    newer = cast("list[Script]", list(scripts.iterate_revisions("head", stored)))
+    with Operations.context(context):
+        for script in reversed(newer):
+            script.module.upgrade()
+    context.stamp(scripts, "head")

@@ -20,6 +20,8 @@ from meshkit.lifecycle import serve
 from meshkit.server import build_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from inventory.settings import Settings
     from meshkit.lifecycle import Stop
     from meshkit.telemetry.provider import Telemetry
@@ -28,12 +30,15 @@ SERVICE: str = DESCRIPTOR.services_by_name["InventoryService"].full_name
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
 async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
     """Serves stock and reservations until `stop` is requested. The caller flushes the telemetry."""
-    tracer = telemetry.tracer_provider.get_tracer("inventory")
-    database = Database(settings.database_url, unavailable=DatabaseUnavailable, tracer=tracer)
-    hold = timedelta(seconds=settings.reservation_ttl_seconds)
-    store = SqlInventoryStore(database, clock=utc_now, hold=hold, tracer=tracer)
+    database = open_database(settings.database_url, telemetry)
+    store = open_store(database, telemetry, hold=timedelta(seconds=settings.reservation_ttl_seconds))
     health = Health(SERVICE, partial(check, database))
     add = partial(add_InventoryServiceServicer_to_server, InventoryServicer(store))
     try:
@@ -50,6 +55,18 @@ async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
         await database.close()
 
 
+def open_database(url: str, telemetry: Telemetry) -> Database:
+    """The database of inventory; the caller closes it."""
+    return Database(url, unavailable=DatabaseUnavailable, tracer=telemetry.tracer_provider.get_tracer("inventory"))
+
+
+def open_store(
+    database: Database, telemetry: Telemetry, *, hold: timedelta, clock: Callable[[], datetime] = utc_now
+) -> SqlInventoryStore:
+    """The store on that database, whose reservations last for `hold`."""
+    return SqlInventoryStore(database, clock, hold, telemetry.tracer_provider.get_tracer("inventory"))
+
+
 async def check(database: Database) -> None:
     """Passes when stock can be answered: the database is reached, migrated and seeded, if need be by this call.
 
@@ -59,8 +76,3 @@ async def check(database: Database) -> None:
     """
     await database.prepare(MIGRATIONS, seed)
     await database.check()
-
-
-def utc_now() -> datetime:
-    """The present time."""
-    return datetime.now(UTC)
