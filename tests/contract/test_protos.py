@@ -68,7 +68,11 @@ def test_the_protos_keep_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> 
     [
         ("  // Never sent.\n", "", "should have a non-empty comment"),
         ("ERROR_REASON_UNKNOWN_SKU", "UNKNOWN_SKU", 'should be prefixed with "ERROR_REASON_"'),
-        ("package aiomesh.pricing.v1;", "package aiomesh.pricing;", "should be suffixed with a correctly formed version"),
+        (
+            "package aiomesh.pricing.v1;",
+            "package aiomesh.pricing;",
+            "should be suffixed with a correctly formed version",
+        ),
     ],
     ids=["a comment removed", "a value without its prefix", "a package without its version"],
 )

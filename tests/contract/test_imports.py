@@ -1,0 +1,200 @@
+"""Which module may import which: the directions that keep the domain free of gRPC, SQL and HTTP.
+
+An import under TYPE_CHECKING counts like any other: who names a type of a module knows that module.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+import pytest
+from repository import SERVICES, SOURCES, modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KNOWS = {
+    "meshkit": set(),
+    "inventory": {"aiomesh", "meshkit"},
+    "pricing": {"aiomesh", "meshkit"},
+    "api_edge": {"aiomesh", "meshkit"},
+    "localmesh": set(),
+}
+"""The packages of this repository that each package may import, beside itself."""
+
+PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book"}
+"""Modules of values and rules: they import the standard library, the kinds of errors, and each other."""
+
+SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
+"""The modules of a service that import generated code; `app` may take what registers a servicer from it."""
+
+IMPORTERS = {
+    "__main__": set(),
+    "app": {"__main__"},
+    "settings": {"__main__", "app"},
+    "servicer": {"app"},
+    "convert": {"servicer"},
+    "routes": {"app", "routes"},
+    "storefront": {"app", "routes", "dependencies"},
+    "clients": {"app", "storefront", "middleware"},
+    "store": {"app", "servicer", "sweeper"},
+}
+"""The modules of its own service that may import each of these: `__main__ → app → ports → store, domain`."""
+
+VAGUE = {"utils", "util", "core", "common", "helpers", "misc"}
+
+
+def imported_names(source: str) -> Iterator[str]:
+    """The dotted name of everything that a source text imports, wherever it does so."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def part(name: str) -> str:
+    """The module of a service below its package: `routes` of `api_edge.routes.orders.router`."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def refusals(module: str, source: str) -> list[str]:
+    """What the rules have against the imports of a module."""
+    return [f"{module}: {name}: {reason}" for name in imported_names(source) for reason in objections(module, name)]
+
+
+def objections(module: str, name: str) -> Iterator[str]:
+    package = top(module)
+    if name.startswith("."):
+        yield "imports are absolute"
+    if top(name) in {*KNOWS, "aiomesh"} - {package} - KNOWS[package]:
+        yield f"{package} does not know {top(name)}"
+    if within(name, "opentelemetry.proto") and not within(module, "localmesh.tracebox"):
+        yield "only tracebox speaks OTLP"
+    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, "meshkit.errors", *PURE):
+        yield "a domain imports the standard library and meshkit.errors"
+    if package in SERVICES:
+        yield from objections_in_service(module, name)
+
+
+def objections_in_service(module: str, name: str) -> Iterator[str]:
+    if within(name, "aiomesh", "google") and not speaks_protobuf(module, name):
+        yield "generated code stays in servicer, convert and clients"
+    importers = IMPORTERS.get(part(name)) if within(name, top(module)) else None
+    if importers is not None and part(module) not in importers:
+        yield f"{part(name)} is for {', '.join(sorted(importers)) or 'nobody'}"
+
+
+def speaks_protobuf(module: str, name: str) -> bool:
+    registers = name.endswith(".DESCRIPTOR") or name.rpartition(".")[2].startswith("add_")
+    return part(module) in SPEAKS_PROTOBUF or (part(module) == "app" and registers)
+
+
+def cycle(sources: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, or nothing. What is no module counts for the one that it is in."""
+    graph = {
+        module: {owner(name, sources) for name in imported_names(source)} - {"", module}
+        for module, source in sources.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def owner(name: str, sources: Mapping[str, str]) -> str:
+    while name and name not in sources:
+        name = name.rpartition(".")[0]
+    return name
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_imports_keep_the_directions(package: str) -> None:
+    found = [refusal for module, source in modules(package).items() for refusal in refusals(module, source)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    assert not cycle(modules(package))
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
+    assert not [module for module in modules(package) if VAGUE & set(module.split("."))]
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "reason"),
+    [
+        ("inventory.domain", "import sqlalchemy", "a domain imports the standard library and meshkit.errors"),
+        ("inventory.domain", "from inventory.tables import stock", "a domain imports the standard library and meshkit"),
+        ("inventory.domain", "from meshkit.status import write_status", "a domain imports the standard library and"),
+        ("inventory.store", "from . import tables", "imports are absolute"),
+        ("api_edge.routes.products", "from ..clients import PRICING", "imports are absolute"),
+        ("pricing.price_book", "from pricing.store import SqlPriceStore", "store is for app, servicer, sweeper"),
+        ("inventory.store", "from aiomesh.inventory.v1 import inventory_pb2", "generated code stays in servicer"),
+        ("inventory.store", "from google.protobuf.timestamp_pb2 import Timestamp", "generated code stays in servicer"),
+        ("inventory.app", "from aiomesh.inventory.v1.inventory_pb2 import Stock", "generated code stays in servicer"),
+        ("api_edge.routes.products", "import aiomesh.pricing.v1.pricing_pb2", "generated code stays in servicer"),
+        ("api_edge.routes.products", "from api_edge import clients", "clients is for app, middleware, storefront"),
+        ("api_edge.problems", "from api_edge.routes import orders", "routes is for app, routes"),
+        ("inventory.sweeper", "from inventory.settings import Settings", "settings is for __main__, app"),
+        ("inventory.store", "from inventory.servicer import InventoryServicer", "servicer is for app"),
+        ("inventory.servicer", "from inventory.app import main", "app is for __main__"),
+        ("inventory.app", "from inventory.__main__ import settings", "__main__ is for nobody"),
+        ("api_edge.storefront", "from pricing.domain import Money", "api_edge does not know pricing"),
+        ("inventory.app", "import localmesh.ports", "inventory does not know localmesh"),
+        ("meshkit.health", "def check():\n    from inventory.store import Store", "meshkit does not know inventory"),
+        ("meshkit.status", "import aiomesh.inventory.v1", "meshkit does not know aiomesh"),
+        ("localmesh.mesh", "from api_edge.settings import Settings", "localmesh does not know api_edge"),
+        ("localmesh.logs", "import meshkit.logs", "localmesh does not know meshkit"),
+        ("meshkit.logs", "from opentelemetry.proto.trace.v1 import trace_pb2", "only tracebox speaks OTLP"),
+        ("localmesh.mesh", "from opentelemetry.proto.trace.v1 import trace_pb2", "only tracebox speaks OTLP"),
+        (
+            "inventory.tables",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from inventory.store import Store",
+            "store is for app, servicer, sweeper",
+        ),
+    ],
+)
+def test_an_import_against_a_direction_is_refused(module: str, source: str, reason: str) -> None:
+    assert any(reason in refusal for refusal in refusals(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("inventory.domain", "from dataclasses import dataclass\nfrom meshkit.errors import NotFound"),
+        ("pricing.price_book", "from pricing.domain import Money"),
+        ("inventory.convert", "from aiomesh.inventory.v1 import inventory_pb2"),
+        ("inventory.app", "from aiomesh.inventory.v1.inventory_service_pb2 import DESCRIPTOR"),
+        ("localmesh.tracebox.store", "from opentelemetry.proto.trace.v1.trace_pb2 import Span"),
+        ("meshkit.status", "from google.rpc import status_pb2"),
+    ],
+)
+def test_an_import_along_the_directions_is_accepted(module: str, source: str) -> None:
+    assert not refusals(module, source)
+
+
+def test_a_circle_is_found_through_attributes_modules_and_packages() -> None:
+    sources = {
+        "shop": "",
+        "shop.cart": "from shop.till import Till",
+        "shop.till": "import shop.drawer.lock",
+        "shop.drawer.lock": "from shop import cart",
+    }
+    assert set(cycle(sources)) == {"shop.cart", "shop.till", "shop.drawer.lock"}
+    assert not cycle({**sources, "shop.till": "import json"})
