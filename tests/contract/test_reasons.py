@@ -1,0 +1,215 @@
+"""Every reason of error_reason.proto is one domain error, raised somewhere, and travels as its comment shows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import code_pb2
+from repository import modules
+
+import inventory.domain
+import pricing.domain
+from meshkit.errors import FieldViolation, ServiceError, mapping_of
+from tools.protos import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+APIS = ("inventory", "pricing")
+PREFIX = "ERROR_REASON_"
+ENUM, VALUE, SERVICE, METHOD = 5, 2, 6, 2  # field numbers in descriptor.proto: the paths of source info
+VIOLATIONS = [FieldViolation("quantity", "must be 1 to 1000000")]
+
+STOCK = inventory.domain.Stock("TEA-0001", "Assam", "tea", on_hand=7, reserved=5, version=1)
+
+EXAMPLES: dict[str, list[ServiceError]] = {
+    "inventory": [
+        inventory.domain.InvalidRequest(VIOLATIONS),
+        inventory.domain.InvalidPageToken(),
+        inventory.domain.UnknownSku("TEA-9999"),
+        inventory.domain.InsufficientStock(inventory.domain.Line("TEA-0001", 12), available=5),
+        inventory.domain.UnknownReservation("0b06b7a1-…"),
+        inventory.domain.ReservationCommitted("0b06b7a1-…"),
+        inventory.domain.ReservationReleased("0b06b7a1-…"),
+        inventory.domain.ReservationExpired("0b06b7a1-…"),
+        inventory.domain.RequestIdReused("0b06b7a1-…"),
+        inventory.domain.AdjustmentBelowReserved(STOCK, delta=-3),
+        inventory.domain.DatabaseUnavailable("the database cannot be reached", retry_after=1.0),
+    ],
+    "pricing": [
+        pricing.domain.InvalidRequest(VIOLATIONS),
+        pricing.domain.UnknownCurrency("XTS"),
+        pricing.domain.UnknownSku("TEA-9999"),
+        pricing.domain.UnknownQuote("0b06b7a1-…"),
+        pricing.domain.RequestIdReused("0b06b7a1-…"),
+        pricing.domain.DatabaseUnavailable("the database cannot be reached", retry_after=1.0),
+    ],
+}
+"""The errors that the comments of error_reason.proto show."""
+
+
+class Reason(NamedTuple):
+    """What the comment of an enum value says."""
+
+    name: str
+    code: str
+    details: set[str]
+    example: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def descriptors(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorSet:
+    image = tmp_path_factory.mktemp("protos") / "protos.binpb"
+    describe(image)
+    return FileDescriptorSet.FromString(image.read_bytes())
+
+
+def file_of(descriptors: FileDescriptorSet, name: str) -> FileDescriptorProto:
+    return next(file for file in descriptors.file if file.name == name)
+
+
+def comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
+    """The comment before each element, on one line, by the element's path."""
+    return {
+        tuple(location.path): " ".join(location.leading_comments.split()) for location in file.source_code_info.location
+    }
+
+
+def documented(descriptors: FileDescriptorSet, api: str) -> list[Reason]:
+    file = file_of(descriptors, f"aiomesh/{api}/v1/error_reason.proto")
+    said = comments(file)
+    (enum,) = file.enum_type
+    return [read(value.name, said[ENUM, 0, VALUE, index]) for index, value in enumerate(enum.value) if index]
+
+
+def read(name: str, comment: str) -> Reason:
+    told, _, example = comment.partition("Example of an ErrorInfo:")
+    (code,) = set(re.findall(r"[A-Z_]{2,}", told)) & set(code_pb2.Code.keys())
+    details = set(re.findall(r"google\.rpc\.(\w+)", told))
+    return Reason(name.removeprefix(PREFIX), code, details, json.loads(example))
+
+
+def domain_errors(api: str) -> list[type[ServiceError]]:
+    found = vars(importlib.import_module(f"{api}.domain")).values()
+    return [
+        cls
+        for cls in found
+        if isinstance(cls, type) and issubclass(cls, ServiceError) and cls.__module__ == f"{api}.domain"
+    ]
+
+
+def named_values(source: str) -> set[str]:
+    """The names that a source text makes errors of or hands on: raised, called, passed, or kept in a table."""
+    return {
+        name.id
+        for node in ast.walk(ast.parse(source))
+        for value in handed_on(node)
+        for name in ast.walk(value)
+        if isinstance(name, ast.Name)
+    }
+
+
+def handed_on(node: ast.AST) -> Iterator[ast.expr]:
+    match node:
+        case ast.Raise(exc=ast.expr() as error):
+            yield error
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass")):
+            return
+        case ast.Call():
+            yield from (node.func, *node.args, *(keyword.value for keyword in node.keywords))
+        case ast.Dict():
+            yield from node.values
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_reasons_and_domain_errors_are_the_same(descriptors: FileDescriptorSet, api: str) -> None:
+    reasons = [reason.name for reason in documented(descriptors, api)]
+    assert sorted(reasons) == sorted(error.reason for error in domain_errors(api))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_there_is_one_example_of_each_domain_error(api: str) -> None:
+    assert [type(error) for error in EXAMPLES[api]] == domain_errors(api)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_error_travels_in_the_error_info_that_its_comment_shows(descriptors: FileDescriptorSet, api: str) -> None:
+    shown = {error.reason: error for error in EXAMPLES[api]}
+    for reason in documented(descriptors, api):
+        error = shown[reason.name]
+        assert reason.example == {"reason": error.reason, "domain": error.domain, "metadata": error.fields}
+        assert error.domain == f"{api}.aiomesh"
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_error_has_the_code_and_the_details_that_its_comment_says(
+    descriptors: FileDescriptorSet, api: str
+) -> None:
+    shown = {error.reason: error for error in EXAMPLES[api]}
+    for reason in documented(descriptors, api):
+        error = shown[reason.name]
+        assert reason.code == mapping_of(error).code, reason.name
+        assert reason.details == details_of(error), reason.name
+
+
+def details_of(error: ServiceError) -> set[str]:
+    found = {"BadRequest": error.violations, "RetryInfo": error.retry_after}
+    return {name for name, value in found.items() if value}
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_comments_of_the_calls_name_reasons_by_their_codes(descriptors: FileDescriptorSet, api: str) -> None:
+    """Such as `NOT_FOUND (UNKNOWN_SKU)`: the reason exists, has that code, and none is left out."""
+    file = file_of(descriptors, f"aiomesh/{api}/v1/{api}_service.proto")
+    said = comments(file)
+    (service,) = file.service
+    calls = [said[SERVICE, 0], *(said[SERVICE, 0, METHOD, index] for index in range(len(service.method)))]
+    named = {pair for comment in calls for pair in codes_and_reasons(comment)}
+    assert named == {(reason.code, reason.name) for reason in documented(descriptors, api)}
+
+
+def codes_and_reasons(comment: str) -> Iterator[tuple[str, str]]:
+    for code, reasons in re.findall(r"([A-Z_]{2,}) \(([A-Z_]{2,}(?:, [A-Z_]{2,})*)\)", comment):
+        yield from ((code, reason) for reason in reasons.split(", "))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_domain_error_is_raised_somewhere(api: str) -> None:
+    used = {name for source in modules(api).values() for name in named_values(source)}
+    assert {error.__name__ for error in domain_errors(api)} <= used
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("raise UnknownSku(sku)", True),
+        ("raise UnknownSku from error", True),
+        ("Database(url, unavailable=UnknownSku)", True),
+        ("ENDED = {State.COMMITTED: UnknownSku}", True),
+        ("from shop.domain import UnknownSku", False),
+        ("class UnknownSku(NotFound): pass", False),
+        ("def find(sku: str) -> UnknownSku: pass", False),
+        ("try:\n    find()\nexcept UnknownSku:\n    pass", False),
+        ("isinstance(error, UnknownSku)", False),
+    ],
+)
+def test_an_error_counts_as_raised_only_where_it_is_handed_on(source: str, *, used: bool) -> None:
+    assert ("UnknownSku" in named_values(source)) is used
+
+
+def test_a_comment_is_read_with_code_details_and_example() -> None:
+    comment = 'Gone. UNAVAILABLE, with `google.rpc.RetryInfo`. Example of an ErrorInfo: { "reason": "GONE" }'
+    assert read("ERROR_REASON_GONE", comment) == Reason("GONE", "UNAVAILABLE", {"RetryInfo"}, {"reason": "GONE"})
+    assert list(codes_and_reasons("It is gone. NOT_FOUND (GONE, LOST), ABORTED (RACED) if late.")) == [
+        ("NOT_FOUND", "GONE"),
+        ("NOT_FOUND", "LOST"),
+        ("ABORTED", "RACED"),
+    ]
