@@ -68,15 +68,16 @@ def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service
     }
 
 
-def test_a_users_database_sampler_and_delay_win() -> None:
+def test_a_users_database_sampler_and_delays_win() -> None:
     environ = {
         "INVENTORY_DATABASE_URL": "postgresql+asyncpg://127.0.0.1/inventory",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "LOG_LEVEL": "DEBUG",
+        "INVENTORY_DRAIN_SECONDS": "3",
     }
     assert environ.items() <= programs(environ)["inventory"].environment.items()
-    assert programs()["inventory"].environment["OTEL_BSP_SCHEDULE_DELAY"] == "500"
+    ours = programs()["inventory"].environment
+    assert (ours["OTEL_BSP_SCHEDULE_DELAY"], ours["INVENTORY_DRAIN_SECONDS"]) == ("500", "0")
 
 
 @pytest.mark.parametrize(

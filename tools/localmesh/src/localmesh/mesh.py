@@ -12,6 +12,8 @@ from localmesh.welcome import welcome
 OTLP_EXPORTER = "OTEL_EXPORTER_OTLP_"
 # A trace is complete in the trace backend within 2 s of the answer; OpenTelemetry's own delay is 5 s.
 SPANS_SOON = {"OTEL_BSP_SCHEDULE_DELAY": "500"}
+# Nobody balances load over a single local process: there is nobody to wait for before it stops to serve.
+DRAIN_SECONDS = "0"
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,16 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _backend(name: str, port: int, settings: Settings, inherited: Mapping[str, str]) -> Program:
     prefix = name.upper()
-    database = {f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{settings.state_dir / name}.db"}
+    defaults = {
+        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{settings.state_dir / name}.db",
+        f"{prefix}_DRAIN_SECONDS": DRAIN_SECONDS,
+        **SPANS_SOON,
+    }
     wiring = {f"{prefix}_LISTEN": f"{HOST}:{port}"} | _exporting(settings)
     return Program(
         name,
         (sys.executable, "-m", name),
-        {**database, **SPANS_SOON, **inherited, **wiring},
+        {**defaults, **inherited, **wiring},
         f"{HOST}:{port}",
         serves(port, f"aiomesh.{name}.v1.{name.capitalize()}Service"),
     )
@@ -88,7 +94,7 @@ def _edge(settings: Settings, inherited: Mapping[str, str]) -> Program:
     return Program(
         "api_edge",
         (sys.executable, "-m", "api_edge"),
-        {**SPANS_SOON, **inherited, **wiring},
+        {"EDGE_DRAIN_SECONDS": DRAIN_SECONDS, **SPANS_SOON, **inherited, **wiring},
         f"http://{HOST}:{settings.edge_port}",
         answers(settings.edge_port, "/readyz"),
     )
