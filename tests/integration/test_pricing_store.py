@@ -25,7 +25,7 @@ from pricing.domain import (
 )
 from pricing.seed import read_seeds
 from pricing.store import SqlPriceStore
-from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rates, to_micros
+from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -244,7 +244,3 @@ async def test_the_largest_amounts_are_kept_exactly(store: SqlPriceStore) -> Non
     quote = await store.create_quote(order)
     assert int(float(quote.total.minor)) != quote.total.minor, "a float would do as well"
     assert await store.get_quote(order.request_id) == quote
-
-
-def test_times_are_kept_to_the_microsecond() -> None:
-    assert to_micros(datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)) == 1_767_225_600_000_001

@@ -5,7 +5,7 @@ import sys
 from meshkit.config import load_settings
 from meshkit.lifecycle import run
 from meshkit.logs import configure_logs
-from meshkit.telemetry.provider import configure
+from meshkit.telemetry import configure
 from pricing.app import main
 from pricing.settings import Settings
 

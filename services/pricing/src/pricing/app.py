@@ -21,7 +21,7 @@ from pricing.store import SqlPriceStore
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
-    from meshkit.telemetry.provider import Telemetry
+    from meshkit.telemetry import Telemetry
     from pricing.settings import Settings
 
 SERVICE: str = DESCRIPTOR.services_by_name["PricingService"].full_name

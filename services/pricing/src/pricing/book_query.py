@@ -15,11 +15,12 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, bindparam, func, literal_column, or_, select, union_all
+from sqlalchemy import bindparam, func, literal_column, or_, select, union_all
 
+from meshkit.sql import UtcMicros
 from pricing.domain import ListPrice, Money
 from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBreak
-from pricing.tables import list_prices, promotions, quantity_breaks, rates, to_micros
+from pricing.tables import list_prices, promotions, quantity_breaks, rates
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,7 +43,7 @@ async def read_book(connection: AsyncConnection, skus: Collection[str], currency
         "skus": list(skus),
         "scopes": ["all", *(f"sku:{sku}" for sku in skus)],
         "currency": currency,
-        "now": to_micros(moment),
+        "now": moment,
         "today": moment.astimezone(UTC).date().isoformat(),
     }
     rows = (await connection.execute(_BOOK, parameters)).all()
@@ -88,9 +89,9 @@ def _breaks() -> Branch:
 
 def _promotions() -> Branch:
     """Those whose time it is: from `valid_from` on, and no more at `valid_until`."""
-    entries, now = promotions.c, bindparam("now", type_=BigInteger)
+    entries, now = promotions.c, bindparam("now", type_=UtcMicros)
     branch = _branch("promotion", entries.scope, entries.name, entries.percent_off)
-    return branch.where(_in_scope(entries.scope), entries.valid_from_micros <= now, now < entries.valid_until_micros)
+    return branch.where(_in_scope(entries.scope), entries.valid_from <= now, now < entries.valid_until)
 
 
 def _rates() -> Branch:

@@ -115,6 +115,7 @@ def from_price(price: Price) -> pricing_pb2.Price:
         total=from_money(price.total),
         list_price=from_money(price.list_price),
         promotion=price.promotion,
+        fraction_digits=MINOR_DIGITS[price.total.currency],
     )
 
 
@@ -137,6 +138,7 @@ def from_quote(quote: Quote) -> pricing_pb2.Quote:
         lines=lines,
         total=from_money(quote.total),
         create_time=create_time,
+        fraction_digits=MINOR_DIGITS[quote.total.currency],
     )
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pricing.domain import MINOR_DIGITS
-from pricing.tables import list_prices, promotions, quantity_breaks, rates, to_micros
+from pricing.tables import list_prices, promotions, quantity_breaks, rates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +40,15 @@ def _break(row: dict[str, str]) -> dict[str, str | int]:
     return {**row, "min_quantity": int(row["min_quantity"])}
 
 
-def _promotion(row: dict[str, str]) -> dict[str, str | int]:
+def _promotion(row: dict[str, str]) -> dict[str, str | datetime]:
     return {
         "scope": row["scope"],
         "name": row["name"],
         "percent_off": row["percent_off"],
-        "valid_from_micros": _start_of(row["valid_from"]),
-        "valid_until_micros": _start_of(row["valid_until"]),
+        "valid_from": _start_of(row["valid_from"]),
+        "valid_until": _start_of(row["valid_until"]),
     }
 
 
-def _start_of(day: str) -> int:
-    return to_micros(datetime.fromisoformat(day).replace(tzinfo=UTC))
+def _start_of(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)

@@ -3,7 +3,7 @@
 from pydantic import NonNegativeFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from meshkit.telemetry.provider import Instrumentation
+from meshkit.telemetry import Instrumentation
 
 
 class Settings(BaseSettings):

@@ -6,27 +6,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from meshkit.sql import insert_once
 from pricing.book_query import read_book
 from pricing.domain import Line, Money, Quote, QuoteLine, RequestIdReused, UnknownQuote
-from pricing.tables import from_micros, list_prices, price_changes, quote_lines, quotes, to_micros
+from pricing.tables import list_prices, price_changes, quote_lines, quotes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row, Table
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from meshkit.database import Database
     from pricing.domain import Order, PriceChange
     from pricing.price_book import PriceBook
-
-_INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
 
 
 class PriceStore(Protocol):
@@ -114,7 +109,7 @@ _QUOTE = (
         quotes.c.fingerprint,
         quotes.c.currency,
         quotes.c.total_minor,
-        quotes.c.create_micros,
+        quotes.c.create_time,
         quote_lines.c.sku,
         quote_lines.c.quantity,
         quote_lines.c.unit_minor,
@@ -137,24 +132,24 @@ def _to_quote(rows: Sequence[Row[*tuple[Any, ...]]]) -> Quote:
             for row in rows
         ),
         total=Money(head.currency, head.total_minor),
-        create_time=from_micros(head.create_micros),
+        create_time=head.create_time,
     )
 
 
 async def _insert_quote(quote: Quote, connection: AsyncConnection) -> bool:
     """Whether the quote is new; if it is not, nothing is changed."""
-    row = {
-        "quote_id": quote.quote_id,
-        "fingerprint": quote.fingerprint,
-        "currency": quote.total.currency,
-        "total_minor": quote.total.minor,
-        "create_micros": to_micros(quote.create_time),
-    }
-    insert = _INSERTS[connection.dialect.name](quotes).values(row).on_conflict_do_nothing()
-    if (await connection.execute(insert)).rowcount == 0:
-        return False
-    await connection.execute(quote_lines.insert(), _line_rows(quote))
-    return True
+    new = await insert_once(
+        connection,
+        quotes,
+        quote_id=quote.quote_id,
+        fingerprint=quote.fingerprint,
+        currency=quote.total.currency,
+        total_minor=quote.total.minor,
+        create_time=quote.create_time,
+    )
+    if new:
+        await connection.execute(quote_lines.insert(), _line_rows(quote))
+    return new
 
 
 def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
@@ -173,19 +168,14 @@ def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
 
 async def _change_price(change: PriceChange, moment: datetime, connection: AsyncConnection) -> Money:
     """Applies the change if its id is new, and answers the list price after it."""
-    price = {"sku": change.sku, "currency": change.price.currency, "minor": change.price.minor}
-    row = {"request_id": change.request_id, **price, "create_micros": to_micros(moment)}
-    insert = _INSERTS[connection.dialect.name]
-    recorded = await connection.execute(insert(price_changes).values(row).on_conflict_do_nothing())
-    if recorded.rowcount:
-        upsert = insert(list_prices).values(category="", **price)
-        await connection.execute(upsert.on_conflict_do_update(index_elements=["sku"], set_=price))
-    else:
+    price = {"currency": change.price.currency, "minor": change.price.minor}
+    row = {"request_id": change.request_id, "sku": change.sku, "create_time": moment, **price}
+    if not await insert_once(connection, price_changes, **row):
         await _require_same(change, connection)
-    now = await connection.execute(
-        select(list_prices.c.currency, list_prices.c.minor).where(list_prices.c.sku == change.sku)
-    )
-    return Money(*now.one())
+    elif not await insert_once(connection, list_prices, sku=change.sku, category="", **price):
+        await connection.execute(list_prices.update().where(list_prices.c.sku == change.sku).values(price))
+    now = select(list_prices.c.currency, list_prices.c.minor).where(list_prices.c.sku == change.sku)
+    return Money(*(await connection.execute(now)).one())
 
 
 async def _require_same(change: PriceChange, connection: AsyncConnection) -> None:

@@ -5,9 +5,9 @@ Times are UTC: moments in integer microseconds since 1970, the days of rates as 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table
+
+from meshkit.sql import UtcMicros
 
 metadata = MetaData()
 
@@ -27,7 +27,7 @@ price_changes = Table(
     Column("sku", String(64), nullable=False),
     Column("currency", String(3), nullable=False),
     Column("minor", BigInteger, nullable=False),
-    Column("create_micros", BigInteger, nullable=False),
+    Column("create_time", UtcMicros, nullable=False),
 )
 
 quantity_breaks = Table(
@@ -44,8 +44,8 @@ promotions = Table(
     Column("scope", String(80), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("percent_off", String(16), nullable=False),
-    Column("valid_from_micros", BigInteger, nullable=False),
-    Column("valid_until_micros", BigInteger, nullable=False),
+    Column("valid_from", UtcMicros, nullable=False),
+    Column("valid_until", UtcMicros, nullable=False),
 )
 
 rates = Table(
@@ -63,7 +63,7 @@ quotes = Table(
     Column("fingerprint", String(128), nullable=False),
     Column("currency", String(3), nullable=False),
     Column("total_minor", BigInteger, nullable=False),
-    Column("create_micros", BigInteger, nullable=False),
+    Column("create_time", UtcMicros, nullable=False),
 )
 
 quote_lines = Table(
@@ -76,16 +76,3 @@ quote_lines = Table(
     Column("unit_minor", BigInteger, nullable=False),
     Column("total_minor", BigInteger, nullable=False),
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def to_micros(moment: datetime) -> int:
-    """An aware datetime as it is stored."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """A stored moment, in UTC."""
-    return _EPOCH + micros * _MICROSECOND

@@ -22,7 +22,7 @@ def upgrade() -> None:
         Column("sku", String(64), nullable=False),
         Column("currency", String(3), nullable=False),
         Column("minor", BigInteger, nullable=False),
-        Column("create_micros", BigInteger, nullable=False),
+        Column("create_time", BigInteger, nullable=False),
     )
     op.create_table(
         "quantity_breaks",
@@ -35,8 +35,8 @@ def upgrade() -> None:
         Column("scope", String(80), primary_key=True),
         Column("name", String(64), primary_key=True),
         Column("percent_off", String(16), nullable=False),
-        Column("valid_from_micros", BigInteger, nullable=False),
-        Column("valid_until_micros", BigInteger, nullable=False),
+        Column("valid_from", BigInteger, nullable=False),
+        Column("valid_until", BigInteger, nullable=False),
     )
     op.create_table(
         "rates",
@@ -50,7 +50,7 @@ def upgrade() -> None:
         Column("fingerprint", String(128), nullable=False),
         Column("currency", String(3), nullable=False),
         Column("total_minor", BigInteger, nullable=False),
-        Column("create_micros", BigInteger, nullable=False),
+        Column("create_time", BigInteger, nullable=False),
     )
     op.create_table(
         "quote_lines",

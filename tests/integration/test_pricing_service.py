@@ -1,0 +1,233 @@
+"""The pricing service over real gRPC, as another service sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.type.money_pb2 import Money
+
+from aiomesh.pricing.v1 import error_reason_pb2
+from aiomesh.pricing.v1 import pricing_service_pb2 as pb
+from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub, add_PricingServiceServicer_to_server
+from meshkit.errors import ServiceError, mapping_of
+from meshkit.health import Health
+from meshkit.server import build_server
+from meshkit.status import service_errors
+from meshkit.testing import FakeClock, SpanCapture, listening
+from pricing.app import SERVICE, check, open_database
+from pricing.domain import DatabaseUnavailable
+from pricing.servicer import PricingServicer
+from pricing.store import SqlPriceStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+    from pathlib import Path
+
+    from google.protobuf.message import Message
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceAsyncStub
+    from meshkit.database import Database
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """The running service: a stub for it, its database and the spans it makes."""
+
+    stub: PricingServiceAsyncStub
+    database: Database
+    capture: SpanCapture
+
+
+@asynccontextmanager
+async def serving(database_url: str) -> AsyncIterator[Pricing]:
+    """The service on a database that is not prepared yet."""
+    capture = SpanCapture("pricing")
+    database = open_database(database_url, capture.telemetry)
+    servicer = PricingServicer(SqlPriceStore(database, FakeClock(NOW)))
+    server = build_server(
+        services={SERVICE: partial(add_PricingServiceServicer_to_server, servicer)},
+        health=Health(SERVICE, partial(check, database)),
+        telemetry=capture.telemetry,
+    )
+    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
+        yield Pricing(PricingServiceStub(channel), database, capture)
+    await database.close()
+
+
+@pytest.fixture
+async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+    async with serving(database_url) as pricing:
+        await check(pricing.database)
+        yield pricing
+
+
+async def refusal(call: Awaitable[Message]) -> tuple[str, str, dict[str, str]]:
+    """The gRPC code, the reason and the metadata of a call that fails."""
+    with pytest.raises(ServiceError) as caught, service_errors():
+        await call
+    error = caught.value
+    assert error.domain == "pricing.aiomesh"
+    assert error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}")  # raises ValueError for no reason of ours
+    return mapping_of(error).code, error.reason, error.fields
+
+
+async def spans_of(pricing: Pricing, method: str) -> list[ReadableSpan]:
+    """All spans of one call, the server's last; it may end a moment after the caller has its answer."""
+    while not pricing.capture.spans(f"{SERVICE}/{method}"):  # noqa: ASYNC110 - spans come without an event
+        await asyncio.sleep(0)
+    return pricing.capture.spans()
+
+
+def quote_request(*lines: tuple[str, int], currency: str = "EUR") -> pb.CreateQuoteRequest:
+    return pb.CreateQuoteRequest(
+        request_id=str(uuid.uuid4()),
+        lines=[pb.PriceLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+        currency_code=currency,
+        fingerprint="digest",
+    )
+
+
+async def test_a_price_comes_with_all_that_made_it(pricing: Pricing) -> None:
+    response = await pricing.stub.GetPrice(pb.GetPriceRequest(sku="TEA-0001", quantity=12, currency_code="KWD"))
+    price = response.price
+    assert (price.sku, price.quantity, price.promotion, price.fraction_digits) == (
+        "TEA-0001",
+        12,
+        "house-favourites",
+        3,
+    )
+    assert price.list_price == Money(currency_code="EUR", units=16, nanos=900_000_000)
+    assert price.unit_price == Money(currency_code="KWD", units=5, nanos=179_000_000)
+    assert price.total == Money(currency_code="KWD", units=62, nanos=148_000_000)
+
+
+async def test_a_batch_answers_known_skus_in_order_and_lists_the_others(pricing: Pricing) -> None:
+    asked = ["COF-0019", "GFT-0010", "TEA-0001", "GONE", "GFT-0010", "COF-0019"]
+    request = pb.BatchGetPricesRequest(lines=[pb.PriceLine(sku=sku, quantity=1) for sku in asked], currency_code="JPY")
+    response = await pricing.stub.BatchGetPrices(request)
+    assert [price.sku for price in response.prices] == ["COF-0019", "TEA-0001", "COF-0019"]
+    assert list(response.missing_skus) == ["GFT-0010", "GONE"]
+    assert {price.fraction_digits for price in response.prices} == {0}
+
+
+async def test_a_batch_costs_what_its_lines_cost_alone(pricing: Pricing) -> None:
+    lines = [pb.PriceLine(sku=sku, quantity=12) for sku in ("TEA-0001", "HRB-0010", "CUP-0011", "COF-0018")]
+    batch = await pricing.stub.BatchGetPrices(pb.BatchGetPricesRequest(lines=lines, currency_code="USD"))
+    alone = [
+        await pricing.stub.GetPrice(pb.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code="USD"))
+        for line in lines
+    ]
+    assert list(batch.prices) == [answer.price for answer in alone]
+
+
+async def test_a_quote_repeats_to_the_byte(pricing: Pricing) -> None:
+    request = quote_request(("TEA-0001", 12), ("CUP-0011", 2), currency="GBP")
+    first = await pricing.stub.CreateQuote(request)
+    again = await pricing.stub.CreateQuote(request)
+    read = await pricing.stub.GetQuote(pb.GetQuoteRequest(quote_id=request.request_id))
+    assert first == again
+    assert first.quote == read.quote
+    assert first.quote.create_time.ToDatetime(UTC) == NOW
+    assert (first.quote.currency_code, first.quote.fraction_digits) == ("GBP", 2)
+    assert [line.total.currency_code for line in first.quote.lines] == ["GBP", "GBP"]
+
+
+async def test_a_set_price_counts_at_once_and_not_for_old_quotes(pricing: Pricing) -> None:
+    request = quote_request(("TEA-0002", 1))
+    before = await pricing.stub.CreateQuote(request)
+    new = Money(currency_code="CHF", units=20)
+    change = pb.SetPriceRequest(request_id=str(uuid.uuid4()), sku="TEA-0002", list_price=new)
+    assert (await pricing.stub.SetPrice(change)).list_price == new
+    now = await pricing.stub.GetPrice(pb.GetPriceRequest(sku="TEA-0002", quantity=1, currency_code="CHF"))
+    assert now.price.unit_price == new
+    assert await pricing.stub.CreateQuote(request) == before
+
+
+async def test_refusals_say_why(pricing: Pricing) -> None:
+    stub, unknown = pricing.stub, str(uuid.uuid4())
+    get, batch = pb.GetPriceRequest, pb.BatchGetPricesRequest
+    lines = [pb.PriceLine(sku="TEA-0001", quantity=1)]
+    assert await refusal(stub.GetPrice(get(sku="GONE", quantity=1, currency_code="EUR"))) == (
+        "NOT_FOUND",
+        "UNKNOWN_SKU",
+        {"sku": "GONE"},
+    )
+    assert await refusal(stub.GetPrice(get(sku="GONE", quantity=1, currency_code="XTS"))) == (
+        "INVALID_ARGUMENT",
+        "UNKNOWN_CURRENCY",
+        {"currency": "XTS"},
+    )
+    assert (await refusal(stub.BatchGetPrices(batch(lines=lines, currency_code="eur"))))[1] == "UNKNOWN_CURRENCY"
+    assert (await refusal(stub.GetPrice(get())))[:2] == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert (await refusal(stub.GetQuote(pb.GetQuoteRequest(quote_id="no uuid"))))[:2] == ("NOT_FOUND", "UNKNOWN_QUOTE")
+    assert await refusal(stub.GetQuote(pb.GetQuoteRequest(quote_id=unknown))) == (
+        "NOT_FOUND",
+        "UNKNOWN_QUOTE",
+        {"quote_id": unknown},
+    )
+    request = quote_request(("TEA-0001", 1))
+    await stub.CreateQuote(request)
+    request.fingerprint = "another"
+    assert await refusal(stub.CreateQuote(request)) == (
+        "ALREADY_EXISTS",
+        "REQUEST_ID_REUSED",
+        {"request_id": request.request_id},
+    )
+
+
+async def test_violations_arrive_with_their_paths(pricing: Pricing) -> None:
+    with pytest.raises(ServiceError) as caught, service_errors():
+        await pricing.stub.CreateQuote(quote_request(("TEA-0001", 0), ("TEA-0001", 1)))
+    assert [violation.field for violation in caught.value.violations] == ["lines[0].quantity", "lines[1].sku"]
+
+
+async def test_the_most_wrong_request_still_gets_its_answer(pricing: Pricing) -> None:
+    lines = [pb.PriceLine(sku="\u202e" * 1000, quantity=-1)] * 100
+    request = pb.CreateQuoteRequest(request_id="x" * 10_000, lines=lines, fingerprint="\x00")
+    assert (await refusal(pricing.stub.CreateQuote(request)))[1] == "INVALID_REQUEST"
+    currency = "\U0001f375" * 10_000
+    wrong = pb.GetPriceRequest(sku="A", quantity=1, currency_code=currency)
+    assert (await refusal(pricing.stub.GetPrice(wrong)))[1] == "UNKNOWN_CURRENCY"
+    assert (await refusal(pricing.stub.GetQuote(pb.GetQuoteRequest(quote_id=currency))))[1] == "UNKNOWN_QUOTE"
+
+
+async def test_a_hundred_lines_are_priced_by_one_statement(pricing: Pricing) -> None:
+    lines = [pb.PriceLine(sku=f"TEA-{number:04}", quantity=1) for number in range(1, 101)]
+    await pricing.stub.BatchGetPrices(pb.BatchGetPricesRequest(lines=lines, currency_code="KWD"))
+    statement, server = await spans_of(pricing, "BatchGetPrices")
+    assert statement.name.startswith("SELECT")
+    assert statement.parent == server.context
+    assert "TEA-0001" not in str(statement.attributes)
+
+
+async def test_the_spans_of_a_new_quote_are_its_reads_and_one_transaction(pricing: Pricing) -> None:
+    await pricing.stub.CreateQuote(quote_request(("TEA-0001", 1), ("TEA-0002", 1)))
+    names = [span.name.split()[0] for span in await spans_of(pricing, "CreateQuote")]
+    assert names[:2] == ["SELECT", "SELECT"]
+    assert names[2:-1] in (["BEGIN", "INSERT", "BATCH", "COMMIT"], ["BEGIN", "INSERT", "INSERT", "COMMIT"])
+    assert names[-1].endswith("/CreateQuote")
+
+
+async def test_many_concurrent_quotes_of_one_id_are_one(pricing: Pricing) -> None:
+    request = quote_request(("TEA-0001", 12))
+    answers = await asyncio.gather(*(pricing.stub.CreateQuote(request) for _ in range(50)))
+    assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
+
+
+async def test_without_a_database_callers_are_told_to_try_again(tmp_path: Path) -> None:
+    async with serving(f"sqlite:///{tmp_path}/missing/pricing.db") as pricing:
+        with pytest.raises(DatabaseUnavailable):
+            await check(pricing.database)
+        request = pb.GetPriceRequest(sku="TEA-0001", quantity=1, currency_code="EUR")
+        assert (await refusal(pricing.stub.GetPrice(request)))[:2] == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
