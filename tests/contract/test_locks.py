@@ -1,0 +1,114 @@
+"""The locks hold names, versions, markers and hashes alone, and just what the workspace needs. No index is asked."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pytest
+from locks import ENVIRONMENTS, Pin, applies, complaints, declared, members, read_lock
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from repository import ROOT, SERVICES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHOLE = ROOT / "requirements.lock"
+OF_SERVICE = {ROOT / "services" / service / "requirements.lock": service for service in SERVICES}
+HASH = f"--hash=sha256:{'0' * 64}"
+HERE = ENVIRONMENTS[0]
+
+each_lock = pytest.mark.parametrize(
+    "path", [WHOLE, *OF_SERVICE], ids=lambda path: str(path.parent.relative_to(ROOT.parent))
+)
+
+
+def needed_for(path: Path) -> list[Requirement]:
+    """What is installed from a lock: all there is, or one service."""
+    if path == WHOLE:
+        return [need for project in (ROOT / "pyproject.toml", *members().values()) for need in declared(project)]
+    return [Requirement(OF_SERVICE[path])]
+
+
+@each_lock
+def test_a_lock_holds_pinned_and_hashed_third_party_packages_alone(path: Path) -> None:
+    names = {pin.name for pin in read_lock(path.read_text())}
+    assert names
+    assert not names & members().keys()
+
+
+@each_lock
+def test_a_lock_gives_what_is_needed_and_nothing_else_on_every_platform(path: Path) -> None:
+    lock, needed = read_lock(path.read_text()), needed_for(path)
+    found = {complaint for environment in ENVIRONMENTS for complaint in complaints(lock, needed, environment)}
+    assert not found, f"{sorted(found)}: run `make lock`"
+
+
+@pytest.mark.parametrize("path", OF_SERVICE, ids=lambda path: str(path.parent.name))
+def test_the_lock_of_a_service_is_a_part_of_the_whole(path: Path) -> None:
+    whole = {(pin.name, pin.version, pin.hashes) for pin in read_lock(WHOLE.read_text())}
+    assert {(pin.name, pin.version, pin.hashes) for pin in read_lock(path.read_text())} <= whole
+
+
+def test_what_is_installed_is_what_the_lock_says() -> None:
+    """Without this, what packages need would be read from other versions than the locked ones."""
+    installed = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
+    locked = {pin.name: pin.version for pin in read_lock(WHOLE.read_text())}
+    assert {name: version for name, version in installed.items() if name in locked}.items() <= locked.items()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"grpcio>=1.82 {HASH}",
+        f"grpcio==1.82.* {HASH}",
+        f"grpcio==1.82.3,!=1.82.4 {HASH}",
+        f"grpcio {HASH}",
+        f"grpcio===1.82.3 {HASH}",
+        "grpcio==1.82.3",
+        "grpcio==1.82.3 --hash=md5:00",
+        f"grpcio==1.82.3 {HASH}0",
+        f"grpcio @ https://index.example/grpcio-1.82.3.whl {HASH}",
+        "--index-url https://index.example/simple",
+        f"-i https://index.example/simple {HASH}",
+        "-e ./libs/meshkit",
+        "./libs/meshkit",
+        "# from an index",
+    ],
+)
+def test_a_line_that_is_not_pinned_and_hashed_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"not|[Ee]xpected"):
+        read_lock(f"anyio==4.0 {HASH}\n{line}\n")
+
+
+def test_an_entry_may_have_a_marker_and_several_hashes_on_their_own_lines() -> None:
+    (pin,) = read_lock(f"uvloop==0.23.0 ; sys_platform != 'win32' \\\n    {HASH} \\\n    {HASH}\n")
+    assert (pin.name, pin.version, len(pin.hashes)) == ("uvloop", "0.23.0", 2)
+    assert [applies(pin.requirement, {"sys_platform": platform}) for platform in ("linux", "win32")] == [True, False]
+
+
+def lock_of(*requirements: str) -> list[Pin]:
+    return read_lock("\n".join(f"{requirement} {HASH}" for requirement in requirements))
+
+
+def test_a_lock_that_lacks_a_package_of_a_package_is_refused() -> None:
+    lock = [pin for pin in read_lock(WHOLE.read_text()) if pin.name != "greenlet"]  # by sqlalchemy[asyncio]
+    assert any("nothing gives greenlet" in found for found in complaints(lock, needed_for(WHOLE), HERE))
+
+
+def test_a_lock_whose_version_is_out_of_range_is_refused() -> None:
+    wanted = [Requirement("iniconfig>=2")]
+    assert complaints(lock_of("iniconfig==1.9"), wanted, HERE) == ["nothing gives iniconfig>=2"]
+    assert not complaints(lock_of("iniconfig==2.1"), wanted, HERE)
+
+
+def test_a_lock_with_more_than_is_needed_is_refused() -> None:
+    assert complaints(lock_of("iniconfig==2.1", "colorama==0.4"), [Requirement("iniconfig")], HERE) == [
+        "nothing needs colorama"
+    ]
+
+
+def test_a_lock_whose_marker_leaves_out_a_platform_is_refused() -> None:
+    lock, wanted = lock_of("iniconfig==2.1 ; sys_platform == 'win32'"), [Requirement("iniconfig")]
+    assert {each["sys_platform"] for each in ENVIRONMENTS if complaints(lock, wanted, each)} == {"linux", "darwin"}
