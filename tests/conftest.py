@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from blockbuster import BlockBuster
+from blockbuster import blockbuster_ctx
 from private_postgres import PrivatePostgres
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
