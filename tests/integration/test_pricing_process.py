@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 
 from aiomesh.pricing.v1 import pricing_service_pb2 as pb
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub
@@ -95,8 +96,13 @@ async def test_sigterm_ends_it_with_status_0(database_url: str) -> None:
         assert await process.wait() == 0
 
 
-async def test_a_wrong_setting_is_told_in_one_line() -> None:
-    async with running(grace_seconds="soon") as process:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("grace_seconds", "soon"), ("drain_seconds", "-1"), ("database_url", "mysql://x"), ("log_level", "x")],
+)
+async def test_a_wrong_setting_is_told_in_one_line(name: str, value: str) -> None:
+    async with running(**{name: value}) as process:
         _, errors = await process.communicate()
     assert process.returncode == 2
-    assert errors.decode().startswith("PRICING_GRACE_SECONDS='soon'")
+    (line,) = errors.decode().splitlines()
+    assert line.startswith(f"PRICING_{name.upper()}='{value}'")

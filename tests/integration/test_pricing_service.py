@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -223,6 +223,24 @@ async def test_many_concurrent_quotes_of_one_id_are_one(pricing: Pricing) -> Non
     request = quote_request(("TEA-0001", 12))
     answers = await asyncio.gather(*(pricing.stub.CreateQuote(request) for _ in range(50)))
     assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
+
+
+async def test_a_caller_that_gives_up_leaves_a_whole_quote_or_none(pricing: Pricing) -> None:
+    requests = [quote_request(("TEA-0001", 12), ("CUP-0011", 2), ("KET-0001", 1)) for _ in range(30)]
+
+    async def give_up(request: pb.CreateQuoteRequest, turns: int) -> None:
+        call = pricing.stub.CreateQuote(request)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        with suppress(asyncio.CancelledError):
+            await call
+
+    await asyncio.gather(*(give_up(request, turns) for turns, request in enumerate(requests)))
+    for request in requests:
+        quote = (await pricing.stub.CreateQuote(request)).quote
+        assert [line.sku for line in quote.lines] == [line.sku for line in request.lines]
+        assert (await pricing.stub.GetQuote(pb.GetQuoteRequest(quote_id=request.request_id))).quote == quote
 
 
 async def test_without_a_database_callers_are_told_to_try_again(tmp_path: Path) -> None:

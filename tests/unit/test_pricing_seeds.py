@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import date
 from decimal import Decimal
 
+from inventory.seed import read_catalogue
 from pricing.domain import MAX_LIST_PRICE, MINOR_DIGITS
 from pricing.price_book import BASE_CURRENCY
 from pricing.seed import read_seeds
@@ -12,6 +13,13 @@ from pricing.seed import read_seeds
 def test_the_shop_has_at_least_200_list_prices_each_sku_once() -> None:
     skus = [row["sku"] for row in read_seeds("list_prices")]
     assert len(set(skus)) == len(skus) >= 200
+
+
+def test_the_shop_stocks_all_that_has_a_price_and_three_things_without() -> None:
+    stocked = {row["sku"]: row["category"] for row in read_catalogue()}
+    priced = {row["sku"]: row["category"] for row in read_seeds("list_prices")}
+    assert priced.items() <= stocked.items()
+    assert stocked.keys() - priced.keys() == {"GFT-0010", "GFT-0011", "GFT-0012"}
 
 
 def test_list_prices_are_whole_minor_units_of_known_currencies() -> None:

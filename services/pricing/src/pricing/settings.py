@@ -1,8 +1,11 @@
 """The settings of the pricing process."""
 
+from typing import Literal
+
 from pydantic import NonNegativeFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit.engines import DatabaseUrl
 from meshkit.telemetry import Instrumentation
 
 
@@ -14,15 +17,15 @@ class Settings(BaseSettings):
         database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
         drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
         grace_seconds: how long calls in flight may take after that.
-        log_level: DEBUG, INFO, WARNING or ERROR.
+        log_level: the lowest level that is logged.
         telemetry: whose gRPC interceptors make the spans.
     """
 
     model_config = SettingsConfigDict(env_prefix="PRICING_", frozen=True)
 
     listen: str = "127.0.0.1:50052"
-    database_url: str = "sqlite:///pricing.db"
+    database_url: DatabaseUrl = "sqlite:///pricing.db"
     drain_seconds: NonNegativeFloat = 0.0
     grace_seconds: NonNegativeFloat = 5.0
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     telemetry: Instrumentation = "native"
