@@ -1,0 +1,96 @@
+"""The Makefile is a thin face, and `make help` names just the settings that there are."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import NamedTuple
+
+import pytest
+from repository import ROOT
+
+from localmesh.settings import Settings
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+class Target(NamedTuple):
+    """One rule of a Makefile."""
+
+    name: str
+    help: str
+    recipe: list[str]
+
+
+def targets(makefile: str) -> list[Target]:
+    rules = re.findall(r"^([\w-]+):(?!=)([^#\n]*)(?:## (.*))?\n((?:\t.*\n?)*)", makefile, re.MULTILINE)
+    return [Target(name, text.strip(), recipe.splitlines()) for name, _, text, recipe in rules]
+
+
+def faults(makefile: str) -> list[str]:
+    """What keeps a Makefile from being a thin face: each target has a help text and a recipe of one line."""
+    phony = set(re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)[0].split())
+    return [
+        fault
+        for name, text, recipe in targets(makefile)
+        for fault, wrong in {
+            f"{name} has no help text": not text,
+            f"{name} has {len(recipe)} lines": len(recipe) != 1,
+            f"{name} is not phony": name not in phony,
+        }.items()
+        if wrong
+    ]
+
+
+def described_settings(help_text: str) -> dict[str, str]:
+    """The settings in the text of `make help` with their defaults, empty for those without."""
+    rows = re.findall(r"^  ([A-Z_]+) {2,}(?:\S+ )*\S+(?: {2,}(\S+))?$", help_text, re.MULTILINE)
+    return dict(rows)
+
+
+def known_settings() -> dict[str, str]:
+    """The settings of localmesh and the variables of the Makefile that users may set, with their defaults."""
+    of_make = dict(re.findall(r"^([A-Z_]+) \?= (\S+)$", MAKEFILE, re.MULTILINE))
+    fields = Settings.model_fields.items()
+    return of_make | {name.upper(): "" if field.default_factory else str(field.default) for name, field in fields}
+
+
+def make_help() -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ("make", "--no-print-directory", "help")
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_every_target_has_a_help_text_and_one_line() -> None:
+    assert {"up", "test", "check"} <= {target.name for target in targets(MAKEFILE)}
+    assert not faults(MAKEFILE)
+
+
+def test_make_help_lists_every_target() -> None:
+    listed = re.findall(r"^  make ([\w-]+) +(.+)$", make_help(), re.MULTILINE)
+    assert listed == [(target.name, target.help) for target in targets(MAKEFILE)]
+
+
+def test_make_help_names_every_setting_and_its_default() -> None:
+    assert described_settings(make_help()) == known_settings()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ("up:\n\t@one\n", "up has no help text"),
+        ("up: ## Run\n\t@one\n\t@two\n", "up has 2 lines"),
+        ("up: ## Run\n", "up has 0 lines"),
+        ("kind-up: ## Run\n\t@one\n", "kind-up is not phony"),
+    ],
+)
+def test_a_target_that_is_not_thin_is_refused(rule: str, fault: str) -> None:
+    assert faults(f".PHONY: up\nRUN := python -m\n\n{rule}") == [fault]
+
+
+def test_settings_are_read_from_the_help_text_with_and_without_defaults() -> None:
+    text = (
+        "Settings of `make up`:\n  EDGE_PORT   REST API     8080\n  JAEGER_BIN  a program to run\n  make up      Run\n"
+    )
+    assert described_settings(text) == {"EDGE_PORT": "8080", "JAEGER_BIN": ""}
