@@ -193,7 +193,7 @@ def test_children_of_a_killed_localmesh_end_by_themselves(tmp_path: Path) -> Non
 
 @linux
 def test_the_next_mesh_waits_for_the_children_of_a_killed_one(tmp_path: Path) -> None:
-    stages = [[fake("edge", "--stop-seconds", "1")]]
+    stages = [[fake("edge", "--stop-seconds", "600")]]
     with Running(tmp_path, stages) as first:
         first.is_up()
         orphan = first.child("edge")
@@ -201,6 +201,7 @@ def test_the_next_mesh_waits_for_the_children_of_a_killed_one(tmp_path: Path) ->
         first.process.wait()
         with Running(tmp_path, stages) as second:
             assert f"pid {orphan.pid} " in second.until("waiting for them to end")
+            orphan.kill()
             second.is_up()
             assert second.child("edge").pid != orphan.pid
 
