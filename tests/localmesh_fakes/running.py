@@ -34,6 +34,7 @@ class Running:
     stages: list[list[dict[str, object]]]
     patience: dict[str, float] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
+    started: list[psutil.Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.process = subprocess.Popen(
@@ -52,7 +53,7 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        left = self.children()
+        left = {*self.started, *self.children()}
         if self.process.poll() is None:
             self.process.kill()
         for child in left:
@@ -82,6 +83,7 @@ class Running:
 
     def is_up(self) -> Self:
         self.until("WELCOME")
+        self.started = self.children()
         return self
 
     def send(self, number: signal.Signals) -> None:
