@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,3 +28,19 @@ def modules(package: str) -> dict[str, str]:
         ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
         for path in sorted((folder / package).rglob("*.py"))
     }
+
+
+def texts() -> dict[Path, str]:
+    """Every text file of the repository that .gitignore does not leave out."""
+    ignored = {".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())}
+    found = {}
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not _matches(name, ignored)]
+        for path in (Path(folder, name) for name in files if not _matches(name, ignored)):
+            with suppress(UnicodeDecodeError):
+                found[path] = path.read_text(encoding="utf-8")
+    return found
+
+
+def _matches(name: str, patterns: set[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)

@@ -1,0 +1,93 @@
+"""The documents name code that is there: a link to a source file, then what it defines, as in
+
+[storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `concurrently`)
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from repository import ROOT, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DOCUMENTS = {path: text for path, text in texts().items() if path.suffix == ".md"}
+NAMING = re.compile(r"\]\(([^)\s#]+\.(?:py|proto))\)\s*\(((?:`[^`]+`[\s,]*(?:and\s+)?)+)\)")
+
+
+def named(text: str) -> Iterator[tuple[str, str]]:
+    """Each source file that a Markdown text links and each identifier named right after it."""
+    for file, names in NAMING.findall(text):
+        yield from ((file, name) for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(\))?`", names))
+
+
+def undefined(path: Path, text: str) -> list[str]:
+    """What a document names that the file it links does not define."""
+    return [f"{file}: {name}" for file, name in named(text) if not defines(path.parent / file, name)]
+
+
+def defines(file: Path, name: str) -> bool:
+    if file.suffix == ".py":
+        return name in definitions(ast.parse(file.read_text()))
+    declarations = re.sub("//.*", "", file.read_text())
+    declared = r"\b(?:service|rpc|message|enum)\s+{0}\b|\b{0}\s*=\s*\d"
+    return all(re.search(declared.format(part), declarations) for part in name.split("."))
+
+
+def definitions(tree: ast.AST, prefix: str = "") -> set[str]:
+    """The classes, functions and variables of a tree: `Storefront`, `Storefront.product`, `DEGRADING`."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found |= {prefix + name} | definitions(node, f"{prefix}{name}.")
+            case ast.Assign(targets=targets):
+                found |= {prefix + each.id for each in targets if isinstance(each, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_is_defined_where_it_says(path: Path) -> None:
+    assert not undefined(path, DOCUMENTS[path])
+
+
+def test_the_request_path_names_code() -> None:
+    """So that the test above has something to say about it."""
+    assert len(list(named(DOCUMENTS[ROOT / "docs" / "request-path.md"]))) >= 10
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ("`ServiceError`, `ServiceError.reason` and `mapping_of()`", []),
+        ("`TABLE`", []),
+        ("`ServiceError`,\n`InvalidArgument`", []),
+        ("`NoSuchError`", ["NoSuchError"]),
+        ("`mapping_of`, `ServiceError.code`", ["ServiceError.code"]),
+    ],
+)
+def test_a_name_that_python_code_does_not_define_is_refused(names: str, missing: list[str]) -> None:
+    file = "libs/meshkit/src/meshkit/errors.py"
+    found = undefined(ROOT / "README.md", f"See [errors.py]({file}) ({names}), and then.")
+    assert found == [f"{file}: {name}" for name in missing]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ("`InventoryService.GetStock`, `ReserveStockRequest.attempt_id`", []),
+        ("`InventoryService.Reservation`", ["InventoryService.Reservation"]),
+        ("`GetPrice`", ["GetPrice"]),
+    ],
+)
+def test_a_name_that_a_proto_does_not_define_is_refused(names: str, missing: list[str]) -> None:
+    file = "protos/aiomesh/inventory/v1/inventory_service.proto"
+    found = undefined(ROOT / "README.md", f"See [the service]({file}) ({names}).")
+    assert found == [f"{file}: {name}" for name in missing]
