@@ -6,6 +6,7 @@ A test that needs a database gets a SQLite file or a PostgreSQL database of its 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,12 @@ def postgres_url() -> Iterator[str]:
         return
     with PrivatePostgres().running() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def jaeger_bin() -> str:
+    """The program of the real Jaeger v2."""
+    found = os.environ.get("JAEGER_BIN") or shutil.which("jaeger")
+    if not found:
+        pytest.skip("needs Jaeger v2: set JAEGER_BIN to its program, or put `jaeger` on the PATH")
+    return found

@@ -1,0 +1,207 @@
+"""A mesh as `make up` starts it, on ports and state of its own, driven from outside like a user does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
+Json = Any
+
+
+def free_ports() -> dict[str, int]:
+    """A free loopback port for each variable of `make up`."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    ports = {name: listener.getsockname()[1] for name, listener in zip(PORTS, listeners, strict=True)}
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+@dataclass
+class LocalMesh:
+    """A running localmesh and what it printed so far."""
+
+    state: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=free_ports)
+    process: subprocess.Popen[str] = field(init=False)
+    printed: list[str] = field(default_factory=list)
+
+    @property
+    def edge(self) -> str:
+        return f"http://127.0.0.1:{self.ports['EDGE_PORT']}"
+
+    @property
+    def traces(self) -> str:
+        return f"http://127.0.0.1:{self.ports['TRACES_PORT']}"
+
+    def start(self) -> None:
+        """Starts it and waits for the three commands at the end of what it prints."""
+        variables = {name: str(port) for name, port in self.ports.items()}
+        inherited = {name: value for name, value in os.environ.items() if name != "JAEGER_BIN"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "localmesh"],
+            env={**inherited, "STATE_DIR": str(self.state), **variables, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.read_until("/api/traces/")
+
+    def read_until(self, text: str) -> str:
+        """Reads what it prints until a line holds the text; answers that line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"{text!r} was never printed:\n{''.join(self.printed)}")
+
+    def stop(self) -> int:
+        """Presses Ctrl-C, reads the rest and answers the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.stdout is not None
+        self.printed += self.process.stdout.readlines()
+        return self.process.wait()
+
+    def kill_everything(self) -> None:
+        """SIGKILL for localmesh and all its children at once."""
+        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.wait()
+
+    def pid(self, name: str) -> int:
+        """The process of one service, as `python -m NAME`."""
+        return next(
+            child.pid for child in psutil.Process(self.process.pid).children() if child.cmdline()[-2:] == ["-m", name]
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[LocalMesh]:
+        """Starts it, and stops it if the test has not."""
+        self.start()
+        try:
+            yield self
+        finally:
+            if self.process.poll() is None:
+                self.stop()
+            if self.process.stdout:
+                self.process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Json
+
+    @property
+    def trace_id(self) -> str:
+        return self.headers["X-Trace-Id"]
+
+
+async def call(mesh: LocalMesh, method: str, path: str, **options: Any) -> Answer:
+    """One request to the edge."""
+    timeout = aiohttp.ClientTimeout(total=15)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.request(method, mesh.edge + path, **options) as response,
+    ):
+        return Answer(response.status, response.headers.copy(), json.loads(await response.read() or b"null"))
+
+
+async def order(mesh: LocalMesh, key: str, lines: Mapping[str, int], currency: str = "EUR") -> Answer:
+    """One POST /v1/orders."""
+    body = {"currency": currency, "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines.items()]}
+    return await call(mesh, "POST", "/v1/orders", json=body, headers={"Idempotency-Key": key})
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span as the query API tells it."""
+
+    service: str
+    name: str
+    tags: Mapping[str, Json]
+    start: int
+    end: int
+    children: tuple[Span, ...]
+
+    def tree(self) -> Json:
+        """The span as (service, name, children), database spans left out."""
+        children = [child.tree() for child in self.children if "db.system.name" not in child.tags]
+        return (self.service, self.name, sorted(children))
+
+
+async def trace(mesh: LocalMesh, trace_id: str, spans: int, within: float = 2.0) -> Span:
+    """The root span of a trace that is complete in the query API within 2 s, with this many HTTP and RPC spans."""
+    async with aiohttp.ClientSession() as session:
+        async with asyncio.timeout(within):
+            while len(_without_database(found := await _spans(session, mesh, trace_id))) < spans:
+                await asyncio.sleep(0.05)
+    assert len(_without_database(found)) == spans, [span["operationName"] for span in found]
+    (root,) = _children(found, None)
+    return root
+
+
+async def _spans(session: aiohttp.ClientSession, mesh: LocalMesh, trace_id: str) -> list[Json]:
+    async with session.get(f"{mesh.traces}/api/traces/{trace_id}") as response:
+        answer = json.loads(await response.read())
+    return [
+        {**span, "service": trace["processes"][span["processID"]]["serviceName"]}
+        for trace in answer["data"] or []
+        for span in trace["spans"]
+    ]
+
+
+def _without_database(spans: list[Json]) -> list[Json]:
+    return [span for span in spans if not any(tag["key"] == "db.system.name" for tag in span["tags"])]
+
+
+def _children(spans: list[Json], parent: str | None) -> tuple[Span, ...]:
+    own = [span for span in spans if _parent(span) == parent]
+    return tuple(
+        Span(
+            service=span["service"],
+            name=span["operationName"],
+            tags={tag["key"]: tag["value"] for tag in span["tags"]},
+            start=span["startTime"],
+            end=span["startTime"] + span["duration"],
+            children=_children(spans, span["spanID"]),
+        )
+        for span in sorted(own, key=lambda span: span["startTime"])
+    )
+
+
+def _parent(span: Json) -> str | None:
+    return next((reference["spanID"] for reference in span["references"] if reference["refType"] == "CHILD_OF"), None)
+
+
+def pids_of_table(printed: list[str]) -> dict[str, int]:
+    """The name and pid of each line of the table that localmesh prints."""
+    rows = [re.match(r"\s+(\w+)\s+\S+:\d+\s+(\d+)\s", line) for line in printed]
+    return {row[1]: int(row[2]) for row in rows if row}

@@ -1,0 +1,179 @@
+"""What a new user does in the first ten minutes, and the trace of each step."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import aiohttp
+import psutil
+import pytest
+from local_mesh import LocalMesh, call, order, pids_of_table, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INVENTORY = "aiomesh.inventory.v1.InventoryService"
+PRICING = "aiomesh.pricing.v1.PricingService"
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(
+    scope="module",
+    params=["tracebox", pytest.param("jaeger", marks=pytest.mark.jaeger)],
+)
+def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
+    """The whole mesh, with its own trace backend and with the real Jaeger."""
+    environment = {}
+    if request.param == "jaeger":
+        environment["JAEGER_BIN"] = request.getfixturevalue("jaeger_bin")
+    with LocalMesh(tmp_path_factory.mktemp("state"), environment).running() as running:
+        yield running
+
+
+def pair(service: str, call: str) -> object:
+    """A client span of the edge with its server span below."""
+    return ("api_edge", call, [(service, call, [])])
+
+
+async def test_the_table_names_every_process(mesh: LocalMesh) -> None:
+    table = pids_of_table(mesh.printed)
+    assert {"api_edge", "inventory", "pricing"} < set(table)
+    for name in ("api_edge", "inventory", "pricing"):
+        assert psutil.Process(table[name]).cmdline()[-2:] == ["-m", name]
+    assert set(table.values()) == {child.pid for child in psutil.Process(mesh.process.pid).children()}
+
+
+async def test_a_page_of_products(mesh: LocalMesh) -> None:
+    answer = await call(mesh, "GET", "/v1/products?page_size=5")
+
+    assert answer.status == 200
+    assert len(answer.body["products"]) == 5
+    assert answer.body["next_page_token"]
+    root = await trace(mesh, answer.trace_id, spans=5)
+    assert root.tree() == (
+        "api_edge",
+        "GET /v1/products",
+        [pair("inventory", f"{INVENTORY}/ListStock"), pair("pricing", f"{PRICING}/BatchGetPrices")],
+    )
+
+
+async def test_one_product_in_yen(mesh: LocalMesh) -> None:
+    answer = await call(mesh, "GET", "/v1/products/TEA-0001?currency=JPY&quantity=12")
+
+    assert answer.status == 200
+    price = answer.body["price"]
+    assert (price["currency"], price["quantity"]) == ("JPY", 12)
+    assert int(price["total"]) == 12 * int(price["unit_price"])
+    assert answer.headers["Link"] == f'<{mesh.traces}/trace/{answer.trace_id}>; rel="trace"'
+
+    root = await trace(mesh, answer.trace_id, spans=5)
+    assert root.tree() == (
+        "api_edge",
+        "GET /v1/products/{sku}",
+        [pair("inventory", f"{INVENTORY}/GetStock"), pair("pricing", f"{PRICING}/GetPrice")],
+    )
+    one, other = root.children
+    assert max(one.start, other.start) < min(one.end, other.end), "the two calls did not overlap"
+    databases = [leaf for client in root.children for leaf in client.children[0].children]
+    assert [leaf.tags["db.system.name"] for leaf in databases] == ["sqlite", "sqlite"]
+
+
+async def test_an_order_from_reservation_to_commit(mesh: LocalMesh) -> None:
+    before = (await call(mesh, "GET", "/v1/products/TEA-0002")).body["stock"]
+
+    first = await order(mesh, "journey", {"TEA-0002": 2})
+    again = await order(mesh, "journey", {"TEA-0002": 2})
+    other = await order(mesh, "journey", {"TEA-0002": 3})
+
+    assert (first.status, again.status, other.status) == (201, 201, 409)
+    assert first.body == again.body
+    assert other.body["reason"] == "REQUEST_ID_REUSED"
+    location = first.headers["Location"]
+    assert location == f"/v1/orders/{first.body['id']}"
+    stock = (await call(mesh, "GET", "/v1/products/TEA-0002")).body["stock"]
+    assert (stock["reserved"], stock["available"]) == (before["reserved"] + 2, before["available"] - 2)
+
+    assert (await call(mesh, "GET", location)).body == first.body
+    committed = await call(mesh, "POST", f"{location}/commit")
+    assert (committed.status, committed.body["state"]) == (200, "COMMITTED")
+    assert (await call(mesh, "POST", f"{location}/commit")).body == committed.body
+    refused = await call(mesh, "DELETE", location)
+    assert (refused.status, refused.body["reason"]) == (409, "RESERVATION_COMMITTED")
+
+    stock = (await call(mesh, "GET", "/v1/products/TEA-0002")).body["stock"]
+    assert (stock["on_hand"], stock["reserved"]) == (before["on_hand"] - 2, before["reserved"])
+
+
+async def test_an_order_is_one_trace_with_its_transactions(mesh: LocalMesh) -> None:
+    answer = await order(mesh, "traced", {"TEA-0003": 1})
+
+    root = await trace(mesh, answer.trace_id, spans=5)
+    assert root.tree() == (
+        "api_edge",
+        "POST /v1/orders",
+        [pair("inventory", f"{INVENTORY}/ReserveStock"), pair("pricing", f"{PRICING}/CreateQuote")],
+    )
+    assert {span.tags["rpc.response.status_code"] for span in root.children} == {"OK"}
+    assert not any("error" in span.tags for span in root.children)
+
+
+async def test_an_order_for_more_than_there_is(mesh: LocalMesh) -> None:
+    before = (await call(mesh, "GET", "/v1/products/TEA-0001")).body["stock"]
+    answer = await order(mesh, "greedy", {"TEA-0001": 900_000})
+
+    assert (answer.status, answer.body["reason"]) == (409, "INSUFFICIENT_STOCK")
+    assert answer.body["metadata"]["sku"] == "TEA-0001"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (await call(mesh, "GET", "/v1/products/TEA-0001")).body["stock"]["reserved"] == before["reserved"]
+    assert (await call(mesh, "GET", f"/v1/orders/{answer.body['instance'].rpartition('/')[2]}")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "reason"),
+    [
+        ("GET", "/v1/products/NO-SUCH", {}, 404, "UNKNOWN_SKU"),
+        ("GET", "/v1/products/TEA-0001?currency=XTS", {}, 400, "UNKNOWN_CURRENCY"),
+        ("GET", "/v1/products?page_token=mine", {}, 400, "INVALID_PAGE_TOKEN"),
+        ("GET", "/v1/orders/nonsense", {}, 404, "UNKNOWN_ORDER"),
+        ("GET", "/v1/nothing", {}, 404, "UNKNOWN_ROUTE"),
+        ("PATCH", "/v1/orders", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/v1/orders", {"json": {"lines": [{"sku": "TEA-0001", "quantity": 0}]}}, 422, "INVALID_REQUEST"),
+        ("POST", "/v1/orders", {"data": "{", "headers": {"Content-Type": "application/json"}}, 422, "INVALID_REQUEST"),
+        ("POST", "/v1/orders", {"data": "x"}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+    ],
+)
+async def test_a_mistake_is_a_problem_with_a_trace(
+    mesh: LocalMesh, method: str, path: str, options: dict[str, object], status: int, reason: str
+) -> None:
+    answer = await call(mesh, method, path, **options)
+
+    assert (answer.status, answer.body["reason"]) == (status, reason)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.body["trace_id"] == answer.trace_id
+    if status == 422:
+        assert [error["field"] for error in answer.body["errors"]]
+    async with aiohttp.ClientSession() as session, session.get(f"{mesh.traces}/trace/{answer.trace_id}") as page:
+        assert page.status == 200
+
+
+async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently(mesh: LocalMesh) -> None:
+    answer = await call(mesh, "GET", "/v1/products/NO-SUCH")
+
+    root = await trace(mesh, answer.trace_id, spans=5)
+    assert "error" not in root.tags
+    codes = {client.name.rpartition("/")[2]: client.tags["rpc.response.status_code"] for client in root.children}
+    assert codes["GetStock"] == "NOT_FOUND"
+    assert codes["GetPrice"] in {"NOT_FOUND", "CANCELLED"}
+
+
+def test_the_three_printed_commands_work_when_pasted(mesh: LocalMesh) -> None:
+    commands = [line for line in mesh.printed if "curl " in line]
+    assert len(commands) == 3
+    done = subprocess.run(["sh", "-c", "".join(commands)], capture_output=True, text=True, check=True)
+    product, placed, told = done.stdout.strip().split("\n")
+    assert '"price":{"currency":"JPY"' in product
+    assert '"state":"RESERVED"' in placed
+    assert "ReserveStock" in told
+    assert "CreateQuote" in told
