@@ -3,6 +3,9 @@
 `python launch.py PID PROGRAM ARGUMENT...`: PID is localmesh. It runs before every child, as a script that needs
 nothing but the standard library, because PR_SET_PDEATHSIG (Linux, prctl(2)) has to be set inside the new process
 and survives only an exec; to set it between fork and exec in localmesh itself is unsafe beside gRPC's threads.
+The kernel sends the signal as each thread of localmesh ends that the child is handed on to, so a child may see SIGTERM
+more than once, and our services then hurry.
+
 Elsewhere than on Linux there is no such request, and a killed localmesh leaves its children running.
 """
 
