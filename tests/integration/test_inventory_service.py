@@ -1,0 +1,330 @@
+"""The inventory service over real gRPC, as another service sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+from collections import Counter
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from sqlalchemy import func, select
+
+from aiomesh.inventory.v1 import inventory_pb2
+from aiomesh.inventory.v1 import inventory_service_pb2 as pb
+from aiomesh.inventory.v1.inventory_service_pb2_grpc import (
+    InventoryServiceStub,
+    add_InventoryServiceServicer_to_server,
+)
+from inventory.app import SERVICE, check, open_database, open_store
+from inventory.servicer import InventoryServicer
+from inventory.tables import reservation_lines, stock
+from meshkit.errors import ServiceError, mapping_of
+from meshkit.health import Health
+from meshkit.server import build_server
+from meshkit.status import service_errors
+from meshkit.testing import FakeClock, SpanCapture, listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+    from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
+    from meshkit.database import Database
+
+FOREIGN = "x"
+HOLD = timedelta(minutes=15)
+State = inventory_pb2.Reservation.State
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The running service: a stub for it, its database, its clock and the spans it makes."""
+
+    stub: InventoryServiceAsyncStub
+    database: Database
+    clock: FakeClock
+    capture: SpanCapture
+
+    async def stock(self, sku: str = "TEA-0001") -> inventory_pb2.Stock:
+        return (await self.stub.GetStock(pb.GetStockRequest(sku=sku))).stock
+
+
+@asynccontextmanager
+async def serving(database_url: str) -> AsyncIterator[Inventory]:
+    """The service on a database that is not prepared yet."""
+    capture, clock = SpanCapture("inventory"), FakeClock()
+    database = open_database(database_url, capture.telemetry)
+    servicer = InventoryServicer(open_store(database, capture.telemetry, hold=HOLD, clock=clock))
+    server = build_server(
+        services={SERVICE: partial(add_InventoryServiceServicer_to_server, servicer)},
+        health=Health(SERVICE, partial(check, database)),
+        telemetry=capture.telemetry,
+    )
+    try:
+        async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
+            yield Inventory(InventoryServiceStub(channel), database, clock, capture)
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def inventory(database_url: str) -> AsyncIterator[Inventory]:
+    async with serving(database_url) as inventory:
+        await check(inventory.database)
+        yield inventory
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def reserve(*lines: tuple[str, int], fingerprint: str = "digest") -> pb.ReserveStockRequest:
+    return pb.ReserveStockRequest(
+        request_id=new_id(),
+        attempt_id=new_id(),
+        lines=[inventory_pb2.ReservationLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+        fingerprint=fingerprint,
+    )
+
+
+async def refusal(call: Awaitable[object]) -> ServiceError:
+    with pytest.raises(ServiceError) as failure, service_errors():
+        await call
+    return failure.value
+
+
+async def outcome(inventory: Inventory, request: pb.ReserveStockRequest) -> str:
+    try:
+        with service_errors():
+            await inventory.stub.ReserveStock(request, timeout=10)
+    except ServiceError as error:
+        return error.reason
+    return "RESERVED"
+
+
+async def test_a_stock_is_read_with_what_is_available(inventory: Inventory) -> None:
+    await inventory.stub.ReserveStock(reserve(("TEA-0001", 5)))
+    assert await inventory.stock() == inventory_pb2.Stock(
+        sku="TEA-0001",
+        title="Darjeeling First Flush Margaret's Hope, 100 g",
+        category="tea",
+        on_hand=500,
+        reserved=5,
+        available=495,
+        version=2,
+    )
+
+
+async def test_a_batch_answers_in_the_order_asked_and_lists_what_is_missing_once(inventory: Inventory) -> None:
+    skus = ["TEA-0002", "NO-SUCH", "TEA-0001", "TEA-0002", "NO-SUCH"]
+    answer = await inventory.stub.BatchGetStock(pb.BatchGetStockRequest(skus=skus))
+    assert [found.sku for found in answer.stocks] == ["TEA-0002", "TEA-0001", "TEA-0002"]
+    assert list(answer.missing_skus) == ["NO-SUCH"]
+    assert len(inventory.capture.spans("SELECT stock")) == 1, "a batch is one query"
+
+
+async def test_the_pages_of_the_catalogue_end_with_an_empty_token(inventory: Inventory) -> None:
+    skus, token, sizes = [], "", []
+    while True:
+        page = await inventory.stub.ListStock(pb.ListStockRequest(page_size=100, page_token=token))
+        skus += [found.sku for found in page.stocks]
+        sizes.append(len(page.stocks))
+        token = page.next_page_token
+        if not token:
+            break
+    assert skus == sorted(set(skus))
+    assert sizes[:2] == [100, 100]
+    first = await inventory.stub.ListStock(pb.ListStockRequest())
+    assert [found.sku for found in first.stocks] == skus[:50]
+
+
+async def test_an_order_goes_from_reserved_to_committed(inventory: Inventory) -> None:
+    request = reserve(("TEA-0002", 1), ("TEA-0001", 2))
+    made = (await inventory.stub.ReserveStock(request)).reservation
+    assert made.reservation_id == request.request_id
+    assert made.state == State.STATE_RESERVED
+    assert made.lines == request.lines
+    assert made.expire_time.ToDatetime() - made.create_time.ToDatetime() == HOLD
+    named = pb.CommitReservationRequest(reservation_id=request.request_id.upper())
+    committed = (await inventory.stub.CommitReservation(named)).reservation
+    assert committed == (await inventory.stub.CommitReservation(named)).reservation
+    assert committed.state == State.STATE_COMMITTED
+    read = await inventory.stub.GetReservation(pb.GetReservationRequest(reservation_id=request.request_id))
+    assert read.reservation == committed
+    assert (await inventory.stock()).on_hand == 498
+
+
+async def test_an_order_is_released_or_undone(inventory: Inventory) -> None:
+    released, undone = reserve(("TEA-0001", 2)), reserve(("TEA-0001", 3))
+    for request in (released, undone):
+        await inventory.stub.ReserveStock(request)
+    named = pb.ReleaseReservationRequest(reservation_id=released.request_id)
+    assert (await inventory.stub.ReleaseReservation(named)).reservation.state == State.STATE_RELEASED
+    attempt = pb.UndoReserveStockRequest(request_id=undone.request_id, attempt_id=undone.attempt_id)
+    assert (await inventory.stub.UndoReserveStock(attempt)).undone
+    assert not (await inventory.stub.UndoReserveStock(attempt)).undone
+    assert (await inventory.stock()).available == 500
+
+
+async def test_an_adjustment_is_answered_with_the_stock_as_it_is_now(inventory: Inventory) -> None:
+    request = pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=7)
+    assert (await inventory.stub.AdjustStock(request)).stock.on_hand == 507
+    await inventory.stub.AdjustStock(pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=-1))
+    assert (await inventory.stub.AdjustStock(request)).stock.on_hand == 506
+
+
+async def test_each_refusal_has_its_code_reason_and_fields(inventory: Inventory) -> None:
+    stub, gone, kept = inventory.stub, new_id(), reserve(("TEA-0001", 5))
+    await stub.ReserveStock(kept)
+    released, committed, expired = reserve(("TEA-0001", 1)), reserve(("TEA-0001", 1)), reserve(("TEA-0001", 1))
+    await stub.ReserveStock(released)
+    await stub.ReserveStock(committed)
+    await stub.ReleaseReservation(pb.ReleaseReservationRequest(reservation_id=released.request_id))
+    await stub.CommitReservation(pb.CommitReservationRequest(reservation_id=committed.request_id))
+    calls: list[tuple[Awaitable[object], str, str, dict[str, str]]] = [
+        (stub.GetStock(pb.GetStockRequest(sku="NO-SUCH")), "NOT_FOUND", "UNKNOWN_SKU", {"sku": "NO-SUCH"}),
+        (stub.GetStock(pb.GetStockRequest()), "INVALID_ARGUMENT", "INVALID_REQUEST", {}),
+        (stub.ListStock(pb.ListStockRequest(page_token=FOREIGN)), "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", {}),
+        (
+            stub.ReserveStock(reserve(("TEA-0002", 61))),
+            "FAILED_PRECONDITION",
+            "INSUFFICIENT_STOCK",
+            {"sku": "TEA-0002", "requested": "61", "available": "60"},
+        ),
+        (
+            stub.ReserveStock(
+                pb.ReserveStockRequest(
+                    request_id=kept.request_id, attempt_id=new_id(), lines=kept.lines, fingerprint="other"
+                )
+            ),
+            "ALREADY_EXISTS",
+            "REQUEST_ID_REUSED",
+            {"request_id": kept.request_id},
+        ),
+        (
+            stub.GetReservation(pb.GetReservationRequest(reservation_id="no uuid")),
+            "NOT_FOUND",
+            "UNKNOWN_RESERVATION",
+            {"reservation_id": "no uuid"},
+        ),
+        (
+            stub.CommitReservation(pb.CommitReservationRequest(reservation_id=gone)),
+            "NOT_FOUND",
+            "UNKNOWN_RESERVATION",
+            {"reservation_id": gone},
+        ),
+        (
+            stub.CommitReservation(pb.CommitReservationRequest(reservation_id=released.request_id)),
+            "FAILED_PRECONDITION",
+            "RESERVATION_RELEASED",
+            {"reservation_id": released.request_id},
+        ),
+        (
+            stub.ReleaseReservation(pb.ReleaseReservationRequest(reservation_id=committed.request_id)),
+            "FAILED_PRECONDITION",
+            "RESERVATION_COMMITTED",
+            {"reservation_id": committed.request_id},
+        ),
+        (
+            stub.AdjustStock(pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=-495)),
+            "FAILED_PRECONDITION",
+            "ADJUSTMENT_BELOW_RESERVED",
+            {"sku": "TEA-0001", "on_hand": "499", "reserved": "5", "delta": "-495"},
+        ),
+    ]
+    for call, code, reason, fields in calls:
+        error = await refusal(call)
+        told = (mapping_of(error).code, error.reason, error.domain, error.fields)
+        assert told == (code, reason, "inventory.aiomesh", fields)
+    await stub.ReserveStock(expired)
+    inventory.clock.turn(HOLD)
+    error = await refusal(stub.CommitReservation(pb.CommitReservationRequest(reservation_id=expired.request_id)))
+    assert (mapping_of(error).code, error.reason) == ("FAILED_PRECONDITION", "RESERVATION_EXPIRED")
+
+
+async def test_all_wrong_fields_are_told_with_their_paths(inventory: Inventory) -> None:
+    error = await refusal(inventory.stub.ReserveStock(reserve(("", 0), ("TEA-0001", 1_000_001), fingerprint="")))
+    assert [violation.field for violation in error.violations] == [
+        "lines[0].sku",
+        "lines[0].quantity",
+        "lines[1].quantity",
+        "fingerprint",
+    ]
+
+
+async def test_two_hundred_concurrent_reservations_of_the_last_fifty_units_give_fifty(inventory: Inventory) -> None:
+    await inventory.stub.AdjustStock(pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=-450))
+    outcomes = await asyncio.gather(*(outcome(inventory, reserve(("TEA-0001", 1))) for _ in range(200)))
+    assert Counter(outcomes) == {"RESERVED": 50, "INSUFFICIENT_STOCK": 150}
+    left = await inventory.stock()
+    assert (left.on_hand, left.reserved, left.available) == (50, 50, 0)
+
+
+async def test_calls_before_the_database_is_prepared_are_told_to_come_again(database_url: str) -> None:
+    async with serving(database_url) as inventory:
+        error = await refusal(inventory.stock())
+        assert (mapping_of(error).code, error.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
+        assert error.retry_after == 1.0
+        await check(inventory.database)
+        assert (await inventory.stock()).on_hand == 500
+
+
+async def test_a_locked_database_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+    path = tmp_path / "locked.db"
+    async with serving(f"sqlite:///{path}") as inventory:
+        await check(inventory.database)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            request = reserve(("TEA-0001", 1))
+            error = await refusal(inventory.stub.ReserveStock(request, timeout=0.2))
+            assert mapping_of(error).code in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
+            other.execute("ROLLBACK")
+        assert (await inventory.stub.ReserveStock(request)).reservation.state == State.STATE_RESERVED
+        assert (await inventory.stock()).reserved == 1, "the one that waited too long never began"
+
+
+async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(inventory: Inventory) -> None:
+    requests = [reserve(("TEA-0001", 1), ("TEA-0004", 1)) for _ in range(40)]
+    calls = [inventory.stub.ReserveStock(request) for request in requests]
+    await calls[0]
+    for call in calls[1:]:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    lines = select(reservation_lines.c.sku, func.sum(reservation_lines.c.quantity).label("held"))
+    by_sku = lines.group_by(reservation_lines.c.sku).subquery()
+    async with inventory.database.read() as connection:  # while the last ones are still being made
+        books = (await connection.execute(select(stock.c.reserved, by_sku.c.held).join(by_sku))).all()
+    assert len(books) == 2
+    assert len({units for book in books for units in book}) == 1
+
+
+async def test_the_trace_of_a_reservation_ends_in_its_statements(inventory: Inventory) -> None:
+    await inventory.stub.ReserveStock(reserve(("TEA-0001", 1)))
+    (server,) = await spans_named(inventory, f"{SERVICE}/ReserveStock")
+    statements = [span for span in inventory.capture.spans() if span is not server]
+    assert {span.parent.span_id for span in statements if span.parent} == {server.context.span_id}
+    assert [span.name.split()[0] for span in statements] == [
+        "BEGIN",
+        "INSERT",
+        "SELECT",
+        "UPDATE",
+        "INSERT",
+        "INSERT",
+        "COMMIT",
+    ]
+
+
+async def spans_named(inventory: Inventory, name: str) -> list[ReadableSpan]:
+    """Spans of that name; the server's may end a moment after the client has its answer."""
+    while not inventory.capture.spans(name):  # noqa: ASYNC110 - spans come without an event
+        await asyncio.sleep(0)
+    return inventory.capture.spans(name)
