@@ -325,6 +325,6 @@ async def test_the_trace_of_a_reservation_ends_in_its_statements(inventory: Inve
 
 async def spans_named(inventory: Inventory, name: str) -> list[ReadableSpan]:
     """Spans of that name; the server's may end a moment after the client has its answer."""
-    while not inventory.capture.spans(name):  # noqa: ASYNC110 - spans come without an event
+    while not inventory.capture.spans(name):
         await asyncio.sleep(0)
     return inventory.capture.spans(name)
