@@ -1,0 +1,179 @@
+"""Services frozen and killed, Ctrl-C under load, and everything killed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import psutil
+import pytest
+from local_mesh import Answer, LocalMesh, call, order
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+PRODUCT = "/v1/products/TEA-0001"
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[LocalMesh]:
+    with LocalMesh(tmp_path / "state").running() as running:
+        yield running
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
+    """Waits for a condition and answers how long it took; fails after `seconds`."""
+    started = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+    return time.monotonic() - started
+
+
+def priced(mesh: LocalMesh) -> Callable[[], Awaitable[bool]]:
+    async def is_priced() -> bool:
+        return (await call(mesh, "GET", PRODUCT)).body["price"] is not None
+
+    return is_priced
+
+
+async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mesh: LocalMesh) -> None:
+    assert await priced(mesh)()
+    os.kill(mesh.pid("pricing"), signal.SIGSTOP)
+    try:
+        degraded = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "300"})
+        assert (degraded.status, degraded.body["price"]) == (200, None)
+        assert degraded.body["problems"] == [
+            {"service": "pricing", "code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}
+        ]
+        strict = await call(mesh, "GET", f"{PRODUCT}?strict=true", headers={"X-Request-Timeout-Ms": "300"})
+        assert (strict.status, strict.body["reason"]) == (504, "DEADLINE_EXCEEDED")
+    finally:
+        os.kill(mesh.pid("pricing"), signal.SIGCONT)
+    await until(priced(mesh), 2)
+
+
+async def test_killed_pricing_is_named_and_restarted_while_the_rest_serves(mesh: LocalMesh) -> None:
+    victim = mesh.pid("pricing")
+    psutil.Process(victim).kill()
+    answers = [await call(mesh, "GET", PRODUCT)]
+    assert "pricing" in mesh.read_until("pricing")
+    await until(priced(mesh), 10)
+    answers.append(await call(mesh, "GET", PRODUCT))
+
+    assert {answer.status for answer in answers} == {200}
+    assert mesh.pid("pricing") != victim
+
+
+async def test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost(mesh: LocalMesh) -> None:
+    os.kill(mesh.pid("inventory"), signal.SIGSTOP)
+    try:
+        read = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "300"})
+        placed = await call(
+            mesh,
+            "POST",
+            "/v1/orders",
+            json={"lines": [{"sku": "TEA-0001", "quantity": 1}]},
+            headers={"X-Request-Timeout-Ms": "300", "Idempotency-Key": "frozen"},
+        )
+        assert (read.status, placed.status) == (504, 504)
+    finally:
+        os.kill(mesh.pid("inventory"), signal.SIGCONT)
+    again = await order(mesh, "frozen", {"TEA-0001": 1})
+    assert again.status == 201
+    assert (await call(mesh, "GET", PRODUCT)).body["stock"]["reserved"] == 1
+
+
+async def load(mesh: LocalMesh, answers: list[Answer], unanswered: list[str]) -> None:
+    """Reads and orders over one connection until the edge accepts none any more."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+        while True:
+            body = {"lines": [{"sku": "TEA-0001", "quantity": 1}]}
+            for method, path, json in (("GET", PRODUCT, None), ("POST", "/v1/orders", body)):
+                try:
+                    async with session.request(method, mesh.edge + path, json=json) as response:
+                        answers.append(Answer(response.status, response.headers.copy(), await response.json()))
+                except aiohttp.ClientConnectorError:
+                    return
+                except aiohttp.ClientError as error:
+                    unanswered.append(f"{method} {error!r}")
+
+
+async def test_ctrl_c_under_load_answers_what_was_begun_and_exports_every_span(tmp_path: Path) -> None:
+    exported, program = tmp_path / "spans", tmp_path / "sink"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("span_sink.py")} {exported} "$@"\n')
+    program.chmod(0o755)
+    answers: list[Answer] = []
+    unanswered: list[str] = []
+    with LocalMesh(tmp_path / "state", {"JAEGER_BIN": str(program)}).running() as mesh:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(16):
+                group.create_task(load(mesh, answers, unanswered))
+            while len(answers) < 200:
+                await asyncio.sleep(0.05)
+            status = await asyncio.to_thread(mesh.stop)
+
+    assert status == 0
+    assert "Traceback" not in "".join(mesh.printed)
+    logs = "".join(path.read_text() for path in (tmp_path / "state" / "logs").iterdir())
+    assert "Traceback" not in logs
+    assert {answer.status for answer in answers} <= {200, 201}
+    spans = Counter(tuple(line.split(" ", 1)) for line in exported.read_text().splitlines())
+    roots = {trace_id for trace_id, name in spans if name in {"GET /v1/products/{sku}", "POST /v1/orders"}}
+    assert roots == {answer.trace_id for answer in answers}, unanswered
+    backends = Counter(name for _, name in spans.elements() if name.endswith(("/ReserveStock", "/CreateQuote")))
+    orders = sum(answer.status == 201 for answer in answers)
+    assert set(backends.values()) == {2 * orders}, "a client and a server span for every order"
+
+
+@pytest.mark.timeout(120)
+async def test_killing_everything_loses_no_order_and_oversells_nothing(tmp_path: Path) -> None:
+    environment = {"INVENTORY_RESERVATION_TTL_SECONDS": "8"}
+    mesh = LocalMesh(tmp_path / "state", environment)
+    with mesh.running():
+        before = (await call(mesh, "GET", PRODUCT)).body["stock"]
+        answered: dict[str, str] = {}
+        committed: set[str] = set()
+
+        async def shop() -> None:
+            while True:
+                key = str(uuid.uuid4())
+                placed = await order(mesh, key, {"TEA-0001": 1})
+                answered[key] = placed.body["id"]
+                if len(answered) % 2:
+                    done = await call(mesh, "POST", f"{placed.headers['Location']}/commit")
+                    committed.add(done.body["id"])
+
+        shoppers = [asyncio.create_task(shop()) for _ in range(8)]
+        while len(answered) < 60:
+            await asyncio.sleep(0.02)
+        mesh.kill_everything()
+        await asyncio.gather(*shoppers, return_exceptions=True)
+
+    with LocalMesh(tmp_path / "state", environment).running() as mesh:
+        states = Counter[str]()
+        for key, order_id in answered.items():
+            found = await call(mesh, "GET", f"/v1/orders/{order_id}")
+            assert found.status == 200, f"order {key} was answered 201 and is lost"
+            assert found.body["state"] == "COMMITTED" or order_id not in committed
+            states[found.body["state"]] += 1
+        assert states["COMMITTED"] >= len(committed)
+
+        async def nothing_reserved() -> bool:
+            return bool((await call(mesh, "GET", PRODUCT)).body["stock"]["reserved"] == 0)
+
+        await until(nothing_reserved, 30)
+        after = (await call(mesh, "GET", PRODUCT)).body["stock"]
+        sold = before["on_hand"] - after["on_hand"]
+        assert len(committed) <= sold <= len(committed) + len(shoppers), "commits on their way may have arrived"
+        assert after["available"] == after["on_hand"] >= 0
