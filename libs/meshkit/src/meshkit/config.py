@@ -14,12 +14,15 @@ Settings = TypeVar("Settings", bound="BaseSettings")
 
 
 def load_settings(cls: type[Settings]) -> Settings:
-    """The settings of this process; a wrong value ends it with status 2 and one line for each wrong variable."""
+    """The settings of this process; a wrong value ends it with status 2 and one line for each wrong variable.
+
+    The lines say what is wrong and never the value: it may hold a password.
+    """
     try:
         return cls()
     except ValidationError as error:
         prefix = str(cls.model_config.get("env_prefix", ""))
-        for problem in error.errors(include_url=False):
+        for problem in error.errors(include_url=False, include_input=False):
             variable = prefix + "_".join(str(part) for part in problem["loc"])
-            print(f"{variable.upper()}={problem['input']!r}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+            print(f"{variable.upper()}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)  # noqa: T201
         sys.exit(2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -63,16 +63,18 @@ def configure(
 
 
 def resource(service_name: str) -> Resource:
-    """Who emits: the name unless OTEL_SERVICE_NAME is set, one instance id per process, OTEL_RESOURCE_ATTRIBUTES."""
-    own: dict[str, str | int] = {"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()}
-    if "OTEL_SERVICE_NAME" not in os.environ:
-        own["service.name"] = service_name
-    return Resource.create({**own})
+    """Who emits: the name and one instance id per process, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say."""
+    own: dict[str, str | int] = {
+        "service.name": service_name,
+        "service.instance.id": str(uuid.uuid4()),
+        "process.pid": os.getpid(),
+    }
+    return Resource.create({**own, **OTELResourceDetector().detect().attributes})
 
 
 def otlp_processor() -> SpanProcessor | None:
     """A batching processor with an OTLP/gRPC exporter, or None where no endpoint is set."""
-    if not {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & set(os.environ):
+    if not any(map(os.environ.get, ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))):
         return None
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - costs 50 ms
 

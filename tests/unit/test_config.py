@@ -1,0 +1,76 @@
+"""Settings that are wrong end the process with one line for each, and give no secret away."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import pytest
+from pydantic import PositiveFloat
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meshkit.config import load_settings
+from meshkit.engines import DatabaseUrl
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SHOP_", frozen=True)
+
+    database_url: DatabaseUrl = "sqlite:///shop.db"
+    grace_seconds: PositiveFloat = 5.0
+    log_level: Literal["INFO", "DEBUG"] = "INFO"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SHOP_{name.upper()}", raising=False)
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines that loading the settings ends with."""
+    with pytest.raises(SystemExit) as ended:
+        load_settings(Settings)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    return printed.err.splitlines()
+
+
+def test_settings_come_from_the_variables_and_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_GRACE_SECONDS", "2.5")
+    assert load_settings(Settings).model_dump() == {
+        "database_url": "sqlite:///shop.db",
+        "grace_seconds": 2.5,
+        "log_level": "INFO",
+    }
+
+
+def test_each_wrong_variable_has_one_line_that_names_it_and_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHOP_GRACE_SECONDS", "-1")
+    monkeypatch.setenv("SHOP_LOG_LEVEL", "LOUD")
+    assert sorted(refusal(capsys)) == [
+        "SHOP_GRACE_SECONDS: Input should be greater than 0",
+        "SHOP_LOG_LEVEL: Input should be 'INFO' or 'DEBUG'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://shop:s3cret@db/shop",
+        "postgresql://shop:s3cret@db:port/shop",
+        "postgresql://shop:s3cret@db:5432",
+        "shop:s3cret@db",
+        "mysql://db/shop?user=shop&password=s3cret",
+    ],
+)
+def test_no_line_gives_a_password_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("SHOP_DATABASE_URL", url)
+    (line,) = refusal(capsys)
+    assert re.match("SHOP_DATABASE_URL: a database is sqlite:///file or postgresql:", line)
+    assert "s3cret" not in line

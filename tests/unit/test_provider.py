@@ -1,0 +1,108 @@
+"""Telemetry is configured by the standard variables, and by nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from prometheus_client import CollectorRegistry, generate_latest
+
+from meshkit.telemetry.provider import EXPORT_TIMEOUT, configure, otlp_processor, resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.sdk.resources import Resource
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_TIMEOUT)
+
+
+def exporters() -> set[threading.Thread]:
+    """The threads that wait to export; the executor of the event loop has others."""
+    return {thread for thread in threading.enumerate() if "asyncio" not in thread.name}
+
+
+def emits(found: Resource, expected: Mapping[str, object]) -> bool:
+    return found.attributes.items() >= expected.items()
+
+
+@pytest.mark.parametrize("endpoint", [None, ""])
+async def test_nothing_is_exported_without_an_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str | None) -> None:
+    if endpoint is not None:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    before = exporters()
+    telemetry = configure("shop")
+    with telemetry.tracer_provider.get_tracer("shop").start_as_current_span("sell") as span:
+        assert span.is_recording()
+    assert otlp_processor() is None
+    assert exporters() == before
+    await telemetry.shutdown()
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_an_endpoint_turns_the_export_on(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, NOWHERE)
+    before = exporters()
+    processor = otlp_processor()
+    assert processor is not None
+    assert exporters() > before
+    processor.shutdown()
+
+
+async def test_shutdown_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
+    before = exporters()
+    telemetry = configure("shop")
+    await telemetry.shutdown()
+    await telemetry.shutdown()
+    assert exporters() == before
+
+
+def test_the_name_of_the_service_is_the_one_given() -> None:
+    assert emits(resource("shop"), {"service.name": "shop", "process.pid": os.getpid()})
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OTEL_SERVICE_NAME": "corner-shop"}, {"service.name": "corner-shop"}),
+        ({"OTEL_SERVICE_NAME": ""}, {"service.name": "shop"}),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=kiosk,zone=a"}, {"service.name": "kiosk", "zone": "a"}),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=pod-7"}, {"service.instance.id": "pod-7"}),
+        (
+            {"OTEL_SERVICE_NAME": "corner-shop", "OTEL_RESOURCE_ATTRIBUTES": "service.name=kiosk"},
+            {"service.name": "corner-shop"},
+        ),
+    ],
+)
+def test_the_standard_variables_win(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], expected: Mapping[str, object]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert emits(resource("shop"), expected)
+
+
+async def test_spans_say_which_process_they_are_of() -> None:
+    one, other = configure("shop"), configure("shop")
+    ids = {telemetry.tracer_provider.resource.attributes["service.instance.id"] for telemetry in (one, other)}
+    assert len(ids) == 2
+    assert all(len(str(each)) == 36 for each in ids)
+
+
+async def test_metrics_go_to_the_readers_given() -> None:
+    registry = CollectorRegistry()
+    telemetry = configure("shop", metric_readers=[PrometheusMetricReader(registry=registry)])
+    telemetry.meter_provider.get_meter("shop").create_counter("sales").add(3)
+    assert b"sales_total" in generate_latest(registry)
+    await telemetry.shutdown()
