@@ -103,22 +103,22 @@ async def test_a_book_has_what_was_asked_for_and_only_that(store: SqlPriceStore)
     assert "sku:ACC-0001" not in scopes
 
 
-@pytest.mark.parametrize(
-    ("moment", "rate"),
-    [
-        (datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC), "163.06"),
-        (datetime(2026, 1, 1, tzinfo=UTC), "184.09"),
-        (datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC), "184.09"),
-        (datetime(2026, 7, 1, 1, tzinfo=UTC), "182.45"),
-        (datetime.fromisoformat("2026-07-01T01:00:00+02:00"), "184.09"),
-        (datetime(2040, 1, 1, tzinfo=UTC), "181.20"),
-    ],
-)
-async def test_the_newest_rate_whose_day_has_come_in_utc_applies(
-    store: SqlPriceStore, clock: FakeClock, moment: datetime, rate: str
-) -> None:
-    clock.now = moment
-    assert (await store.price_book([], "JPY")).rate("JPY") == Decimal(rate)
+RATE_OF_MOMENT = {
+    "2025-12-31T23:59:59+00:00": "163.06",
+    "2026-01-01T00:00:00+00:00": "184.09",
+    "2026-06-30T23:59:59+00:00": "184.09",
+    "2026-07-01T01:00:00+02:00": "184.09",
+    "2026-07-01T01:00:00+00:00": "182.45",
+    "2040-01-01T00:00:00+00:00": "181.20",
+}
+
+
+async def test_the_newest_rate_whose_day_has_come_in_utc_applies(store: SqlPriceStore, clock: FakeClock) -> None:
+    found = {}
+    for moment in RATE_OF_MOMENT:
+        clock.now = datetime.fromisoformat(moment)
+        found[moment] = str((await store.price_book([], "JPY")).rate("JPY"))
+    assert found == RATE_OF_MOMENT
 
 
 async def test_before_its_first_rate_a_currency_is_unknown(store: SqlPriceStore, clock: FakeClock) -> None:
