@@ -6,10 +6,9 @@ export
 .PHONY: help install up test check format generate lock reset
 
 help:  ## List the targets and the settings
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
-	@sed -n 's/^#: //p' Makefile
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 18
 
-install:
+install:  ## Make .venv what requirements.lock says (every target does it first)
 	@$(PYTHON) tools/bootstrap.py
 
 up: install  ## Run the whole mesh on this machine until Ctrl-C
