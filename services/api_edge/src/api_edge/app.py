@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -15,13 +15,15 @@ from api_edge.storefront import Storefront
 from meshkit.channel import open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import AsyncIterator, MutableMapping
 
     from prometheus_client import CollectorRegistry
 
     from api_edge.settings import Settings
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
+
+ROUTERS = (products.router, orders.router, probes.router)
 
 CALL_SECONDS = 10.0
 """The limit of any one backend call, for requests that ask for a budget above it."""
@@ -40,6 +42,9 @@ def build_app(
         title="aiomesh",
         version="1",
         description=DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         telemetry={
             "tracer_provider": telemetry.tracer_provider,
             "meter_provider": telemetry.meter_provider,
@@ -51,36 +56,16 @@ def build_app(
     app.state.storefront, app.state.stop, app.state.registry = storefront, stop, registry
     app.add_middleware(Limits)
     app.add_middleware(TraceHeaders, trace_url=trace_url)
-    problems.add_handlers(app)
-    for router in (products.router, orders.router, probes.router):
+    for router in ROUTERS:
         app.include_router(router)
+    problems.add_handlers(app, [*app.routes, *(route for router in ROUTERS for route in router.routes)])
     return app
 
 
 async def run(settings: Settings, telemetry: Telemetry, registry: CollectorRegistry, stop: Stop) -> None:
     """Serves until stopped; then closes what it opened, channels last."""
     listener = listen_socket(settings.listen)
-    async with AsyncExitStack() as stack:
-        inventory = await stack.enter_async_context(
-            open_channel(
-                settings.inventory_target,
-                service=clients.INVENTORY_SERVICE,
-                repeatable=clients.INVENTORY_REPEATABLE,
-                limit=CALL_SECONDS,
-                telemetry=telemetry,
-            )
-        )
-        pricing = await stack.enter_async_context(
-            open_channel(
-                settings.pricing_target,
-                service=clients.PRICING_SERVICE,
-                repeatable=clients.PRICING_REPEATABLE,
-                limit=CALL_SECONDS,
-                telemetry=telemetry,
-            )
-        )
-        storefront = Storefront(clients.InventoryClient(inventory), clients.PricingClient(pricing))
-        stack.push_async_callback(storefront.close)
+    async with open_storefront(settings, telemetry) as storefront:
         app = build_app(storefront, stop=stop, telemetry=telemetry, registry=registry, trace_url=settings.trace_url)
         await serve(
             app,
@@ -89,6 +74,32 @@ async def run(settings: Settings, telemetry: Telemetry, registry: CollectorRegis
             drain_seconds=settings.drain_seconds,
             grace_seconds=settings.grace_seconds,
         )
+
+
+@asynccontextmanager
+async def open_storefront(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Storefront]:
+    """A storefront over channels to both backends. At the end it finishes what it has begun, and closes them."""
+    async with (
+        open_channel(
+            settings.inventory_target,
+            service=clients.INVENTORY_SERVICE,
+            repeatable=clients.INVENTORY_REPEATABLE,
+            limit=CALL_SECONDS,
+            telemetry=telemetry,
+        ) as inventory,
+        open_channel(
+            settings.pricing_target,
+            service=clients.PRICING_SERVICE,
+            repeatable=clients.PRICING_REPEATABLE,
+            limit=CALL_SECONDS,
+            telemetry=telemetry,
+        ) as pricing,
+    ):
+        storefront = Storefront(clients.InventoryClient(inventory), clients.PricingClient(pricing))
+        try:
+            yield storefront
+        finally:
+            await storefront.close()
 
 
 def _is_probe(scope: MutableMapping[str, object]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from meshkit.errors import InvalidArgument, NotFound, ServiceError, mapping_of
+from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 DOMAIN = "api_edge.aiomesh"
+
+_SHOWN_CHARACTERS = 64
+"""How much of a wrong value an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +147,17 @@ class UnknownOrder(NotFound, domain=DOMAIN):
     """No order has this id."""
 
     def __init__(self, order_id: str) -> None:
-        super().__init__(f"there is no order {order_id}", order_id=order_id)
+        shown = order_id[:_SHOWN_CHARACTERS]
+        super().__init__(f"there is no order {shown}", order_id=shown)
 
 
 class UnknownCurrency(InvalidArgument, domain=DOMAIN):
     """This is no ISO 4217 code."""
 
     def __init__(self, currency: str) -> None:
-        super().__init__(f"{currency[:20]!r} is no currency: three capital letters, such as EUR (ISO 4217)")
+        super().__init__(
+            f"{currency[:_SHOWN_CHARACTERS]!r} is no currency: three capital letters, such as EUR (ISO 4217)"
+        )
 
 
 class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
@@ -159,6 +165,13 @@ class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
 
     def __init__(self) -> None:
         super().__init__("Idempotency-Key must be 1 to 255 printable ASCII characters")
+
+
+class ShuttingDown(Unavailable, domain=DOMAIN):
+    """The process ends before the request has an answer; another one may have it."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down")
 
 
 class InvalidTimeout(InvalidArgument, domain=DOMAIN):

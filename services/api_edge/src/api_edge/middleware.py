@@ -5,7 +5,9 @@ Plain ASGI. It runs inside the HTTP server span that FastAPI opens.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.clients import Timing, timings
-from api_edge.domain import InvalidTimeout
+from api_edge.domain import InvalidTimeout, ShuttingDown
 from api_edge.problems import http_problem, internal_error, service_problem
 from meshkit.deadline import budget
 
@@ -65,6 +67,9 @@ class TraceHeaders:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # by the end of the process, which has waited long enough
+            if not status:
+                await service_problem(scope["path"], ShuttingDown())(scope, receive, send_with_headers)
         except Exception:
             if status:
                 raise
@@ -109,14 +114,14 @@ class Limits:
 
 
 def _budget(scope: Scope, headers: Headers) -> AbstractContextManager[None]:
-    given = headers.get("x-request-timeout-ms")
     if not scope["path"].startswith(API):
         return nullcontext()
-    if given is None:
-        return budget(ORDER_SECONDS if scope["path"].startswith("/v1/orders") else READ_SECONDS)
-    if not (given.isascii() and given.isdecimal() and len(given) <= 5 and 1 <= int(given) <= MAX_TIMEOUT_MS):  # noqa: PLR2004
-        raise InvalidTimeout
-    return budget(int(given) / 1000)
+    match headers.getlist("x-request-timeout-ms"):
+        case []:
+            return budget(ORDER_SECONDS if scope["path"].startswith("/v1/orders") else READ_SECONDS)
+        case [given] if re.fullmatch("[0-9]{1,5}", given) and 1 <= int(given) <= MAX_TIMEOUT_MS:
+            return budget(int(given) / 1000)
+    raise InvalidTimeout
 
 
 def _declared_length(headers: Headers) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from opentelemetry.trace import format_trace_id, get_current_span
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from api_edge.domain import DOMAIN
 from api_edge.schemas import Problem, Violation
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi import FastAPI, Request
+    from starlette.routing import BaseRoute
 
 MEDIA_TYPE = "application/problem+json"
 
 REASONS = {
+    400: "INVALID_HTTP",
     404: "UNKNOWN_ROUTE",
     405: "METHOD_NOT_ALLOWED",
     413: "CONTENT_TOO_LARGE",
@@ -32,15 +37,31 @@ REASONS = {
 }
 """The reasons of errors that HTTP itself knows, by status."""
 
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
+"""Names that Python does not know, or only from 3.13 on (RFC 9110)."""
+
+MAX_VIOLATIONS, MAX_FIELD = 30, 200
+"""How much of a wrong request an answer repeats: fields, and characters of a field's path."""
+
+NOT_JSON = Violation(field="body", description="is not JSON in UTF-8")
+
+PATH_CHARACTERS = "/:@!$&'()*+,;="
+"""What stands in the path of a URI as it is, besides letters, digits and -._~ (RFC 3986, section 3.3)."""
+
 RETRY_AFTER = 1.0
 """Seconds to wait before another try where the error does not say: a lost backend is tried again once a second."""
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Renders every error that reaches the app as a problem."""
+def add_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Renders every error that reaches the app as a problem. The routes tell which methods a path has."""
     app.exception_handler(ServiceError)(_service_error)
     app.exception_handler(RequestValidationError)(_validation_error)
-    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(HTTPException)(partial(_http_error, routes))
+
+
+def title(status: int) -> str:
+    """The name of an HTTP status."""
+    return TITLES.get(status) or http.HTTPStatus(status).phrase
 
 
 def internal_error(path: str) -> Response:
@@ -71,29 +92,43 @@ def service_problem(path: str, error: ServiceError) -> Response:
 
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
-    return service_problem(request.url.path, error)
+    return service_problem(request.scope["path"], error)
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    errors = [_violation(item) for item in error.errors()]
-    fields = ", ".join(violation.field for violation in errors)
-    return http_problem(request.url.path, 422, f"the request is not valid: {fields}", errors=errors)
+    errors = [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]]
+    fields = ", ".join(dict.fromkeys(violation.field for violation in errors))
+    return http_problem(request.scope["path"], 422, f"the request is not valid: {fields}", errors=errors)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    detail = str(error.detail)
-    if error.status_code in {404, 405}:
-        detail = f"there is no {request.method} {request.url.path}"
-    response = http_problem(request.url.path, error.status_code, detail)
-    response.headers.update(error.headers or {})
-    return response
+async def _http_error(routes: Sequence[BaseRoute], request: Request, error: HTTPException) -> Response:
+    path, method = request.scope["path"], request.method
+    match error.status_code:
+        case 400:  # FastAPI's answer to a body that is not even text
+            return http_problem(path, 422, "the request is not valid: body", errors=[NOT_JSON])
+        case 404:
+            return http_problem(path, 404, f"there is no {method} {path}")
+        case 405:
+            response = http_problem(path, 405, f"there is no {method} {path}")
+            response.headers["Allow"] = ", ".join(_methods(routes, path))
+            return response
+        case status:
+            return http_problem(path, status, error.detail)
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
+    """The methods of a path; Starlette itself would name those of the first route that fits."""
+    fitting = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return sorted({method for route in fitting for method in route.methods or ()})
 
 
 def _violation(item: dict[str, Any]) -> Violation:
     """One error of pydantic's: `("body", "lines", 0, "sku")` is the field `lines[0].sku`."""
+    if item["type"] == "json_invalid":
+        return NOT_JSON
     source, *path = item["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return Violation(field=field or str(source), description=item["msg"])
+    return Violation(field=(field or str(source))[:MAX_FIELD], description=item["msg"])
 
 
 def _response(
@@ -106,20 +141,17 @@ def _response(
     metadata: dict[str, str] | None = None,
     errors: Sequence[Violation] = (),
 ) -> Response:
+    span = get_current_span().get_span_context()
     problem = Problem(
         type=f"urn:aiomesh:problem:{reason.lower().replace('_', '-')}",
-        title=_title(status),
+        title=title(status),
         status=status,
         detail=detail,
-        instance=path,
+        instance=quote(path, safe=PATH_CHARACTERS),
         reason=reason,
         domain=domain,
         metadata=metadata or {},
         errors=list(errors),
-        trace_id=format_trace_id(get_current_span().get_span_context().trace_id),
+        trace_id=format_trace_id(span.trace_id) if span.is_valid else "",
     )
     return Response(problem.model_dump_json(), status, media_type=MEDIA_TYPE)
-
-
-def _title(status: int) -> str:
-    return "Client Closed Request" if status == 499 else http.HTTPStatus(status).phrase  # noqa: PLR2004 - not an IANA status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_edge.domain import OrderState
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 MAX_QUANTITY = 1_000_000
 MAX_LINES = 100
 
-Sku = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("unprintable", "String should have printable characters only")
+    return text
+
+
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
 Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]
 
 

@@ -3,55 +3,90 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.datastructures import MutableHeaders
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api_edge.problems import http_problem
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from meshkit.lifecycle import Stop
+
+log = logging.getLogger("api_edge.server")
 
 KEEP_ALIVE_SECONDS = 75
 """Above the idle time-out of the usual load balancers (60 s), or they reuse connections that are being closed."""
 
+CANCEL_SECONDS = 1.0
+"""How long requests that were cancelled may take to end."""
+
 
 class DrainingProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that ends its connections while the process drains: `Connection: close` on every answer.
+    """HTTP/1.1 that ends its connections while the process drains, without losing a request that it began to read.
 
-    uvicorn closes a connection at shutdown unless a request runs on it. This one also keeps a connection that has
-    begun to read a request, or has requests waiting in its pipeline.
+    uvicorn closes a connection at shutdown unless a request runs on it, and a request that runs closes it afterwards.
+    This one keeps a connection as long as a request is half read or waits in the pipeline: only the answer after
+    which nothing is left says `Connection: close`.
     """
 
     def __init__(self, *args: Any, stop: Stop, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stop = stop
-        self._reading_head = False
+        self._reading = False
+        self.app = partial(self._answered, self.app)
 
     def on_message_begin(self) -> None:
         """The first bytes of a request have come."""
-        self._reading_head = True
+        self._reading = True
         super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
-        """The head of a request has come; its cycle begins or waits in the pipeline."""
-        super().on_headers_complete()
-        self._reading_head = False
+    def on_message_complete(self) -> None:
+        """All of a request has come. It may have been answered before that."""
+        self._reading = False
+        super().on_message_complete()
         if self._stop.requested.is_set():
-            self.cycle.keep_alive = False
+            self.shutdown()
+
+    def on_response_complete(self) -> None:
+        """A request is answered; the next one of the pipeline begins."""
+        super().on_response_complete()
+        if self._stop.requested.is_set():
+            self.shutdown()
 
     def shutdown(self) -> None:
-        """Closes the connection if nothing was begun on it; else it closes after its last answer."""
-        if not self._reading_head:
-            super().shutdown()
+        """Closes the connection if no request is left on it."""
+        cycle: RequestResponseCycle | None = self.cycle  # the newest one; None before the first request
+        if not self._reading and (cycle is None or cycle.response_complete):
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP as a problem, in place of uvicorn's plain text, and ends the connection."""
+        response = http_problem("/", 400, msg)
+        head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in response.raw_headers)]
+        self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", response.body]))
+        self.transport.close()
+
+    async def _answered(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            nothing_left = not (self._reading or self.pipeline)
+            if message["type"] == "http.response.start" and self._stop.requested.is_set() and nothing_left:
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        await app(scope, receive, send_last)
 
 
 class Server(uvicorn.Server):
@@ -83,9 +118,25 @@ async def serve(
         listener: a listening socket; closed at the end.
         stop: when to end; a second request skips the waiting.
         drain_seconds: how long to go on accepting, with `Connection: close` on every answer.
-        grace_seconds: how long requests in flight may take after that.
+        grace_seconds: how long requests in flight may take after that; then they are cancelled.
     """
-    config = uvicorn.Config(
+    host, port = listener.getsockname()[:2]
+    log.info("listening on %s:%s", host, port, extra={"port": port})
+    server = Server(_config(app, stop))
+    serving = asyncio.create_task(server.serve([listener]))
+    await _until(stop.requested, serving)
+    if not serving.done():
+        log.info("draining")
+        await stop.pause(drain_seconds)
+        server.should_exit = True
+        await _until(stop.hurried, serving, grace_seconds)
+        await _give_up(server)
+    await serving
+    log.info("stopped")
+
+
+def _config(app: FastAPI, stop: Stop) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(DrainingProtocol, stop=stop)),
         ws="none",
@@ -94,21 +145,25 @@ async def serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(grace_seconds) or 1,
+        reset_contextvars=True,  # else a request has the budget and the trace of one before it on its connection
     )
-    server = Server(config)
-    serving = asyncio.create_task(server.serve([listener]))
-    stopping = asyncio.create_task(stop.requested.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        await stop.pause(drain_seconds)
-        server.should_exit = True
-        await _stopped(server, serving, stop)
-    await serving
 
 
-async def _stopped(server: Server, serving: asyncio.Task[None], stop: Stop) -> None:
-    hurry = asyncio.create_task(stop.hurried.wait())
-    await asyncio.wait({serving, hurry}, return_when=asyncio.FIRST_COMPLETED)
-    server.force_exit = stop.hurried.is_set()
-    hurry.cancel()
+async def _until(event: asyncio.Event, serving: asyncio.Task[None], seconds: float | None = None) -> None:
+    """Waits for an event, for `seconds`, or for the server to end by itself."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({serving, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+async def _give_up(server: Server) -> None:
+    """Ends what is left: cancels the requests, lets them say so, and closes the connections."""
+    server.force_exit = True
+    left = set(server.server_state.tasks)
+    for task in left:
+        task.cancel()
+    if left:
+        log.warning("cancelling requests", extra={"requests": len(left)})
+        await asyncio.wait(left, timeout=CANCEL_SECONDS)
+    for connection in list(server.server_state.connections):
+        connection.transport.close()

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from api_edge.clients import PRICING
 from api_edge.domain import Degradation, Line, Order, Product, UnknownOrder, UnknownSku, UnpricedSku, degradation
-from meshkit.deadline import own_budget
+from meshkit.deadline import own_budget, remaining
 from meshkit.errors import (
+    Cancelled,
     DeadlineExceeded,
     Internal,
     NotFound,
@@ -47,11 +48,11 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 T = TypeVar("T")
 
-DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound)
+DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound, Cancelled)
 """The kinds of pricing's errors that leave a product without a price; any other one is the caller's."""
 
-OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown)
-"""The kinds of errors after which a reservation may exist all the same."""
+OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
+"""The kinds of errors after which a reservation may exist all the same. (A server that stops may cancel calls.)"""
 
 UNDO_SECONDS = 1.0
 """The budget of an undo, whatever is left of the request's."""
@@ -167,14 +168,18 @@ class Storefront:
         )
         if isinstance(reservation, ServiceError):
             if isinstance(reservation, OUTCOME_UNKNOWN):  # its answer cannot wait for a service that gives none
-                task = asyncio.create_task(self._undo(id_, attempt_id))
-                self._undoing.add(task)
-                task.add_done_callback(self._undoing.discard)
+                self._begin_undo(id_, attempt_id)
             raise reservation
         if isinstance(quote, ServiceError):
-            await self._undo(id_, attempt_id)
+            await asyncio.wait({self._begin_undo(id_, attempt_id)}, timeout=remaining())
             raise quote
         return Order(reservation, quote)
+
+    def _begin_undo(self, id_: str, attempt_id: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._undo(id_, attempt_id))
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+        return task
 
     async def _undo(self, id_: str, attempt_id: str) -> None:
         """Takes back an attempt at an order that nobody is answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Annotated
 
@@ -23,23 +24,25 @@ def require_json(request: Request) -> None:
 
 
 def checked_key(
+    request: Request,
     idempotency_key: Annotated[
-        str | None, Header(description="Names the order: a repeat answers the same one. Made if absent.")
+        str | None,
+        Header(alias="Idempotency-Key", description="Names the order: a repeat answers the same one. Made if absent."),
     ] = None,
 ) -> str:
     """The idempotency key, made anew if absent. Raises InvalidIdempotencyKey."""
     key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):  # noqa: PLR2004 - said in the error
+    only = len(request.headers.getlist("Idempotency-Key")) <= 1
+    if not (only and re.fullmatch("[ -~]{1,255}", key)):
         raise InvalidIdempotencyKey
     return key
 
 
 def checked_id(order_id: Annotated[str, Path(description="The order's id, a UUID")]) -> str:
-    """The order id in its canonical form. Raises UnknownOrder for what cannot be one."""
-    try:
-        return str(uuid.UUID(order_id))
-    except ValueError:
-        raise UnknownOrder(order_id) from None
+    """The order id as it is stored. Raises UnknownOrder for what cannot be one."""
+    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", order_id.lower()):
+        raise UnknownOrder(order_id)
+    return order_id.lower()
 
 
 OrderId = Annotated[str, Depends(checked_id)]

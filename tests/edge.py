@@ -1,0 +1,236 @@
+"""The mesh in one process: inventory and pricing over gRPC, the edge over HTTP, and the spans of all three."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import SpanProcessor
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+import inventory.app
+import pricing.app
+from aiomesh.inventory.v1.inventory_service_pb2_grpc import add_InventoryServiceServicer_to_server
+from aiomesh.pricing.v1.pricing_service_pb2_grpc import add_PricingServiceServicer_to_server
+from api_edge.app import build_app, open_storefront
+from api_edge.server import listen_socket, serve
+from api_edge.settings import Settings
+from inventory.servicer import InventoryServicer
+from meshkit.health import Health
+from meshkit.lifecycle import Stop
+from meshkit.server import build_server
+from meshkit.testing import FakeClock, SpanCapture, listening
+from pricing.servicer import PricingServicer
+from pricing.store import SqlPriceStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+HOLD = timedelta(minutes=15)
+TRACE_URL = "http://traces.test/trace/{trace_id}"
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read to its end; `body` is the parsed JSON, or None for a body of another type."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    body: Any
+
+    @property
+    def trace_id(self) -> str:
+        return self.headers["X-Trace-Id"]
+
+
+@dataclass
+class Running(SpanProcessor):
+    """Knows which spans have begun and not yet ended."""
+
+    spans: set[ReadableSpan] = field(default_factory=set)
+
+    def on_start(self, span: Any, parent_context: object = None) -> None:
+        self.spans.add(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans = {other for other in self.spans if other.context != span.context}
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A running mesh. `edge`, `inventory` and `pricing` hold the spans of each process-to-be."""
+
+    url: str
+    http: aiohttp.ClientSession
+    edge: SpanCapture
+    inventory: SpanCapture
+    pricing: SpanCapture
+    stop: Stop
+    clock: FakeClock
+    running: Running
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = URL(self.url)
+        return url.host or "", url.port or 0
+
+    async def ask(self, method: str, path: str, **request: Any) -> Answer:
+        """Sends one request; the path goes out as it is written."""
+        if isinstance(body := request.get("data"), bytes):
+            request["data"] = io.BytesIO(body)
+        async with self.http.request(
+            method, URL(self.url + path, encoded=True), allow_redirects=False, **request
+        ) as response:
+            text = (await response.read()).decode()
+            is_json = response.content_type in {"application/json", PROBLEM}
+            return Answer(
+                response.status, response.headers, text, await response.json(content_type=None) if is_json else None
+            )
+
+    async def get(self, path: str, **request: Any) -> Answer:
+        return await self.ask("GET", path, **request)
+
+    async def order(
+        self, *lines: tuple[str, int], key: str | None = None, currency: str = "EUR", **request: Any
+    ) -> Answer:
+        """Posts an order."""
+        headers = request.pop("headers", {}) | ({"Idempotency-Key": key} if key else {})
+        body = {"currency": currency, "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines]}
+        return await self.ask("POST", "/v1/orders", json=body, headers=headers, **request)
+
+    async def stock(self, sku: str) -> dict[str, int]:
+        """What inventory says of a SKU, but for its version."""
+        answer = await self.get(f"/v1/products/{sku}")
+        return {name: answer.body["stock"][name] for name in ("on_hand", "reserved", "available")}
+
+    async def spans(self, trace_id: str | None = None) -> list[ReadableSpan]:
+        """The spans of one trace, or of all, once every span that has begun has ended."""
+        while self.running.spans:
+            await asyncio.sleep(0.001)
+        every = [span for capture in (self.edge, self.inventory, self.pricing) for span in capture.spans()]
+        return [span for span in every if trace_id in {None, trace_id_of(span)}]
+
+
+@asynccontextmanager
+async def mesh(
+    folder: Path,
+    *,
+    inventory_servicer: Callable[..., InventoryServicer] = InventoryServicer,
+    pricing_servicer: Callable[..., PricingServicer] = PricingServicer,
+    trace_url: str = TRACE_URL,
+    grace_seconds: float = 5.0,
+) -> AsyncIterator[Mesh]:
+    """Starts all three with their databases in `folder`; the servicers are made from their real stores."""
+    running, clock = Running(), FakeClock()
+    captures = [SpanCapture(name) for name in ("api_edge", "inventory", "pricing")]
+    for capture in captures:
+        capture.telemetry.tracer_provider.add_span_processor(running)
+    edge, stock, prices = captures
+    async with (
+        serving_inventory(folder, stock, clock, inventory_servicer) as inventory_target,
+        serving_pricing(folder, prices, clock, pricing_servicer) as pricing_target,
+        serving_edge(
+            Settings(
+                inventory_target=inventory_target,
+                pricing_target=pricing_target,
+                trace_url=trace_url,
+                drain_seconds=0,
+                grace_seconds=grace_seconds,
+            ),
+            edge,
+        ) as (url, stop),
+        aiohttp.ClientSession() as http,
+    ):
+        yield Mesh(url, http, edge, stock, prices, stop, clock, running)
+
+
+@asynccontextmanager
+async def serving_inventory(
+    folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
+) -> AsyncIterator[str]:
+    """Inventory on a free port, with its catalogue."""
+    database = inventory.app.open_database(f"sqlite:///{folder / 'inventory.db'}", capture.telemetry)
+    store = inventory.app.open_store(database, capture.telemetry, hold=HOLD, clock=clock)
+    health = Health(inventory.app.SERVICE, partial(inventory.app.check, database))
+    add = partial(add_InventoryServiceServicer_to_server, servicer(store))
+    server = build_server(services={inventory.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
+    try:
+        await inventory.app.check(database)
+        async with listening(server) as address:
+            yield address
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def serving_pricing(
+    folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
+) -> AsyncIterator[str]:
+    """Pricing on a free port, with its price book."""
+    database = pricing.app.open_database(f"sqlite:///{folder / 'pricing.db'}", capture.telemetry)
+    health = Health(pricing.app.SERVICE, partial(pricing.app.check, database))
+    add = partial(add_PricingServiceServicer_to_server, servicer(SqlPriceStore(database, clock=clock)))
+    server = build_server(services={pricing.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
+    try:
+        await pricing.app.check(database)
+        async with listening(server) as address:
+            yield address
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop]]:
+    """The edge on a free port, as its process runs it."""
+    registry, stop, listener = CollectorRegistry(), Stop(), listen_socket("127.0.0.1:0")
+    meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
+    telemetry = replace(capture.telemetry, meter_provider=meters)
+    host, port = listener.getsockname()
+    async with open_storefront(settings, telemetry) as storefront:
+        app = build_app(storefront, stop=stop, telemetry=telemetry, registry=registry, trace_url=settings.trace_url)
+        serving = asyncio.create_task(
+            serve(
+                app,
+                listener=listener,
+                stop=stop,
+                drain_seconds=settings.drain_seconds,
+                grace_seconds=settings.grace_seconds,
+            )
+        )
+        try:
+            yield f"http://{host}:{port}", stop
+        finally:
+            stop.request()
+            await serving
+
+
+def assert_problem(answer: Answer, status: int, reason: str) -> None:
+    """The answer is a problem (RFC 9457) with all its parts, those that the API adds included."""
+    problem = answer.body
+    assert (answer.status, problem["reason"]) == (status, reason), answer.text
+    assert answer.headers["Content-Type"] == PROBLEM
+    assert problem["status"] == status
+    assert problem["type"] == "urn:aiomesh:problem:" + reason.lower().replace("_", "-")
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["instance"].startswith("/")
+    assert problem["trace_id"] == answer.trace_id
+
+
+def trace_id_of(span: ReadableSpan) -> str:
+    assert span.context is not None
+    return f"{span.context.trace_id:032x}"
