@@ -44,7 +44,7 @@ class Health:
         self._interval = interval
         self._timeout = timeout
         self._servicer = grpc_health.aio.HealthServicer()
-        self._status: int = NOT_SERVING
+        self._told: str | None = None
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -77,16 +77,17 @@ class Health:
         return None
 
     async def _set(self, failure: Exception | None) -> None:
-        status = NOT_SERVING if failure else SERVING
-        if status == self._status or self._draining:
+        """Publishes and logs what the check found, once for each change."""
+        found = "" if failure is None else str(failure) or type(failure).__name__
+        if found == self._told or self._draining:
             return
+        self._told = found
         if failure:
-            log.warning("%s is NOT_SERVING: %s", self._service, str(failure) or type(failure).__name__)
+            log.warning("%s is NOT_SERVING: %s", self._service, found)
         else:
             log.info("%s is SERVING", self._service)
-        await self._publish(status)
+        await self._publish(NOT_SERVING if failure else SERVING)
 
     async def _publish(self, status: int) -> None:
-        self._status = status
         for name in (self._service, ""):
             await self._servicer.set(name, status)

@@ -1,0 +1,121 @@
+"""grpc.health.v1 follows the checks, and the log says why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from meshkit.health import LIVENESS, Health
+from meshkit.lifecycle import running
+from meshkit.server import build_server
+from meshkit.testing import SpanCapture, listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SERVICE = "test.Service"
+Stub = Any  # a HealthStub; its published types have no methods
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Dependency:
+    """Something a service depends on, which a test takes away and gives back."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.checked = asyncio.Event()
+
+    async def check(self) -> None:
+        self.checked.set()
+        if self.failure:
+            raise self.failure
+
+
+@pytest.fixture
+def dependency() -> Dependency:
+    return Dependency()
+
+
+@pytest.fixture
+async def health(dependency: Dependency) -> Health:
+    return Health(SERVICE, dependency.check, interval=0.01)
+
+
+@pytest.fixture
+async def stub(health: Health) -> AsyncIterator[Stub]:
+    server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
+    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
+        yield health_pb2_grpc.HealthStub(channel)
+
+
+async def becomes(stub: Stub, name: str, status: int) -> None:
+    """Waits until the service of that name has the status, told by the stream that clients balance by."""
+    updates = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+    try:
+        async for update in updates:
+            if update.status == status:
+                return
+    finally:
+        updates.cancel()
+
+
+async def test_a_service_follows_its_dependency(stub: Stub, dependency: Dependency) -> None:
+    await becomes(stub, SERVICE, SERVING)
+    dependency.failure = ConnectionError("the database is away")
+    await becomes(stub, SERVICE, NOT_SERVING)
+    await becomes(stub, "", NOT_SERVING)
+    dependency.failure = None
+    await becomes(stub, SERVICE, SERVING)
+
+
+async def test_liveness_does_not_look_at_dependencies(stub: Stub, dependency: Dependency) -> None:
+    dependency.failure = ConnectionError("the database is away")
+    await becomes(stub, SERVICE, NOT_SERVING)
+    await becomes(stub, LIVENESS, SERVING)
+
+
+async def test_draining_is_for_good(stub: Stub, health: Health, dependency: Dependency) -> None:
+    await becomes(stub, SERVICE, SERVING)
+    await health.drain()
+    await becomes(stub, SERVICE, NOT_SERVING)
+    for _ in range(3):
+        dependency.checked.clear()
+        await dependency.checked.wait()
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert answer.status == NOT_SERVING
+    await becomes(stub, LIVENESS, SERVING)
+
+
+async def test_a_check_that_hangs_has_failed(dependency: Dependency) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    health = Health(SERVICE, hang, interval=0.01, timeout=0.01)
+    server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
+    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
+        await becomes(health_pb2_grpc.HealthStub(channel), SERVICE, NOT_SERVING)
+
+
+async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    reasons = iter(["away", "away", "asleep", "asleep", ""])
+    done = asyncio.Event()
+
+    async def check() -> None:
+        reason = next(reasons, None)
+        if reason is None:
+            done.set()
+        if reason:
+            raise ConnectionError(reason)
+
+    caplog.set_level("INFO", "meshkit.health")
+    async with running(Health(SERVICE, check, interval=0).watch):
+        await done.wait()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{SERVICE} is NOT_SERVING: away",
+        f"{SERVICE} is NOT_SERVING: asleep",
+        f"{SERVICE} is SERVING",
+    ]
