@@ -1,4 +1,4 @@
-"""The documents name code that is there: a link to a source file, then what it defines, as in
+"""The documents name code that is there: what stands behind the link of a source file is defined in that file.
 
 [storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `concurrently`)
 """
