@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http
 from typing import Any
 
-from api_edge.problems import MEDIA_TYPE
+from api_edge.problems import MEDIA_TYPE, title
 from api_edge.schemas import Problem
 
 WHEN = {
@@ -31,7 +30,7 @@ def _response(status: int) -> dict[str, Any]:
     reason, when = WHEN[status]
     example = {
         "type": f"urn:aiomesh:problem:{reason.lower().replace('_', '-')}",
-        "title": http.HTTPStatus(status).phrase,
+        "title": title(status),
         "status": status,
         "detail": when,
         "instance": "/v1/products/TEA-0001",

@@ -1,0 +1,32 @@
+"""The REST API is the one of the committed snapshot: who changes it sees the change, and says that it is meant."""
+
+from __future__ import annotations
+
+from difflib import unified_diff
+
+import pytest
+from contract.openapi import SNAPSHOT, document, written
+from fastapi import FastAPI
+
+RENEW = "The REST API has changed. If that is meant: python tests/contract/openapi.py, and commit what it writes."
+
+
+def differences(old: str, new: str) -> str:
+    return "\n".join(unified_diff(old.splitlines(), new.splitlines(), "openapi.json", "the edge", lineterm="", n=5))
+
+
+async def test_the_rest_api_is_the_one_of_the_snapshot() -> None:
+    if found := differences(SNAPSHOT.read_text(encoding="utf-8"), await document()):
+        pytest.fail(f"{RENEW}\n\n{found}", pytrace=False)
+
+
+def test_a_changed_default_is_a_difference() -> None:
+    def of_page_size(size: int) -> str:
+        app = FastAPI(title="shop")
+        app.add_api_route("/products", lambda page_size=size: page_size)
+        return written(app)
+
+    found = differences(of_page_size(5), of_page_size(6))
+    changed = {line.replace(" ", "") for line in found.splitlines() if line.startswith(("+  ", "-  "))}
+    assert changed == {'-"default":5,', '+"default":6,'}
+    assert not differences(of_page_size(5), of_page_size(5))
