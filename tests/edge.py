@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from contextlib import asynccontextmanager
+import socket
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -33,7 +34,7 @@ from pricing.servicer import PricingServicer
 from pricing.store import SqlPriceStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from opentelemetry.sdk.trace import ReadableSpan
@@ -131,24 +132,30 @@ async def mesh(
     *,
     inventory_servicer: Callable[..., InventoryServicer] = InventoryServicer,
     pricing_servicer: Callable[..., PricingServicer] = PricingServicer,
+    inventory_target: str | None = None,
+    pricing_target: str | None = None,
     trace_url: str = TRACE_URL,
+    drain_seconds: float = 0,
     grace_seconds: float = 5.0,
 ) -> AsyncIterator[Mesh]:
-    """Starts all three with their databases in `folder`; the servicers are made from their real stores."""
+    """Starts all three with their databases in `folder`; the servicers are made from their real stores.
+
+    With a target given, the edge looks for that service there.
+    """
     running, clock = Running(), FakeClock()
     captures = [SpanCapture(name) for name in ("api_edge", "inventory", "pricing")]
     for capture in captures:
         capture.telemetry.tracer_provider.add_span_processor(running)
     edge, stock, prices = captures
     async with (
-        serving_inventory(folder, stock, clock, inventory_servicer) as inventory_target,
-        serving_pricing(folder, prices, clock, pricing_servicer) as pricing_target,
+        serving_inventory(folder, stock, clock, inventory_servicer) as inventory_address,
+        serving_pricing(folder, prices, clock, pricing_servicer) as pricing_address,
         serving_edge(
             Settings(
-                inventory_target=inventory_target,
-                pricing_target=pricing_target,
+                inventory_target=inventory_target or inventory_address,
+                pricing_target=pricing_target or pricing_address,
                 trace_url=trace_url,
-                drain_seconds=0,
+                drain_seconds=drain_seconds,
                 grace_seconds=grace_seconds,
             ),
             edge,
@@ -216,6 +223,16 @@ async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterato
         finally:
             stop.request()
             await serving
+
+
+@contextmanager
+def nobody(*, silent: bool = False) -> Iterator[str]:
+    """The address of nobody: connections to it are refused, or accepted by one who stays silent."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        if silent:
+            held.listen()
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 def assert_problem(answer: Answer, status: int, reason: str) -> None:

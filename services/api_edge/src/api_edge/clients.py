@@ -6,6 +6,7 @@ notes how long it took for the `Server-Timing` header.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
+from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from aiomesh.pricing.v1 import pricing_pb2
     from api_edge.domain import Line
+
+log = logging.getLogger("api_edge.clients")
 
 INVENTORY, PRICING = "inventory", "pricing"
 
@@ -65,6 +69,11 @@ def _call(service: str, method: str) -> Iterator[None]:
     try:
         with service_errors():
             yield
+    except ServiceError as error:
+        if not error.domain:  # of the transport, whose text names addresses: not for callers
+            log.info("%s %s: %s", service, method, error)
+            error.message = f"{service} {method} failed: {mapping_of(error).code}"
+        raise
     finally:
         if (noted := timings.get()) is not None:
             noted.append(Timing(service, method, (time.perf_counter() - started) * 1000))

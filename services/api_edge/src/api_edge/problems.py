@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from api_edge.domain import DOMAIN
 from api_edge.schemas import Problem, Violation
-from meshkit.errors import ServiceError, Unavailable, mapping_of
+from meshkit.errors import ResourceExhausted, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def service_problem(path: str, error: ServiceError) -> Response:
         metadata=error.fields,
         errors=[Violation(field=item.field, description=item.description) for item in error.violations],
     )
-    if error.retry_after is not None or isinstance(error, Unavailable):
+    if error.retry_after is not None or isinstance(error, (Unavailable, ResourceExhausted)):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or RETRY_AFTER)))
     return response
 
