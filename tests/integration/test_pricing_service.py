@@ -84,7 +84,7 @@ async def refusal(call: Awaitable[Message]) -> tuple[str, str, dict[str, str]]:
 
 async def spans_of(pricing: Pricing, method: str) -> list[ReadableSpan]:
     """All spans of one call, the server's last; it may end a moment after the caller has its answer."""
-    while not pricing.capture.spans(f"{SERVICE}/{method}"):  # noqa: ASYNC110 - spans come without an event
+    while not pricing.capture.spans(f"{SERVICE}/{method}"):
         await asyncio.sleep(0)
     return pricing.capture.spans()
 

@@ -53,7 +53,7 @@ def code(span: ReadableSpan) -> object:
 
 async def one_span_each(service: Echo) -> tuple[ReadableSpan, ReadableSpan]:
     """The call's client and server span; the server's may end a moment after the client has its answer."""
-    while not (service.client.spans() and service.server.spans()):  # noqa: ASYNC110 - spans come without an event
+    while not (service.client.spans() and service.server.spans()):
         await asyncio.sleep(0)
     (client,), (server,) = service.client.spans(), service.server.spans()
     return client, server
@@ -135,9 +135,9 @@ async def time_out(service: Echo, started: asyncio.Event) -> None:
     await task
 
 
-async def expire(timeout: asyncio.Timeout, started: asyncio.Event) -> None:
+async def expire(limit: asyncio.Timeout, started: asyncio.Event) -> None:
     await started.wait()
-    timeout.reschedule(0)
+    limit.reschedule(0)
 
 
 async def fail_sibling(service: Echo, started: asyncio.Event) -> None:
@@ -216,7 +216,7 @@ async def test_client_and_bidirectional_streams_make_one_span_each() -> None:
         assert await upload == b"ab"
         talk = service.channel.stream_stream(f"/{SERVICE}/StreamStream")(iter([b"c", b"d"]))
         assert [response async for response in talk] == [b"c", b"d"]
-        while len(service.server.spans()) < 2:  # noqa: ASYNC110 - spans come without an event
+        while len(service.server.spans()) < 2:
             await asyncio.sleep(0)
     assert sorted((span.name, code(span)) for span in service.server.spans()) == [
         (f"{SERVICE}/StreamStream", "OK"),
