@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
@@ -474,23 +474,28 @@ class Shelf:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["reserve", "again", "undo", "commit", "release", "expire", "adjust"]),
-        st.integers(0, 3),
+        st.integers(0, 1),
         st.integers(1, 6),
     ),
-    min_size=1,
-    max_size=14,
+    min_size=10,
+    max_size=20,
 )
 
 
 @given(steps=STEPS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is short enough to read, and shrinking takes long
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 async def test_no_sequence_of_calls_oversells_or_leaks(
     steps: list[tuple[str, int, int]], store: SqlInventoryStore, database: Database, clock: FakeClock
 ) -> None:
     shelf = Shelf(sku=f"HYP-{new_id()}", on_hand=10)
     row = {"sku": shelf.sku, "title": "", "category": "", "on_hand": 10, "reserved": 0, "version": 1}
     await database.write(lambda connection: connection.execute(tables.stock.insert().values(row)))
-    orders = [request_for((shelf.sku, quantity)) for quantity in (1, 4, 5, 7)]
+    orders = [request_for((shelf.sku, quantity)) for quantity in (4, 7)]
     brought = 10
     for action, number, units in steps:
         order = orders[number]
