@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -19,8 +20,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def configure_logs(service: str, level: str = "INFO") -> None:
     """Sends all logs to standard error as JSON lines. Call it once, before the first channel or server is made.
 
-    (grpc.aio can deadlock with a logging configuration made while it runs: grpc/grpc#43421.)
+    (grpc.aio can deadlock with a logging configuration made while it runs: grpc/grpc#43421.) gRPC's core writes lines
+    of its own, and not as JSON: only its errors are let through, unless GRPC_VERBOSITY says otherwise.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
