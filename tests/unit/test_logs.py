@@ -92,3 +92,9 @@ def test_an_exception_stays_on_the_line_of_its_record(logged: Callable[[], Lines
     (line,) = logged()
     assert line["message"] == "failed"
     assert line["exception"] == "LookupError: no such\nsku"
+
+
+def test_libraries_are_heard_from_warnings_on(logged: Callable[[], Lines]) -> None:
+    logging.getLogger("alembic.runtime.plugins").info("setup plugin")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert [line["message"] for line in logged()] == ["Invalid HTTP request received."]

@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+TALKATIVE = ("alembic", "uvicorn")
+"""Libraries whose lines at INFO say what our own lines say already."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -27,6 +30,8 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for library in TALKATIVE:
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 class JsonFormatter(logging.Formatter):
