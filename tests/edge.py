@@ -83,6 +83,8 @@ class Mesh:
     stop: Stop
     clock: FakeClock
     running: Running
+    inventory_address: str
+    pricing_address: str
 
     @property
     def address(self) -> tuple[str, int]:
@@ -162,7 +164,7 @@ async def mesh(
         ) as (url, stop),
         aiohttp.ClientSession() as http,
     ):
-        yield Mesh(url, http, edge, stock, prices, stop, clock, running)
+        yield Mesh(url, http, edge, stock, prices, stop, clock, running, inventory_address, pricing_address)
 
 
 @asynccontextmanager
