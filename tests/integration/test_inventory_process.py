@@ -141,7 +141,7 @@ async def test_sigterm_ends_it_with_status_zero(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("database_url", "mysql://host/x"), ("sweep_seconds", "0"), ("reservation_ttl_seconds", "soon")],
+    [("database_url", "mysql://host/x"), ("sweep_seconds", "0"), ("reservation_ttl_seconds", "inf")],
 )
 async def test_a_wrong_setting_ends_it_with_status_two_and_one_line(name: str, value: str) -> None:
     async with running("inventory", **{name: value}) as process:

@@ -2,7 +2,8 @@
 
 Theory of operation. The drivers are in autocommit mode, and this module says BEGIN, COMMIT and ROLLBACK itself:
 
-- `read()` has no transaction. Each statement sees one moment; what must be of one moment is one statement.
+- `read()` has no transaction. Each statement sees one moment; what must be of one moment is one statement. Readers have
+  connections of their own, so that none waits behind writers who wait for a lock.
 - `write(work)` is one transaction. On SQLite it begins with BEGIN IMMEDIATE, for a transaction that reads first and
   locks later sells the same unit twice or fails half-way. SQLite lets one writer in at a time and lets the others
   poll: so the writers of this process queue in the event loop, first come first served, and their first one polls
@@ -94,11 +95,11 @@ class Database:
             self._writers = sqlite_engine(self._url, connections=1, busy_seconds=0.0)
             self._turn: AbstractAsyncContextManager[None] = asyncio.Lock()
         else:
-            self._readers = self._writers = postgresql_engine(self._url, patience=PATIENCE)
+            self._readers = postgresql_engine(self._url, connections=5, patience=PATIENCE)
+            self._writers = postgresql_engine(self._url, connections=5, patience=PATIENCE)
             self._turn = nullcontext()
+        StatementSpans(self._readers, tracer)
         self._spans = StatementSpans(self._writers, tracer)
-        if self._readers is not self._writers:
-            StatementSpans(self._readers, tracer)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -161,8 +162,8 @@ class Database:
 
     async def close(self) -> None:
         """Closes all connections. Calls must have ended."""
-        for engine in {self._readers, self._writers}:
-            await engine.dispose()
+        await self._readers.dispose()
+        await self._writers.dispose()
 
     def _require_prepared(self) -> None:
         if not self._prepared:

@@ -70,21 +70,21 @@ def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
     cursor.close()
 
 
-def postgresql_engine(url: URL, *, patience: float) -> AsyncEngine:
-    """An engine of up to ten connections; a connection or a row lock is waited for up to `patience` seconds."""
+def postgresql_engine(url: URL, *, connections: int, patience: float) -> AsyncEngine:
+    """An engine of up to `connections`; the server or a row lock is waited for up to `patience` seconds."""
     return create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         hide_parameters=True,
-        pool_size=10,
+        pool_size=connections,
         max_overflow=0,
         pool_timeout=2 * patience,
         connect_args={
             "timeout": patience,
             "server_settings": {
                 "lock_timeout": f"{patience:.0f}s",
-                "idle_in_transaction_session_timeout": "60s",
+                "idle_in_transaction_session_timeout": "10s",
                 "timezone": "UTC",
             },
         },

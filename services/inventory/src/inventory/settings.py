@@ -2,11 +2,13 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meshkit.engines import DatabaseUrl
 from meshkit.telemetry.provider import Instrumentation
+
+YEAR = 365 * 24 * 3600.0
 
 
 class Settings(BaseSettings):
@@ -27,8 +29,8 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:50051"
     database_url: DatabaseUrl = "sqlite:///inventory.db"
-    reservation_ttl_seconds: PositiveFloat = 900.0
-    sweep_seconds: PositiveFloat = 2.0
+    reservation_ttl_seconds: float = Field(900.0, gt=0, le=YEAR)
+    sweep_seconds: float = Field(2.0, gt=0, le=3600)
     drain_seconds: NonNegativeFloat = 0.0
     grace_seconds: NonNegativeFloat = 5.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
