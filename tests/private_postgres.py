@@ -22,20 +22,20 @@ class PrivatePostgres:
     """A PostgreSQL server in a temporary directory, on a free loopback port."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="aiomesh-pg-")
-        self._user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+        self._directory = ""
+        self._user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
         self.port = _free_port()
 
     @contextmanager
     def running(self) -> Iterator[str]:
         """Makes the server, answers its URL, and takes it away."""
-        try:
+        with tempfile.TemporaryDirectory(prefix="aiomesh-pg-") as self._directory:
             self._initialise()
             self.start()
-            yield f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-            self.stop()
-        finally:
-            shutil.rmtree(self._directory)
+            try:
+                yield f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+            finally:
+                self.stop()
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.trace import NoOpTracer
 from private_postgres import PrivatePostgres
-from sqlalchemy import Column, Integer, MetaData, String, Table, func, select, text, update
+from sqlalchemy import Column, Integer, MetaData, String, Table, func, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from meshkit.database import Database
@@ -376,8 +376,9 @@ async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) 
 
 
 async def test_a_database_or_user_that_does_not_exist_is_an_outage(postgres_url: str, migrations: Path) -> None:
-    for url in (postgres_url.replace("/postgres", "/missing"), postgres_url.replace("postgres@", "nobody@")):
-        async with opened(url) as database:
+    right = make_url(postgres_url)
+    for wrong in (right.set(database="missing"), right.set(username="nobody")):
+        async with opened(wrong.render_as_string(hide_password=False)) as database:
             with pytest.raises(NotesUnavailable):
                 await database.prepare(migrations, seed)
 
