@@ -7,6 +7,7 @@ lose the last commits, and that never corrupts. https://www.sqlite.org/pragma.ht
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _FORMS = "a database is sqlite:///file or postgresql://user:password@host:port/name"
+
+
+_SET_UP_SECONDS = 5.0
 
 
 def checked_url(url: str) -> URL:
@@ -57,16 +61,17 @@ def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEn
         hide_parameters=True,
         pool_size=connections,
         max_overflow=0,
-        connect_args={"timeout": busy_seconds},
+        connect_args={"timeout": _SET_UP_SECONDS},
     )
-    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, int(busy_seconds * 1000)))
     return engine
 
 
-def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+def _set_up_sqlite(busy_milliseconds: int, connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")  # reads the file, which another process may be turning to WAL
+    cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
     cursor.close()
 
 
