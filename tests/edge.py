@@ -1,5 +1,6 @@
 """The mesh in one process: inventory and pricing over gRPC, the edge over HTTP, and the spans of all three."""
 
+# ruff: noqa: ASYNC240 - the files are small and the test's own
 from __future__ import annotations
 
 import asyncio
@@ -36,12 +37,15 @@ from pricing.store import SqlPriceStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from opentelemetry.sdk.trace import ReadableSpan
 
 HOLD = timedelta(minutes=15)
 TRACE_URL = "http://traces.test/trace/{trace_id}"
 PROBLEM = "application/problem+json"
+SEEDED: dict[str, bytes] = {}
+"""The seeded databases by file name."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ async def serving_inventory(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
 ) -> AsyncIterator[str]:
     """Inventory on a free port, with its catalogue."""
+    await seed(folder / "inventory.db", inventory.app)
     database = inventory.app.open_database(f"sqlite:///{folder / 'inventory.db'}", capture.telemetry)
     store = inventory.app.open_store(database, capture.telemetry, hold=HOLD, clock=clock)
     health = Health(inventory.app.SERVICE, partial(inventory.app.check, database))
@@ -190,6 +195,7 @@ async def serving_pricing(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
 ) -> AsyncIterator[str]:
     """Pricing on a free port, with its price book."""
+    await seed(folder / "pricing.db", pricing.app)
     database = pricing.app.open_database(f"sqlite:///{folder / 'pricing.db'}", capture.telemetry)
     health = Health(pricing.app.SERVICE, partial(pricing.app.check, database))
     add = partial(add_PricingServiceServicer_to_server, servicer(SqlPriceStore(database, clock=clock)))
@@ -200,6 +206,18 @@ async def serving_pricing(
             yield address
     finally:
         await database.close()
+
+
+async def seed(path: Path, app: ModuleType) -> None:
+    """Puts a migrated and seeded database where there is none. It is made once and copied afterwards."""
+    if path.exists():
+        return
+    if path.name not in SEEDED:
+        database = app.open_database(f"sqlite:///{path}", SpanCapture("seed").telemetry)
+        await app.check(database)
+        await database.close()
+        SEEDED[path.name] = path.read_bytes()
+    path.write_bytes(SEEDED[path.name])
 
 
 @asynccontextmanager
