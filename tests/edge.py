@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import CIMultiDict
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import SpanProcessor
@@ -89,6 +91,7 @@ class Mesh:
     running: Running
     inventory_address: str
     pricing_address: str
+    serving: asyncio.Task[None]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -132,6 +135,53 @@ class Mesh:
         return [span for span in every if trace_id in {None, trace_id_of(span)}]
 
 
+class Wire:
+    """One HTTP/1.1 connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, sent: bytes) -> None:
+        self._writer.write(sent)
+        await self._writer.drain()
+
+    async def answer(self) -> Answer:
+        """The next answer. Those of the edge declare their length."""
+        status, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        headers: CIMultiDict[str] = CIMultiDict(line.partition(": ")[::2] for line in fields)
+        text = (await self._reader.readexactly(int(headers["Content-Length"]))).decode()
+        body = json.loads(text) if "json" in headers["Content-Type"] else None
+        return Answer(int(status.split(" ")[1]), headers, text, body)
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes the connection."""
+        return await self._reader.read()
+
+
+@asynccontextmanager
+async def wire(shop: Mesh) -> AsyncIterator[Wire]:
+    """A connection to the edge."""
+    reader, writer = await asyncio.open_connection(*shop.address)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def get(path: str, **headers: str) -> bytes:
+    """A whole GET request."""
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode()
+
+
+def post_order(units: int = 2, **headers: str) -> bytes:
+    """A whole request for units of TEA-0001."""
+    body = json.dumps({"lines": [{"sku": "TEA-0001", "quantity": units}]})
+    headers |= {"Content_Type": "application/json", "Content_Length": str(len(body))}
+    return get("/v1/orders", **headers).replace(b"GET", b"POST", 1) + body.encode()
+
+
 @asynccontextmanager
 async def mesh(
     folder: Path,
@@ -165,10 +215,10 @@ async def mesh(
                 grace_seconds=grace_seconds,
             ),
             edge,
-        ) as (url, stop),
+        ) as (url, stop, serving),
         aiohttp.ClientSession() as http,
     ):
-        yield Mesh(url, http, edge, stock, prices, stop, clock, running, inventory_address, pricing_address)
+        yield Mesh(url, http, edge, stock, prices, stop, clock, running, inventory_address, pricing_address, serving)
 
 
 @asynccontextmanager
@@ -221,7 +271,7 @@ async def seed(path: Path, app: ModuleType) -> None:
 
 
 @asynccontextmanager
-async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop]]:
+async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
     """The edge on a free port, as its process runs it."""
     registry, stop, listener = CollectorRegistry(), Stop(), listen_socket("127.0.0.1:0")
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
@@ -239,7 +289,7 @@ async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterato
             )
         )
         try:
-            yield f"http://{host}:{port}", stop
+            yield f"http://{host}:{port}", stop, serving
         finally:
             stop.request()
             await serving

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from edge import HOLD, Mesh, assert_problem, mesh
+from edge import HOLD, Mesh, assert_problem, mesh, post_order, wire
 
 from inventory.servicer import InventoryServicer
 from meshkit.errors import Cancelled, Internal, ResourceExhausted, ServiceError, Unavailable, Unknown
@@ -363,15 +363,9 @@ async def test_a_client_that_goes_after_it_has_ordered_has_a_whole_order(
 ) -> None:
     inventory.after_reserve = hook(reserved := Held())
     pricing.after_quote = hook(quoted := Held())
-    _, writer = await asyncio.open_connection(*shop.address)
-    body = json.dumps({"currency": "EUR", "lines": [{"sku": "TEA-0001", "quantity": 2}]})
-    writer.write(
-        f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
-    await asyncio.gather(reserved.reached.wait(), quoted.reached.wait())
-    writer.close()
-    await writer.wait_closed()
+    async with wire(shop) as connection:
+        await connection.send(post_order(Idempotency_Key="k"))
+        await asyncio.gather(reserved.reached.wait(), quoted.reached.wait())
     reserved.let_go()
     quoted.let_go()
     await assert_reserved(shop, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from edge import HOLD, Answer, Mesh, assert_problem, mesh
+from edge import HOLD, Answer, Mesh, assert_problem, mesh, post_order, wire
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
@@ -282,16 +281,9 @@ async def test_half_an_order_is_none(shop: Mesh, verb: str, suffix: str) -> None
 
 
 async def test_a_client_that_goes_in_the_middle_of_its_order_has_ordered_nothing(shop: Mesh) -> None:
-    _, writer = await asyncio.open_connection(*shop.address)
-    body = json.dumps({"lines": [{"sku": "TEA-0001", "quantity": 2}]}).encode()
-    head = (
-        f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    writer.write(head.encode() + body[:10])
-    await writer.drain()
-    while not shop.running.spans:
-        await asyncio.sleep(0)
-    writer.close()
-    await writer.wait_closed()
+    async with wire(shop) as connection:
+        await connection.send(post_order()[:-10])
+        while not shop.running.spans:
+            await asyncio.sleep(0)
     assert [span.name for span in await shop.spans()] == ["POST /v1/orders"]
     assert await shop.stock("TEA-0001") == UNTOUCHED
