@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from api_edge import clients, problems
 from api_edge.middleware import PROBES, Limits, TraceHeaders
 from api_edge.routes import orders, probes, products
+from api_edge.routes.documented import openapi
 from api_edge.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.channel import open_channel
@@ -53,6 +55,7 @@ def build_app(
             "exclude": _is_probe,
         },
     )
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign] # as FastAPI's documentation does
     app.state.storefront, app.state.stop, app.state.registry = storefront, stop, registry
     app.add_middleware(Limits)
     app.add_middleware(TraceHeaders, trace_url=trace_url)

@@ -104,8 +104,10 @@ def listen_socket(listen: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
-    except OSError as error:
-        raise AddressInUse(f"cannot listen on {listen}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        reason = str(text).partition(" (")[0]  # Python adds the address, in a form of its own
+        raise AddressInUse(f"cannot listen on {listen}: {reason}") from error
 
 
 async def serve(

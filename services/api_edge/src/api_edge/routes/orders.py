@@ -10,10 +10,18 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Re
 
 from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
-from api_edge.routes.documented import problems
+from api_edge.routes.documented import ORDER_ID, problems, time_budget
 from api_edge.schemas import NewOrder, Order
 
-router = APIRouter(prefix="/v1/orders", tags=["orders"])
+router = APIRouter(prefix="/v1/orders", tags=["orders"], dependencies=[Depends(time_budget)])
+
+ORDER = f"/v1/orders/{ORDER_ID}"
+
+
+CREATED = {
+    "Location": {"description": "The order's path", "schema": {"type": "string"}, "example": ORDER},
+    "Idempotency-Key": {"description": "The key that names the order", "schema": {"type": "string"}},
+}
 
 
 def require_json(request: Request) -> None:
@@ -52,7 +60,18 @@ OrderId = Annotated[str, Depends(checked_id)]
     "",
     summary="Place an order",
     status_code=201,
-    responses=problems(404, 409, 413, 415),
+    responses={
+        201: {"headers": CREATED},
+        **problems(
+            "/v1/orders",
+            "INVALID_IDEMPOTENCY_KEY",
+            "UNKNOWN_CURRENCY",
+            "UNKNOWN_SKU",
+            "INSUFFICIENT_STOCK",
+            "REQUEST_ID_REUSED",
+            "UNSUPPORTED_MEDIA_TYPE",
+        ),
+    },
     dependencies=[Depends(require_json)],
 )
 async def place_order(
@@ -66,19 +85,27 @@ async def place_order(
     return placed
 
 
-@router.get("/{order_id}", summary="Read an order", responses=problems(404))
+@router.get("/{order_id}", summary="Read an order", responses=problems(ORDER, "UNKNOWN_ORDER"))
 async def get_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
     """The order as it is now."""
     return Order.of(await storefront.order(order_id))
 
 
-@router.post("/{order_id}/commit", summary="Commit an order", responses=problems(404, 409))
+@router.post(
+    "/{order_id}/commit",
+    summary="Commit an order",
+    responses=problems(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
+)
 async def commit_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
     """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
     return Order.of(await storefront.commit_order(order_id))
 
 
-@router.delete("/{order_id}", summary="Release an order", responses=problems(404, 409))
+@router.delete(
+    "/{order_id}",
+    summary="Release an order",
+    responses=problems(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+)
 async def release_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
     """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
     return Order.of(await storefront.release_order(order_id))

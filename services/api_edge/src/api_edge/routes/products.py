@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.domain import Line, checked_currency
-from api_edge.routes.documented import problems
+from api_edge.routes.documented import problems, time_budget
 from api_edge.schemas import MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
 
-router = APIRouter(prefix="/v1/products", tags=["products"])
+router = APIRouter(prefix="/v1/products", tags=["products"], dependencies=[Depends(time_budget)])
 
 Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
 Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price")]
 Strict = Annotated[bool, Query(description="Answer with an error instead of `price: null`")]
 
 
-@router.get("", summary="List products, or read some of them", responses=problems(404))
+@router.get(
+    "",
+    summary="List products, or read some of them",
+    responses=problems("/v1/products", "INVALID_PAGE_TOKEN", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+)
 async def list_products(
     storefront: StorefrontDep,
     sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
@@ -37,7 +41,11 @@ async def list_products(
     return ProductPage(products=[Product.of(product) for product in products], next_page_token=next_page_token)
 
 
-@router.get("/{sku}", summary="Read a product", responses=problems(404))
+@router.get(
+    "/{sku}",
+    summary="Read a product",
+    responses=problems("/v1/products/TEA-0001", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+)
 async def get_product(
     storefront: StorefrontDep,
     sku: Annotated[Sku, Path(examples=["TEA-0001"])],
