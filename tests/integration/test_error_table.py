@@ -92,7 +92,11 @@ async def test_an_unexpected_exception_tells_the_caller_nothing_and_the_log_ever
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(grpc.StatusCode.OUT_OF_RANGE, errors.InvalidArgument), (grpc.StatusCode.DATA_LOSS, errors.Internal)],
+    [
+        (grpc.StatusCode.OUT_OF_RANGE, errors.InvalidArgument),
+        (grpc.StatusCode.DATA_LOSS, errors.Internal),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable),
+    ],
 )
 async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, kind: type[ServiceError]) -> None:
     async def handler(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from meshkit.errors import FieldViolation, ServiceError, mapping_of, mapping_of_code
+from meshkit.errors import Cancelled, FieldViolation, ServiceError, Unavailable, mapping_of, mapping_of_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +35,20 @@ def write_status(error: ServiceError) -> status_pb2.Status:
 
 
 def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
-    """The ServiceError that a failed call brought: that of its details, or of its bare code without them."""
+    """The ServiceError that a failed call brought: that of its details, or of its bare code without them.
+
+    A bare CANCELLED is Unavailable: a server that stops cancels the calls that it has not begun. (The caller's own
+    cancellation is no AioRpcError.)
+    """
     kind = mapping_of_code(error.code().name).kind
     message = error.details() or error.code().name
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))
     except ValueError:  # details that contradict the code: believe the code
         status = None
-    return _read_details(kind, message, status) if status else kind(message)
+    if status:
+        return _read_details(kind, message, status)
+    return Unavailable(message) if kind is Cancelled else kind(message)
 
 
 @contextmanager
