@@ -86,12 +86,14 @@ def members() -> Mapping[str, Path]:
 
 
 def declared(pyproject: Path) -> list[Requirement]:
-    """What a project of the workspace asks for: to run, to build, and in its dependency groups."""
+    """What a project of the workspace asks for: to run, to build, for its extras, and in its dependency groups."""
     project = tomllib.loads(pyproject.read_text())
+    extras = project["project"].get("optional-dependencies", {})
     texts = [
         *project["project"]["dependencies"],
         *project.get("build-system", {}).get("requires", []),
         *itertools.chain.from_iterable(project.get("dependency-groups", {}).values()),
+        *(f'{text}; extra == "{extra}"' for extra, texts in extras.items() for text in texts),
     ]
     return [Requirement(text) for text in texts]
 
