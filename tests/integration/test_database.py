@@ -17,7 +17,6 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func, make_url,
 from sqlalchemy.exc import DBAPIError
 
 from meshkit.database import Database
-from meshkit.deadline import budget
 from meshkit.errors import Unavailable
 from meshkit.migrations import UnknownRevision
 from meshkit.sql import insert_once
@@ -62,8 +61,8 @@ def migrations(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer())
+async def opened(url: str, *, patience: float = 5.0) -> AsyncIterator[Database]:
+    database = Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer(), patience=patience)
     try:
         yield database
     finally:
@@ -319,19 +318,31 @@ async def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, migration
         assert await words(database) == "written"
 
 
-async def test_a_lock_that_stays_is_waited_for_until_the_deadline_and_no_longer(
-    tmp_path: Path, migrations: Path
-) -> None:
+async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "locked.db"
+    async with opened(f"sqlite:///{path}", patience=0.1) as database:
+        await database.prepare(migrations, seed)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(NotesUnavailable) as failure:
+                await database.write(write_words)
+            assert await words(database) == "one", "a locked database can be read"
+            other.execute("ROLLBACK")
+        assert "lock" not in failure.value.message, "callers see no driver's text"
+        await database.write(write_words)
+        assert await words(database) == "written"
+
+
+async def test_a_cancellation_ends_the_wait_for_a_lock(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
     async with opened(f"sqlite:///{path}") as database:
         await database.prepare(migrations, seed)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with budget(0.1), pytest.raises(NotesUnavailable) as failure:
-                await database.write(write_words)
-            assert await words(database) == "one", "a locked database can be read"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await database.write(write_words)
             other.execute("ROLLBACK")
-        assert "lock" not in failure.value.message, "callers see no driver's text"
         await database.write(write_words)
         assert await words(database) == "written"
 

@@ -7,8 +7,8 @@ Theory of operation. The drivers are in autocommit mode, and this module says BE
 - `write(work)` is one transaction. On SQLite it begins with BEGIN IMMEDIATE, for a transaction that reads first and
   locks later sells the same unit twice or fails half-way. SQLite lets one writer in at a time and lets the others
   poll: so the writers of this process queue in the event loop, first come first served, and their first one polls
-  against other processes every few milliseconds. Nobody blocks a thread, and the caller's deadline or cancellation
-  ends the wait at once.
+  against other processes every few milliseconds. Nobody blocks a thread, and a cancellation, such as the deadline of
+  an RPC brings, ends the wait at once.
 - A write that has begun finishes. A cancelled caller waits for it (for FINISH_SECONDS, then it is rolled back), so a
   transaction is committed whole or not at all and its connection goes back clean.
 
@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from meshkit.deadline import remaining
 from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
 from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
@@ -47,9 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshkit.database")
 
 T = TypeVar("T")
-
-PATIENCE = 5.0
-"""Seconds that a call waits for a connection or the write lock, or until its deadline if that is sooner."""
 
 FINISH_SECONDS = 2.0
 """Seconds that a write may take to finish after its caller was cancelled."""
@@ -80,23 +76,25 @@ class Database:
         unavailable: the service's error for a database that cannot be reached or stays locked. Driver errors of that
             kind are raised as this one, all others are bugs and pass.
         tracer: makes a span for each statement of a traced request.
+        patience: seconds that a call waits for a connection or the write lock, unless it is cancelled.
 
     Raises:
         ValueError: the URL names no file on disk and no PostgreSQL database.
     """
 
-    def __init__(self, url: str, *, unavailable: type[Unavailable], tracer: Tracer) -> None:
+    def __init__(self, url: str, *, unavailable: type[Unavailable], tracer: Tracer, patience: float = 5.0) -> None:
         self._url = checked_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._unavailable = unavailable
+        self._patience = patience
         self._prepared = False
         if self._sqlite:
             self._readers = sqlite_engine(self._url, connections=4, busy_seconds=1.0)
             self._writers = sqlite_engine(self._url, connections=1, busy_seconds=0.0)
             self._turn: AbstractAsyncContextManager[None] = asyncio.Lock()
         else:
-            self._readers = postgresql_engine(self._url, connections=5, patience=PATIENCE)
-            self._writers = postgresql_engine(self._url, connections=5, patience=PATIENCE)
+            self._readers = postgresql_engine(self._url, connections=5, patience=patience)
+            self._writers = postgresql_engine(self._url, connections=5, patience=patience)
             self._turn = nullcontext()
         StatementSpans(self._readers, tracer)
         self._spans = StatementSpans(self._writers, tracer)
@@ -110,7 +108,7 @@ class Database:
         """
         self._require_prepared()
         with self._translated():
-            async with _connection(self._readers) as connection:
+            async with self._connection(self._readers) as connection:
                 yield connection
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -144,7 +142,7 @@ class Database:
         with self._translated():
             if self._sqlite:
                 await self._enable_wal()
-            async with _connection(self._readers) as connection:
+            async with self._connection(self._readers) as connection:
                 stored = await connection.run_sync(stored_revision, known)
         if stored != known[-1]:
             scripts = await asyncio.to_thread(load_scripts, migrations)
@@ -171,7 +169,11 @@ class Database:
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], finish_seconds: float) -> T:
         with self._translated():
-            async with _patience() as patience, self._turn, _connection(self._writers) as connection:
+            async with (
+                asyncio.timeout(self._patience) as patience,
+                self._turn,
+                self._connection(self._writers) as connection,
+            ):
                 await self._begin(connection)
                 patience.reschedule(None)
                 return await _finished(_transaction(connection, work), finish_seconds)
@@ -198,8 +200,14 @@ class Database:
 
     async def _enable_wal(self) -> None:
         """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""
-        async with _patience(), _connection(self._writers) as connection:
+        async with asyncio.timeout(self._patience), self._connection(self._writers) as connection:
             await _when_unlocked(connection, "PRAGMA journal_mode=WAL")
+
+    @asynccontextmanager
+    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with asyncio.timeout(self._patience) as patience, engine.connect() as connection:
+            patience.reschedule(None)
+            yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -212,18 +220,6 @@ class Database:
             if not _transient(error):
                 raise
             raise self._unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
-
-
-def _patience() -> asyncio.Timeout:
-    left = remaining()
-    return asyncio.timeout(PATIENCE if left is None else min(PATIENCE, left))
-
-
-@asynccontextmanager
-async def _connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    async with _patience() as patience, engine.connect() as connection:
-        patience.reschedule(None)
-        yield connection
 
 
 async def _when_unlocked(connection: AsyncConnection, statement: str) -> None:
