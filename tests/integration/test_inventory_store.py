@@ -398,6 +398,21 @@ async def test_units_of_an_expired_reservation_refuse_nobody(store: SqlInventory
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
+async def test_units_of_many_expired_reservations_refuse_nobody(store: SqlInventoryStore, clock: FakeClock) -> None:
+    await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH)))
+    clock.turn(MOMENT)
+    await store.reserve(request_for(("TEA-0002", 60)))
+    clock.turn(HOLD)
+    assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
+
+
+async def test_units_of_an_expired_reservation_refuse_none_of_many(store: SqlInventoryStore, clock: FakeClock) -> None:
+    await store.reserve(request_for(("TEA-0002", 60)))
+    clock.turn(HOLD)
+    await asyncio.gather(*(store.reserve(request_for(("TEA-0002", 6))) for _ in range(10)))
+    assert (await stock_of(store, "TEA-0002")).reserved == 60
+
+
 async def test_a_sweep_is_traced_only_when_it_found_something(
     store: SqlInventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:

@@ -58,15 +58,28 @@ _MOVE = (
 )
 
 
+class UnitsOverdue(Exception):
+    """There are too few units, but reservations have expired whose units are not given back yet."""
+
+
 async def reserve(
     request: ReservationRequest, hold: timedelta, clock: Clock, connection: AsyncConnection
 ) -> Reservation:
-    """Makes the reservation, or makes this attempt one of those that share it. See InventoryStore.reserve."""
+    """Makes the reservation, or makes this attempt one of those that share it. See InventoryStore.reserve.
+
+    Raises:
+        UnitsOverdue: sweep first, then it may be enough.
+    """
     while not (made := await _claim(request, hold, clock(), connection)):
         known = await find(connection, request.request_id, lock=True)
         if known:  # else it was undone since
             return await _join(request, known.at(clock()), connection)
-    await _hold(request.lines, connection)
+    try:
+        await _hold(request.lines, connection)
+    except InsufficientStock:
+        if await connection.scalar(due(clock(), limit=1)) is None:
+            raise
+        raise UnitsOverdue from None
     lines = [{"position": at, "sku": line.sku, "quantity": line.quantity} for at, line in enumerate(request.lines)]
     await connection.execute(reservation_lines.insert().values(reservation_id=request.request_id), lines)
     return await _join(request, made, connection)

@@ -10,7 +10,6 @@ from sqlalchemy import select, update
 from inventory import reserving
 from inventory.domain import (
     AdjustmentBelowReserved,
-    InsufficientStock,
     Page,
     RequestIdReused,
     State,
@@ -124,12 +123,11 @@ class SqlInventoryStore:
     async def reserve(self, request: ReservationRequest) -> Reservation:
         """See InventoryStore. Units whose reservations have just expired refuse nobody: they are swept first."""
         work = partial(reserving.reserve, request, self._hold, self._clock)
-        try:
-            return await self._database.write(work)
-        except InsufficientStock:
-            if not await self.sweep():
-                raise
-        return await self._database.write(work)
+        while True:
+            try:
+                return await self._database.write(work)
+            except reserving.UnitsOverdue:
+                await self.sweep()
 
     async def undo(self, request_id: str, attempt_id: str) -> bool:
         """See InventoryStore."""
