@@ -158,6 +158,17 @@ class Wire:
         return await self._reader.read()
 
 
+async def plentiful(shop: Mesh) -> AsyncIterator[str]:
+    """SKUs that have a price and at least 100 units, for tests that share a mesh and each want one to themselves."""
+    token = None
+    while token != "":
+        page = (await shop.get(f"/v1/products?page_size=100&page_token={token or ''}")).body
+        for product in page["products"]:
+            if product["price"] and product["stock"]["available"] >= 100:
+                yield product["sku"]
+        token = page["next_page_token"]
+
+
 @asynccontextmanager
 async def wire(shop: Mesh) -> AsyncIterator[Wire]:
     """A connection to the edge."""
@@ -175,9 +186,9 @@ def get(path: str, **headers: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode()
 
 
-def post_order(units: int = 2, **headers: str) -> bytes:
-    """A whole request for units of TEA-0001."""
-    body = json.dumps({"lines": [{"sku": "TEA-0001", "quantity": units}]})
+def post_order(sku: str = "TEA-0001", **headers: str) -> bytes:
+    """A whole request for two units."""
+    body = json.dumps({"lines": [{"sku": sku, "quantity": 2}]})
     headers |= {"Content_Type": "application/json", "Content_Length": str(len(body))}
     return get("/v1/orders", **headers).replace(b"GET", b"POST", 1) + body.encode()
 
