@@ -9,14 +9,14 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from inventory import tables
 from inventory.app import check, open_database, open_store
@@ -42,6 +42,8 @@ from meshkit.testing import FakeClock, SpanCapture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from inventory.store import SqlInventoryStore
     from meshkit.database import Database
@@ -266,6 +268,39 @@ async def test_an_attempt_that_was_never_made_undoes_nothing(store: SqlInventory
     assert not await store.undo(request.request_id, new_id())
     assert not await store.undo(new_id(), request.attempt_id)
     assert (await store.reservation(request.request_id)).state is State.RESERVED
+
+
+async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, capture: SpanCapture) -> None:
+    """An attempt whose caller has gone still waits for a lock; it is found and undone all the same."""
+    request, locked, let_go = request_for(("TEA-0001", 3)), asyncio.Event(), asyncio.Event()
+
+    async def lock_stock(connection: AsyncConnection) -> None:
+        await connection.execute(select(tables.stock).with_for_update())
+        locked.set()
+        await let_go.wait()
+
+    async def until_waiting(database: Database, *writes: asyncio.Task[Any]) -> None:
+        """Waits until all of the writes wait for locks, or the last one has ended."""
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        async with database.read() as connection:
+            while not writes[-1].done() and await connection.scalar(waiting) < len(writes):
+                await asyncio.sleep(0)
+
+    async with opened(postgres_database, capture) as database:
+        store = open_store(database, capture.telemetry, hold=HOLD)
+        lock = asyncio.create_task(database.write(lock_stock))
+        await locked.wait()
+        attempt = asyncio.create_task(store.reserve(request))
+        await until_waiting(database, attempt)
+        attempt.cancel()
+        undo = asyncio.create_task(store.undo(request.request_id, request.attempt_id))
+        await until_waiting(database, attempt, undo)
+        let_go.set()
+        await asyncio.wait({lock, attempt})
+        assert await undo
+        with pytest.raises(UnknownReservation):
+            await store.reservation(request.request_id)
+        assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
 async def test_after_an_undo_the_id_may_be_used_for_another_content(store: SqlInventoryStore) -> None:

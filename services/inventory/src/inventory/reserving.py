@@ -8,6 +8,7 @@ the transaction that ends the reservation: exactly once.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, bindparam, cast, delete, func, select, update
@@ -17,6 +18,7 @@ from inventory.domain import (
     Line,
     RequestIdReused,
     Reservation,
+    ReservationRequest,
     State,
     UnknownReservation,
     UnknownSku,
@@ -26,13 +28,11 @@ from meshkit.sql import insert_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from opentelemetry.trace import Tracer
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from inventory.domain import ReservationRequest
 
     Clock = Callable[[], datetime]
 
@@ -88,6 +88,9 @@ async def reserve(
 async def undo(request_id: str, attempt_id: str, clock: Clock, connection: AsyncConnection) -> bool:
     """Takes back one attempt; without attempts left, nobody was told of the reservation, and it disappears."""
     known = await find(connection, request_id, lock=True)
+    if known is None:
+        await _until_made(request_id, clock(), connection)
+        known = await find(connection, request_id, lock=True)
     if known is None or known.at(clock()).state is not State.RESERVED:
         return False
     attempts = reservation_attempts.c
@@ -97,7 +100,7 @@ async def undo(request_id: str, attempt_id: str, clock: Clock, connection: Async
     if await connection.scalar(others) is not None:
         return False
     await _move(known.lines, connection, reserved=-1)
-    await connection.execute(delete(reservations).where(reservations.c.reservation_id == request_id))
+    await _remove(request_id, connection)
     return True
 
 
@@ -162,6 +165,16 @@ async def _claim(
         expire_time=fresh.expire_time,
     )
     return fresh if taken else None
+
+
+async def _until_made(request_id: str, now: datetime, connection: AsyncConnection) -> None:
+    """Waits for an attempt that is just taking the id: its caller may have gone before it was through."""
+    if await _claim(ReservationRequest(request_id, "", (), ""), timedelta(), now, connection):
+        await _remove(request_id, connection)
+
+
+async def _remove(reservation_id: str, connection: AsyncConnection) -> None:
+    await connection.execute(delete(reservations).where(reservations.c.reservation_id == reservation_id))
 
 
 async def _join(request: ReservationRequest, reservation: Reservation, connection: AsyncConnection) -> Reservation:
