@@ -267,7 +267,7 @@ orders = st.dictionaries(
 bodies = st.binary(max_size=100) | (values | orders).map(lambda value: json.dumps(value).encode())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(body=bodies)
 async def test_no_body_whatever_breaks_the_edge(shop: Mesh, body: bytes) -> None:
     answer = await post(shop, body)
@@ -275,7 +275,7 @@ async def test_no_body_whatever_breaks_the_edge(shop: Mesh, body: bytes) -> None
     assert_problem(answer, answer.status, answer.body["reason"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sku=st.text(st.characters(exclude_categories=["Cs"]), max_size=70),
     parameters=st.dictionaries(
