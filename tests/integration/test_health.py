@@ -100,6 +100,18 @@ async def test_a_check_that_hangs_has_failed(dependency: Dependency) -> None:
         await becomes(health_pb2_grpc.HealthStub(channel), SERVICE, NOT_SERVING)
 
 
+async def test_the_log_says_why_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        raise LookupError("the database cannot be reached") from ConnectionRefusedError("127.0.0.1:5432\nrefused")
+
+    async with running(Health(SERVICE, check, interval=60).watch):
+        while not caplog.records:
+            await asyncio.sleep(0)
+    assert caplog.records[0].getMessage() == (
+        f"{SERVICE} is NOT_SERVING: the database cannot be reached (127.0.0.1:5432)"
+    )
+
+
 async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     reasons = iter(["away", "away", "asleep", "asleep", ""])
     done = asyncio.Event()

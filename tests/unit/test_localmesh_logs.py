@@ -1,9 +1,12 @@
 """The log files of children: bounded, and asked for their last lines."""
 
+import json
 import os
 from pathlib import Path
 
-from localmesh.logs import LINE_WIDTH, Log
+import pytest
+
+from localmesh.logs import LINE_WIDTH, Log, readable
 
 
 def written(log: Log, text: str) -> Log:
@@ -52,3 +55,20 @@ def test_a_line_without_end_and_bytes_that_are_no_text_are_shown_as_well_as_can_
 
 def test_a_process_that_never_began_has_no_last_lines(tmp_path: Path) -> None:
     assert Log(tmp_path / "a.log").last_lines() == []
+
+
+def test_a_json_line_is_shown_for_people_with_the_end_of_its_traceback() -> None:
+    line = json.dumps(
+        {
+            "time": "2026-11-24T06:13:04.125+00:00",
+            "level": "ERROR",
+            "message": "GetPrice failed",
+            "exception": "Traceback (most recent call last):\n  a\n  b\n  c\n  d\nValueError: no",
+        }
+    )
+    assert readable(line) == ["06:13:04 ERROR GetPrice failed", "  b", "  c", "  d", "ValueError: no"]
+
+
+@pytest.mark.parametrize("line", ["plain text", "{}", '{"time": 1, "level": 2, "message": 3}', "[1]", "null", '"a"'])
+def test_any_other_line_is_shown_as_it_is(line: str) -> None:
+    assert readable(line) == [line]

@@ -78,7 +78,7 @@ class Health:
 
     async def _set(self, failure: Exception | None) -> None:
         """Publishes and logs what the check found, once for each change."""
-        found = "" if failure is None else str(failure) or type(failure).__name__
+        found = "" if failure is None else _words(failure)
         if found == self._told or self._draining:
             return
         self._told = found
@@ -91,3 +91,9 @@ class Health:
     async def _publish(self, status: int) -> None:
         for name in (self._service, ""):
             await self._servicer.set(name, status)
+
+
+def _words(failure: BaseException) -> str:
+    """What failed and, on one line, why: callers are told the first alone, the log is told both."""
+    said = str(failure).partition("\n")[0] or type(failure).__name__
+    return f"{said} ({_words(failure.__cause__)})" if failure.__cause__ else said

@@ -149,6 +149,7 @@ def from_reservation(reservation: Reservation) -> inventory_pb2.Reservation:
         lines=[inventory_pb2.ReservationLine(sku=line.sku, quantity=line.quantity) for line in reservation.lines],
         create_time=_timestamp(reservation.create_time),
         expire_time=_timestamp(reservation.expire_time),
+        fingerprint=reservation.fingerprint,
     )
 
 

@@ -49,7 +49,7 @@ class UnknownSku(NotFound, domain=DOMAIN):
     """There is no stock of that SKU."""
 
     def __init__(self, sku: str) -> None:
-        super().__init__(f"no stock of sku {sku!r}", sku=sku)
+        super().__init__(f"there is no SKU {sku!r}", sku=sku)
 
 
 class InsufficientStock(FailedPrecondition, domain=DOMAIN):
@@ -97,7 +97,7 @@ class RequestIdReused(AlreadyExists, domain=DOMAIN):
     """The request id is known with another content."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"request id {request_id} is known with another content", request_id=request_id)
+        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
 
 
 class AdjustmentBelowReserved(FailedPrecondition, domain=DOMAIN):

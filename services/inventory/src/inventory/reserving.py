@@ -104,10 +104,12 @@ async def undo(request_id: str, attempt_id: str, clock: Clock, connection: Async
     return True
 
 
-async def settle(reservation_id: str, target: State, clock: Clock, connection: AsyncConnection) -> Reservation:
+async def settle(
+    reservation_id: str, fingerprint: str, target: State, clock: Clock, connection: AsyncConnection
+) -> Reservation:
     """Makes a reservation COMMITTED or RELEASED. See InventoryStore.commit and release."""
     known = await find(connection, reservation_id, lock=True)
-    if known is None:
+    if known is None or fingerprint not in {"", known.fingerprint}:
         raise UnknownReservation(reservation_id)
     if known.at(clock()).must_become(target):
         await _end([reservation_id], known.lines, target, connection)

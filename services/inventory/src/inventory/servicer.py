@@ -65,14 +65,16 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         self, request: pb.CommitReservationRequest, context: Context
     ) -> pb.CommitReservationResponse:
         """Takes the units out of the warehouse."""
-        reservation = await self._store.commit(convert.to_reservation_id(request.reservation_id))
+        id_ = convert.to_reservation_id(request.reservation_id)
+        reservation = await self._store.commit(id_, request.fingerprint)
         return pb.CommitReservationResponse(reservation=convert.from_reservation(reservation))
 
     async def ReleaseReservation(
         self, request: pb.ReleaseReservationRequest, context: Context
     ) -> pb.ReleaseReservationResponse:
         """Gives the units back."""
-        reservation = await self._store.release(convert.to_reservation_id(request.reservation_id))
+        id_ = convert.to_reservation_id(request.reservation_id)
+        reservation = await self._store.release(id_, request.fingerprint)
         return pb.ReleaseReservationResponse(reservation=convert.from_reservation(reservation))
 
     async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.AdjustStockResponse:

@@ -68,15 +68,15 @@ class InventoryStore(Protocol):
             UnknownReservation: there is none of that id.
         """
 
-    async def commit(self, reservation_id: str) -> Reservation:
-        """Takes the units out of the warehouse, once.
+    async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
+        """Takes the units out of the warehouse, once. With a fingerprint, another one's reservation is unknown.
 
         Raises:
             UnknownReservation, ReservationReleased, ReservationExpired: there is nothing to commit.
         """
 
-    async def release(self, reservation_id: str) -> Reservation:
-        """Gives the units back, once.
+    async def release(self, reservation_id: str, fingerprint: str = "") -> Reservation:
+        """Gives the units back, once. With a fingerprint, another one's reservation is unknown.
 
         Raises:
             UnknownReservation, ReservationCommitted, ReservationExpired: there is nothing to give back.
@@ -141,13 +141,15 @@ class SqlInventoryStore:
             raise UnknownReservation(reservation_id)
         return found.at(self._clock())
 
-    async def commit(self, reservation_id: str) -> Reservation:
+    async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
         """See InventoryStore."""
-        return await self._database.write(partial(reserving.settle, reservation_id, State.COMMITTED, self._clock))
+        work = partial(reserving.settle, reservation_id, fingerprint, State.COMMITTED, self._clock)
+        return await self._database.write(work)
 
-    async def release(self, reservation_id: str) -> Reservation:
+    async def release(self, reservation_id: str, fingerprint: str = "") -> Reservation:
         """See InventoryStore."""
-        return await self._database.write(partial(reserving.settle, reservation_id, State.RELEASED, self._clock))
+        work = partial(reserving.settle, reservation_id, fingerprint, State.RELEASED, self._clock)
+        return await self._database.write(work)
 
     async def sweep(self) -> int:
         """See InventoryStore. Takes no lock when nothing is due."""

@@ -139,6 +139,7 @@ def from_quote(quote: Quote) -> pricing_pb2.Quote:
         total=from_money(quote.total),
         create_time=create_time,
         fraction_digits=MINOR_DIGITS[quote.total.currency],
+        fingerprint=quote.fingerprint,
     )
 
 

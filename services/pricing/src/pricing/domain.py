@@ -73,7 +73,7 @@ class RequestIdReused(AlreadyExists, domain=DOMAIN):
     """The request id is known with another content."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"request id {request_id} is known with another content", request_id=request_id)
+        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
 
 
 class DatabaseUnavailable(Unavailable, domain=DOMAIN):

@@ -5,6 +5,7 @@ not hold up a child that logs. So a file is bounded from outside, by copying and
 the two are lost.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,17 @@ from pathlib import Path
 BOUND = 10_000_000  # bytes in a log file before its content moves to the previous one
 TAIL_BYTES = 16_384  # how much of the end is read for the last lines
 LINE_WIDTH = 300
+TRACEBACK_LINES = 4
+
+
+def readable(line: str) -> list[str]:
+    """A line of a log, for people: a JSON line of ours as time, level and message, with the end of its traceback."""
+    try:
+        record = json.loads(line)
+        time, level, message = record["time"][11:19], record["level"], record["message"]
+    except (ValueError, TypeError, KeyError):
+        return [line]
+    return [f"{time} {level} {message}", *record.get("exception", "").splitlines()[-TRACEBACK_LINES:]]
 
 
 class Log:
@@ -31,8 +43,8 @@ class Log:
         self._start = os.fstat(descriptor).st_size
         return descriptor
 
-    def last_lines(self, count: int = 10) -> list[str]:
-        """The last lines that the process of the last `open` wrote; none if there is no file."""
+    def last_lines(self, count: int = 6) -> list[str]:
+        """The last lines that the process of the last `open` wrote, for people; none if there is no file."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as log:
@@ -40,7 +52,8 @@ class Log:
             start = self._start if self._start <= size else 0  # it was emptied since
             log.seek(max(start, size - TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
-        return [line if len(line) <= LINE_WIDTH else line[:LINE_WIDTH] + "…" for line in lines[-count:]]
+        shown = [part for line in lines[-count:] for part in readable(line)]
+        return [line if len(line) <= LINE_WIDTH else line[:LINE_WIDTH] + "…" for line in shown[-2 * count :]]
 
     def bound(self, limit: int = BOUND) -> None:
         """Moves the content away if the file has grown beyond `limit` bytes."""

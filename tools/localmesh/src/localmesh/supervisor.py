@@ -63,10 +63,10 @@ class Supervisor:
         """Prints the table once all children have been ready."""
         self._console.say(f"starting {', '.join(child.name for child in self._children)}")
         if not await self._all_ready(self._patience.start_notice):
-            self._console.say(f"still waiting for {self._unready_names()}")
+            self._console.bad(f"still waiting for {self._unready_names()}", self._unready_details())
             if not await self._all_ready(self._patience.start):
-                details = [line for child in self._unready() for line in child.log.last_lines()]
-                raise GaveUp(f"not ready, and waited for no longer: {self._unready_names()}", details)
+                text = f"not ready, and waited for no longer: {self._unready_names()}"
+                raise GaveUp(text, self._unready_details())
         self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
         self._console.say(self._mesh.welcome)
 
@@ -82,6 +82,10 @@ class Supervisor:
 
     def _unready_names(self) -> str:
         return ", ".join(child.name for child in self._unready())
+
+    def _unready_details(self) -> list[str]:
+        children = self._unready()
+        return [line for child in children for line in (*child.log.last_lines(), f"… in {child.log.path}")]
 
     async def _bound_logs(self) -> None:
         while True:

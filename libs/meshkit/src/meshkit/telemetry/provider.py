@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -58,6 +57,8 @@ def configure(
         provider.add_span_processor(processor)
     if not metric_readers:
         return Telemetry(provider, instrumentation=instrumentation)
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - costs 60 ms, and backends have no readers
+
     meters = MeterProvider(metric_readers, own, shutdown_on_exit=False)
     return Telemetry(provider, meters, instrumentation)
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aiomesh/inventory/v1/inventory.proto\x12\x14\x61iomesh.inventory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\x05Stock\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x0f\n\x07on_hand\x18\x04 \x01(\x03\x12\x10\n\x08reserved\x18\x05 \x01(\x03\x12\x11\n\tavailable\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xe5\x02\n\x0bReservation\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.aiomesh.inventory.v1.Reservation.State\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32%.aiomesh.inventory.v1.ReservationLine\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_RESERVED\x10\x01\x12\x13\n\x0fSTATE_COMMITTED\x10\x02\x12\x12\n\x0eSTATE_RELEASED\x10\x03\x12\x11\n\rSTATE_EXPIRED\x10\x04\"0\n\x0fReservationLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aiomesh/inventory/v1/inventory.proto\x12\x14\x61iomesh.inventory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\x05Stock\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x0f\n\x07on_hand\x18\x04 \x01(\x03\x12\x10\n\x08reserved\x18\x05 \x01(\x03\x12\x11\n\tavailable\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xfa\x02\n\x0bReservation\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.aiomesh.inventory.v1.Reservation.State\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32%.aiomesh.inventory.v1.ReservationLine\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\"n\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_RESERVED\x10\x01\x12\x13\n\x0fSTATE_COMMITTED\x10\x02\x12\x12\n\x0eSTATE_RELEASED\x10\x03\x12\x11\n\rSTATE_EXPIRED\x10\x04\"0\n\x0fReservationLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOCK']._serialized_start=95
   _globals['_STOCK']._serialized_end=219
   _globals['_RESERVATION']._serialized_start=222
-  _globals['_RESERVATION']._serialized_end=579
-  _globals['_RESERVATION_STATE']._serialized_start=469
-  _globals['_RESERVATION_STATE']._serialized_end=579
-  _globals['_RESERVATIONLINE']._serialized_start=581
-  _globals['_RESERVATIONLINE']._serialized_end=629
+  _globals['_RESERVATION']._serialized_end=600
+  _globals['_RESERVATION_STATE']._serialized_start=490
+  _globals['_RESERVATION_STATE']._serialized_end=600
+  _globals['_RESERVATIONLINE']._serialized_start=602
+  _globals['_RESERVATIONLINE']._serialized_end=650
 # @@protoc_insertion_point(module_scope)

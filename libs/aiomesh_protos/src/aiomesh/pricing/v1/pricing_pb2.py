@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiomesh/pricing/v1/pricing.proto\x12\x12\x61iomesh.pricing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xc5\x01\n\x05Price\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12&\n\nlist_price\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\tpromotion\x18\x06 \x01(\t\x12\x17\n\x0f\x66raction_digits\x18\x07 \x01(\x05\"\xcb\x01\n\x05Quote\x12\x10\n\x08quote_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12,\n\x05lines\x18\x03 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.QuoteLine\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66raction_digits\x18\x06 \x01(\x05\"u\n\tQuoteLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Moneyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiomesh/pricing/v1/pricing.proto\x12\x12\x61iomesh.pricing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xc5\x01\n\x05Price\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12&\n\nlist_price\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\tpromotion\x18\x06 \x01(\t\x12\x17\n\x0f\x66raction_digits\x18\x07 \x01(\x05\"\xe0\x01\n\x05Quote\x12\x10\n\x08quote_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12,\n\x05lines\x18\x03 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.QuoteLine\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66raction_digits\x18\x06 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\"u\n\tQuoteLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Moneyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICE']._serialized_start=115
   _globals['_PRICE']._serialized_end=312
   _globals['_QUOTE']._serialized_start=315
-  _globals['_QUOTE']._serialized_end=518
-  _globals['_QUOTELINE']._serialized_start=520
-  _globals['_QUOTELINE']._serialized_end=637
+  _globals['_QUOTE']._serialized_end=539
+  _globals['_QUOTELINE']._serialized_start=541
+  _globals['_QUOTELINE']._serialized_end=658
 # @@protoc_insertion_point(module_scope)

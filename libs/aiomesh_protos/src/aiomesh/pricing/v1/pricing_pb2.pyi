@@ -88,12 +88,15 @@ class Quote(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FRACTION_DIGITS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
     """The quote's id: the `request_id` that made it, a UUID."""
     currency_code: _builtins.str
     """ISO 4217 code of the currency of all amounts."""
     fraction_digits: _builtins.int
     """Decimal digits of the currency's minor unit (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
+    fingerprint: _builtins.str
+    """The digest that CreateQuote was given."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteLine]:
         """The priced lines, in the order of the request."""
@@ -115,10 +118,11 @@ class Quote(_message.Message):
         total: _money_pb2.Money | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         fraction_digits: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency_code", b"currency_code", "fraction_digits", b"fraction_digits", "lines", b"lines", "quote_id", b"quote_id", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency_code", b"currency_code", "fingerprint", b"fingerprint", "fraction_digits", b"fraction_digits", "lines", b"lines", "quote_id", b"quote_id", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
