@@ -373,6 +373,21 @@ async def test_of_two_orders_that_share_a_key_and_each_win_one_half_none_is_plac
     assert (answer.status, answer.body["currency"]) == (201, "USD")
 
 
+async def test_halves_of_two_orders_are_no_order(
+    shop: Mesh, inventory: type[Inventory], pricing: type[Pricing]
+) -> None:
+    """The first one leaves its reservation behind, for the undo fails; the second one leaves its quote."""
+    pricing.before_quote, inventory.before_undo = hook(raising(Internal("broken"))), hook(raising(Internal("broken")))
+    await shop.order(("TEA-0001", 2), key="k")
+    pricing.before_quote = hook(nothing)
+    refused = await shop.order(("TEA-0001", 3), key="k")
+    assert_problem(refused, 409, "REQUEST_ID_REUSED")
+    path = f"/v1/orders/{refused.body['metadata']['request_id']}"
+    for verb, suffix in (("GET", ""), ("POST", "/commit"), ("DELETE", "")):
+        assert_problem(await shop.ask(verb, path + suffix), 404, "UNKNOWN_ORDER")
+    assert await shop.stock("TEA-0001") == {"on_hand": 500, "reserved": 2, "available": 498}
+
+
 async def test_20_orders_of_two_currencies_at_once_under_one_key_are_one_order_or_none(
     shop: Mesh, sku: str, key: str
 ) -> None:

@@ -367,6 +367,15 @@ async def test_what_was_never_reserved_cannot_end(store: SqlInventoryStore) -> N
             await call(new_id())
 
 
+async def test_what_was_reserved_with_another_fingerprint_does_not_end(store: SqlInventoryStore) -> None:
+    request = request_for(("TEA-0001", 3), fingerprint="mine")
+    await store.reserve(request)
+    for call in (store.commit, store.release):
+        with pytest.raises(UnknownReservation):
+            await call(request.request_id, "other")
+    assert (await store.commit(request.request_id, "mine")).state is State.COMMITTED
+
+
 async def test_of_a_concurrent_commit_and_release_one_wins(store: SqlInventoryStore) -> None:
     for _ in range(5):
         request = request_for(("TEA-0001", 3))

@@ -136,16 +136,16 @@ class InventoryClient:
             response = await self._stub.GetReservation(request)
         return _reservation(response.reservation)
 
-    async def commit_reservation(self, order_id: str) -> Reservation:
+    async def commit_reservation(self, order_id: str, fingerprint: str) -> Reservation:
         """Takes the units out of the warehouse; FailedPrecondition after release or expiry."""
-        request = inventory_service_pb2.CommitReservationRequest(reservation_id=order_id)
+        request = inventory_service_pb2.CommitReservationRequest(reservation_id=order_id, fingerprint=fingerprint)
         with _call(INVENTORY, "CommitReservation"):
             response = await self._stub.CommitReservation(request)
         return _reservation(response.reservation)
 
-    async def release_reservation(self, order_id: str) -> Reservation:
+    async def release_reservation(self, order_id: str, fingerprint: str) -> Reservation:
         """Gives the units back; FailedPrecondition after commit or expiry."""
-        request = inventory_service_pb2.ReleaseReservationRequest(reservation_id=order_id)
+        request = inventory_service_pb2.ReleaseReservationRequest(reservation_id=order_id, fingerprint=fingerprint)
         with _call(INVENTORY, "ReleaseReservation"):
             response = await self._stub.ReleaseReservation(request)
         return _reservation(response.reservation)
@@ -204,7 +204,8 @@ def _stock(stock: inventory_pb2.Stock) -> Stock:
 
 def _reservation(reservation: inventory_pb2.Reservation) -> Reservation:
     state = inventory_pb2.Reservation.State.Name(reservation.state).removeprefix("STATE_")
-    return Reservation(reservation.reservation_id, OrderState(state), reservation.expire_time.ToDatetime(UTC))
+    expire_time = reservation.expire_time.ToDatetime(UTC)
+    return Reservation(reservation.reservation_id, OrderState(state), expire_time, reservation.fingerprint)
 
 
 def _price_lines(lines: Sequence[Line]) -> list[pricing_service_pb2.PriceLine]:
@@ -222,7 +223,7 @@ def _quote(quote: pricing_pb2.Quote) -> Quote:
         PricedLine(line.sku, line.quantity, _amount(line.unit_price, digits), _amount(line.total, digits))
         for line in quote.lines
     )
-    return Quote(quote.quote_id, quote.currency_code, lines, _amount(quote.total, digits))
+    return Quote(quote.quote_id, quote.currency_code, lines, _amount(quote.total, digits), quote.fingerprint)
 
 
 def _amount(money: Money, digits: int) -> Amount:

@@ -98,6 +98,7 @@ class Reservation:
     id: str
     state: OrderState
     expire_time: datetime
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,12 @@ class Quote:
     currency: str
     lines: tuple[PricedLine, ...]
     total: Amount
+    fingerprint: str
 
 
 @dataclass(frozen=True)
 class Order:
-    """A reservation and a quote of the same id."""
+    """A reservation and a quote of the same id and the same fingerprint."""
 
     reservation: Reservation
     quote: Quote

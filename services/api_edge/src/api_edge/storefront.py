@@ -9,6 +9,9 @@ reservation in inventory and the quote in pricing; so any replica finds it, and 
     refused, quoted     a quote alone reserves nothing and needs no undo; inventory's error is answered
     refused, no quote   inventory's error is answered
 
+Two orders may share a key and win one half each. Neither is answered then, and the halves together are no order: they
+bear different fingerprints.
+
 An undo takes back one attempt. The reservation stays as long as any other attempt has touched it, so no order that
 somebody was answered disappears; what cannot be undone expires.
 """
@@ -138,7 +141,10 @@ class Storefront:
             halves = await concurrently(self._inventory.get_reservation(order_id), self._pricing.get_quote(order_id))
         except NotFound as error:
             raise UnknownOrder(order_id) from error
-        return Order(*halves)
+        reservation, quote = halves
+        if reservation.fingerprint != quote.fingerprint:
+            raise UnknownOrder(order_id)
+        return Order(reservation, quote)
 
     async def commit_order(self, order_id: str) -> Order:
         """Takes the order's units out of the warehouse; again answers the same.
@@ -189,10 +195,10 @@ class Storefront:
         except ServiceError as error:
             log.warning("order %s: its reservation could not be undone and will expire: %s", id_, error)
 
-    async def _end_order(self, id_: str, end: Callable[[str], Awaitable[Reservation]]) -> Order:
+    async def _end_order(self, id_: str, end: Callable[[str, str], Awaitable[Reservation]]) -> Order:
         try:
             quote = await self._quote(id_)
-            return Order(await end(id_), quote)
+            return Order(await end(id_, quote.fingerprint), quote)
         except NotFound as error:
             raise UnknownOrder(id_) from error
 
