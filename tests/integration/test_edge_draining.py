@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from edge import Answer, Mesh, Wire, assert_problem, get, mesh, post_order, wire
 
+from api_edge.server import listen_socket
 from inventory.servicer import InventoryServicer
 
 if TYPE_CHECKING:
@@ -266,10 +268,31 @@ async def test_an_order_that_is_given_up_is_whole_all_the_same(tmp_path: Path, s
         await slow.reached.wait()
         shop.stop.request()
         shop.stop.request()
+        assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
         slow.free.set()
         await shop.serving
-        assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
     async with mesh(tmp_path) as shop:
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
         assert (await shop.order(("TEA-0001", 2), key="k")).status == 201
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
+
+
+async def test_an_order_that_never_ends_does_not_keep_the_process(tmp_path: Path, slow: Slow) -> None:
+    async with (
+        mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
+        wire(shop) as connection,
+    ):
+        await connection.send(post_order(X_Request_Timeout_Ms="30000"))
+        await slow.reached.wait()
+        shop.stop.request()
+        shop.stop.request()
+        await shop.serving
+        assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
+    await slow.cancelled.wait()
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgements() -> None:
+    with listen_socket("127.0.0.1:0") as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

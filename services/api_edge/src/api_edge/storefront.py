@@ -23,7 +23,8 @@ import hashlib
 import json
 import logging
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from api_edge.clients import PRICING
 from api_edge.domain import Degradation, Line, Order, Product, UnknownOrder, UnknownSku, UnpricedSku, degradation
@@ -60,6 +61,9 @@ OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
 UNDO_SECONDS = 1.0
 """The budget of an undo, whatever is left of the request's."""
 
+FINISH_SECONDS = 1.0
+"""How long the end of the process waits for what was begun."""
+
 ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
 """The namespace of order ids (UUIDv5, RFC 9562)."""
 
@@ -70,12 +74,14 @@ class Storefront:
     def __init__(self, inventory: InventoryClient, pricing: PricingClient) -> None:
         self._inventory = inventory
         self._pricing = pricing
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._begun: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """Waits for the undos that outlived their requests."""
-        while self._undoing:
-            await asyncio.wait(self._undoing)
+        """Waits, but not for ever, for orders and undos that outlived their requests."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while self._begun:
+                    await asyncio.wait(self._begun)
 
     async def product(self, line: Line, currency: str, *, strict: bool) -> Product:
         """One product with the price of some units. With `strict` a missing price is an error.
@@ -129,7 +135,7 @@ class Storefront:
             AlreadyExists: the key stands for another order.
             ServiceError: nothing was ordered; it may be tried again with the same key.
         """
-        return await finished(self._place_order(order_id(key), lines, currency))
+        return await finished(self._begin(self._place_order(order_id(key), lines, currency)))
 
     async def order(self, order_id: str) -> Order:
         """An order as it is now.
@@ -154,7 +160,7 @@ class Storefront:
             FailedPrecondition: it was released or has expired.
             Unavailable: its quote could not be read; nothing was changed.
         """
-        return await finished(self._end_order(order_id, self._inventory.commit_reservation))
+        return await finished(self._begin(self._end_order(order_id, self._inventory.commit_reservation)))
 
     async def release_order(self, order_id: str) -> Order:
         """Gives the order's units back; again answers the same.
@@ -164,7 +170,14 @@ class Storefront:
             FailedPrecondition: it was committed or has expired.
             Unavailable: its quote could not be read; nothing was changed.
         """
-        return await finished(self._end_order(order_id, self._inventory.release_reservation))
+        return await finished(self._begin(self._end_order(order_id, self._inventory.release_reservation)))
+
+    def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Starts work that must not stop half-way, whoever goes."""
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
 
     async def _place_order(self, id_: str, lines: Sequence[Line], currency: str) -> Order:
         attempt_id, digest = str(uuid.uuid4()), fingerprint(lines, currency)
@@ -174,18 +187,12 @@ class Storefront:
         )
         if isinstance(reservation, ServiceError):
             if isinstance(reservation, OUTCOME_UNKNOWN):  # its answer cannot wait for a service that gives none
-                self._begin_undo(id_, attempt_id)
+                self._begin(self._undo(id_, attempt_id))
             raise reservation
         if isinstance(quote, ServiceError):
-            await asyncio.wait({self._begin_undo(id_, attempt_id)}, timeout=remaining())
+            await asyncio.wait({self._begin(self._undo(id_, attempt_id))}, timeout=remaining())
             raise quote
         return Order(reservation, quote)
-
-    def _begin_undo(self, id_: str, attempt_id: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._undo(id_, attempt_id))
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
-        return task
 
     async def _undo(self, id_: str, attempt_id: str) -> None:
         """Takes back an attempt at an order that nobody is answered."""
@@ -242,16 +249,19 @@ async def priced(call: Awaitable[T], *, strict: bool) -> T | Degradation:
         return degradation(PRICING, error)
 
 
-async def finished(work: Coroutine[None, None, T]) -> T:
-    """The result of work that must not stop half-way: a cancelled caller waits until it has ended."""
-    task = asyncio.create_task(work)
+async def finished(task: asyncio.Task[T]) -> T:
+    """The result of work that must not stop half-way: a caller that is cancelled leaves it to end by itself."""
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
         await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()):
-            log.info("what a request began failed after its caller had gone: %s", error)
+    except asyncio.CancelledError:
+        task.add_done_callback(_log_failure)
         raise
+    return task.result()
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.info("what a request began failed after its caller had gone: %s", error)
 
 
 def order_id(key: str) -> str:
