@@ -335,6 +335,19 @@ async def test_an_attempt_that_finds_an_ended_reservation_does_not_join_it(
     assert await count(database, "reservation_attempts") == 0
 
 
+async def test_an_attempt_that_was_told_of_an_expiry_keeps_the_reservation_from_being_undone(
+    store: SqlInventoryStore, clock: FakeClock
+) -> None:
+    """Clocks of two processes differ, and those of one may be set back."""
+    request = request_for(("TEA-0001", 3))
+    await store.reserve(request)
+    clock.turn(HOLD)
+    assert (await store.reserve(another_attempt(request))).state is State.EXPIRED
+    clock.turn(-MOMENT)
+    assert not await store.undo(request.request_id, request.attempt_id)
+    assert (await store.reservation(request.request_id)).state is State.RESERVED
+
+
 # Ending
 
 

@@ -73,7 +73,8 @@ async def reserve(
     while not (made := await _claim(request, hold, clock(), connection)):
         known = await find(connection, request.request_id, lock=True)
         if known:  # else it was undone since
-            return await _join(request, known.at(clock()), connection)
+            await _join(request, known, connection)
+            return known.at(clock())
     try:
         await _hold(request.lines, connection)
     except InsufficientStock:
@@ -82,7 +83,8 @@ async def reserve(
         raise UnitsOverdue from None
     lines = [{"position": at, "sku": line.sku, "quantity": line.quantity} for at, line in enumerate(request.lines)]
     await connection.execute(reservation_lines.insert().values(reservation_id=request.request_id), lines)
-    return await _join(request, made, connection)
+    await _join(request, made, connection)
+    return made
 
 
 async def undo(request_id: str, attempt_id: str, clock: Clock, connection: AsyncConnection) -> bool:
@@ -179,14 +181,13 @@ async def _remove(reservation_id: str, connection: AsyncConnection) -> None:
     await connection.execute(delete(reservations).where(reservations.c.reservation_id == reservation_id))
 
 
-async def _join(request: ReservationRequest, reservation: Reservation, connection: AsyncConnection) -> Reservation:
-    """Makes this attempt one of the reservation's, as long as it can be undone."""
+async def _join(request: ReservationRequest, reservation: Reservation, connection: AsyncConnection) -> None:
+    """Makes this attempt one of the reservation's, until that has ended for good: by its state, not by any clock."""
     if reservation.fingerprint != request.fingerprint:
         raise RequestIdReused(request.request_id)
     if reservation.state is State.RESERVED:
         attempt = {"reservation_id": request.request_id, "attempt_id": request.attempt_id}
         await insert_once(connection, reservation_attempts, **attempt)
-    return reservation
 
 
 async def _hold(lines: Collection[Line], connection: AsyncConnection) -> None:
