@@ -225,6 +225,33 @@ async def test_client_and_bidirectional_streams_make_one_span_each() -> None:
     assert len(service.client.spans()) == 2
 
 
+@pytest.mark.parametrize(("timeout", "status"), [(0.1, "DEADLINE_EXCEEDED"), (None, "CANCELLED")])
+async def test_an_error_that_comes_when_the_call_is_over_changes_nothing(
+    timeout: float | None,  # noqa: ASYNC109 - the call's own
+    status: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = asyncio.Event()
+
+    async def fail_late(request: bytes, context: Context) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise NotFound("too late to tell")
+
+    async with echo(UnaryUnary=fail_late) as service:
+        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"", timeout=timeout)
+        await begun.wait()
+        if timeout is None:
+            call.cancel()
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await call
+        _, server = await one_span_each(service)
+    assert (code(server), server.events) == (status, ())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_health_and_reflection_make_no_spans() -> None:
     async with echo(UnaryUnary=ok) as service:
         await service.channel.unary_unary("/grpc.health.v1.Health/Check")(b"")

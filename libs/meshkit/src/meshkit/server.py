@@ -87,7 +87,10 @@ def _errors(method: str, behavior: Behavior) -> Behavior:
         except Exception:
             log.exception("%s failed", method.lstrip("/"))
             status = write_status(Internal("internal error"))
-        return await context.abort_with_status(rpc_status.to_status(status))
+        try:
+            return await context.abort_with_status(rpc_status.to_status(status))
+        except grpc.aio.InternalError:  # the call is over: its deadline has passed, or its client has gone
+            raise asyncio.CancelledError from None
 
     return translated
 
