@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 from edge import Mesh, assert_problem, mesh, nobody
+from opentelemetry.trace import StatusCode
 
+from aiomesh.inventory.v1 import inventory_pb2
 from inventory.servicer import InventoryServicer
 from meshkit.errors import TABLE, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
 from pricing.servicer import PricingServicer
@@ -229,6 +231,23 @@ async def test_the_text_of_a_crash_stays_in_the_backend(tmp_path: Path) -> None:
         answer = await running.get("/v1/products/TEA-0001")
     assert_problem(answer, 500, "INTERNAL")
     assert "secret" not in answer.text
+
+
+async def test_a_bug_is_500_with_a_trace_and_without_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Confused(InventoryServicer):
+        async def ReserveStock(self, request: Any, context: Any) -> Any:
+            response = await super().ReserveStock(request, context)
+            response.reservation.state = inventory_pb2.Reservation.STATE_UNSPECIFIED
+            return response
+
+    async with mesh(tmp_path, inventory_servicer=Confused) as running:
+        answer = await running.order(("TEA-0001", 1))
+        spans = await running.spans(answer.trace_id)
+    assert_problem(answer, 500, "INTERNAL")
+    assert "UNSPECIFIED" not in answer.text
+    assert "UNSPECIFIED" in caplog.text
+    (root,) = [span for span in spans if span.name == "POST /v1/orders"]
+    assert root.status.status_code is StatusCode.ERROR
 
 
 async def test_what_a_service_says_of_its_error_reaches_the_caller(tmp_path: Path) -> None:
