@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshkit.health")
 
 LIVENESS = "liveness"
+RETRY_SECONDS = 0.5
+"""Until the next check after a failed one, so that a service that can serve again does not wait to say so."""
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+NOT_RETRY_SECONDS = 0.5
+"""Until the next check after a failed one, so that a service that can serve again does not wait to say so."""
+
+SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
@@ -60,8 +66,9 @@ class Health:
         await self._servicer.set(LIVENESS, SERVING)
         await self._publish(NOT_SERVING)
         while True:
-            await self._set(await self._checked())
-            await asyncio.sleep(self._interval)
+            failure = await self._checked()
+            await self._set(failure)
+            await asyncio.sleep(min(self._interval, RETRY_SECONDS) if failure else self._interval)
 
     async def drain(self) -> None:
         """Turns the service NOT_SERVING for good; liveness keeps answering SERVING."""

@@ -200,7 +200,7 @@ class Storefront:
             with own_budget(UNDO_SECONDS):
                 await self._inventory.undo_reserve_stock(id_, attempt_id)
         except ServiceError as error:
-            log.warning("order %s: its reservation could not be undone and will expire: %s", id_, error)
+            log.info("order %s: what was reserved, if anything was, is left to expire: %s", id_, error)
 
     async def _end_order(self, id_: str, end: Callable[[str, str], Awaitable[Reservation]]) -> Order:
         try:
