@@ -26,10 +26,7 @@ RETRY_SECONDS = 0.5
 """Until the next check after a failed one, so that a service that can serve again does not wait to say so."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_RETRY_SECONDS = 0.5
-"""Until the next check after a failed one, so that a service that can serve again does not wait to say so."""
-
-SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
