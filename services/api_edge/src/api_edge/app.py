@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from api_edge import clients, problems
 from api_edge.middleware import PROBES, Limits, TraceHeaders
-from api_edge.routes import orders, probes, products
+from api_edge.routes import docs, orders, probes, products
 from api_edge.routes.documented import openapi
 from api_edge.server import listen_socket, serve
 from api_edge.storefront import Storefront
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
 
-ROUTERS = (products.router, orders.router, probes.router)
+ROUTERS = (products.router, orders.router, docs.router, probes.router)
 
 CALL_SECONDS = 10.0
 """The limit of any one backend call, for requests that ask for a budget above it."""
@@ -44,6 +44,7 @@ def build_app(
         title="aiomesh",
         version="1",
         description=DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -59,6 +60,7 @@ def build_app(
     app.state.storefront, app.state.stop, app.state.registry = storefront, stop, registry
     app.add_middleware(Limits)
     app.add_middleware(TraceHeaders, trace_url=trace_url)
+    app.mount(docs.ASSETS, docs.assets)
     for router in ROUTERS:
         app.include_router(router)
     problems.add_handlers(app, [*app.routes, *(route for router in ROUTERS for route in router.routes)])

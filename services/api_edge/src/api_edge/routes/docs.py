@@ -1,0 +1,32 @@
+"""/docs: the OpenAPI document for people. Swagger UI comes from this process and not from a CDN: no internet needed."""
+
+from __future__ import annotations
+
+import mimetypes
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads it at run time
+from fastapi.staticfiles import StaticFiles
+
+router = APIRouter(include_in_schema=False)
+
+ASSETS = "/docs/assets"
+
+mimetypes.init()  # reads files, which the event loop should not do
+
+assets = StaticFiles(packages=[("fastapi_offline", "static")])
+"""Swagger UI's script and style, as the package fastapi-offline carries them; to be mounted at ASSETS."""
+
+
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """Swagger UI for this API."""
+    return get_swagger_ui_html(
+        openapi_url=str(request.app.openapi_url),
+        title=request.app.title,
+        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=f"{ASSETS}/favicon.png",
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+    )
