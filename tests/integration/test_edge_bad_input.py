@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -143,6 +146,18 @@ async def test_a_body_that_grows_beyond_1_mib_is_413(shop: Mesh) -> None:
 
     answer = await shop.ask("POST", "/v1/orders", data=chunks(), headers={"Content-Type": "application/json"})
     assert_problem(answer, 413, "CONTENT_TOO_LARGE")
+
+
+def posted(address: tuple[str, int], size: int) -> int:
+    """The status that a simple client gets, which sends all before it reads, and wants the connection closed."""
+    connection = http.client.HTTPConnection(*address, timeout=15)
+    connection.request("POST", "/v1/orders", b" " * size, {"Connection": "close"})
+    with closing(connection), connection.getresponse() as response:
+        return response.status
+
+
+async def test_a_client_that_sends_all_first_can_read_that_it_was_too_much(shop: Mesh) -> None:
+    assert [await asyncio.to_thread(posted, shop.address, 30 * MIB) for _ in range(5)] == [413] * 5
 
 
 async def test_a_body_of_1_mib_is_read(shop: Mesh) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from fastapi.exceptions import HTTPException
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("api_edge.access")
 
 MAX_BODY_BYTES = 1024 * 1024
+DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
+"""How much of a body that is too large is read and dropped, so that its sender can read why."""
+
 MAX_TIMEOUT_MS = 30_000
 READ_SECONDS, ORDER_SECONDS = 2.0, 5.0
 API = "/v1/"
@@ -102,6 +105,8 @@ class Limits:
             return
         headers = Headers(scope=scope)
         if _declared_length(headers) > MAX_BODY_BYTES:
+            if "expect" not in headers:  # a client that asks first sends nothing
+                await _discard(receive)
             await http_problem(scope["path"], 413, TOO_LARGE)(scope, receive, send)
             return
         try:
@@ -138,10 +143,22 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
+            await _discard(receive)
             raise HTTPException(413, TOO_LARGE)
         return message
 
     return limited
+
+
+async def _discard(receive: Receive) -> None:
+    """Reads what is left of a body, within limits: closing a connection with unread data loses the answer on it."""
+    left, more = DISCARD_BYTES, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _metric(timing: Timing) -> str:
