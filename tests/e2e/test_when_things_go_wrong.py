@@ -51,7 +51,7 @@ async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mes
     assert await priced(mesh)()
     os.kill(mesh.pid("pricing"), signal.SIGSTOP)
     try:
-        degraded = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "300"})
+        degraded = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "1500"})
         assert (degraded.status, degraded.body["price"]) == (200, None)
         assert degraded.body["problems"] == [
             {"service": "pricing", "code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}
