@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -168,6 +169,7 @@ async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_si
     assert codes["GetPrice"] in {"NOT_FOUND", "CANCELLED"}
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_three_printed_commands_work_when_pasted(mesh: LocalMesh) -> None:
     commands = [line for line in mesh.printed if "curl " in line]
     assert len(commands) == 3

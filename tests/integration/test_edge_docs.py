@@ -51,7 +51,7 @@ async def test_what_is_not_an_asset_is_a_problem(shop: Mesh) -> None:
     assert (answer.status, answer.body["reason"]) == (404, "UNKNOWN_ROUTE")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
 async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_path: Path) -> None:
     nowhere_else = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
     browser = await asyncio.create_subprocess_exec(
