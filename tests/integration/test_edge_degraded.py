@@ -191,7 +191,7 @@ async def test_without_inventory_a_page_is_the_error(without_inventory: Mesh, co
 async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
     tmp_path: Path, path: str, *, silent: bool, strict_status: int, code: str
 ) -> None:
-    headers = {"X-Request-Timeout-Ms": "1000"} if silent else {}
+    headers = {"X-Request-Timeout-Ms": "400"} if silent else {}
     with nobody(silent=silent) as address:
         async with mesh(tmp_path, pricing_target=address) as running:
             answers = [await running.get(f"{path}strict={strict}", headers=headers) for strict in ("false", "true")]
@@ -215,7 +215,7 @@ async def test_without_inventory_there_is_nothing_to_show(
 ) -> None:
     with nobody(silent=silent) as address:
         async with mesh(tmp_path, inventory_target=address) as running:
-            answer = await running.get(path, headers={"X-Request-Timeout-Ms": "1000"} if silent else {})
+            answer = await running.get(path, headers={"X-Request-Timeout-Ms": "400"} if silent else {})
     assert_problem(answer, status, reason)
     assert answer.headers.get("Retry-After") == ("1" if status == 503 else None)
     assert "inventory" in answer.body["detail"]
