@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,15 @@ def test_children_are_direct_children_that_lead_their_own_sessions(tmp_path: Pat
         assert all("child.py" in child.cmdline()[1] for child in mesh.children())
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Lets children hear SIGHUP, though the tests may run under nohup, which they would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_stops_callers_before_those_they_call(tmp_path: Path, number: signal.Signals) -> None:
     with Running(tmp_path, chain()) as mesh:
