@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 from importlib import import_module
 from typing import NamedTuple
 
 import pytest
-from repository import ROOT, SERVICES
+from repository import ROOT, SERVICES, texts
 
 each_service = pytest.mark.parametrize("service", SERVICES)
 
@@ -154,10 +153,9 @@ def test_the_dockerfiles_differ_in_names_alone() -> None:
 
 
 def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None:
-    """Every file that git knows, so that a new one has to be thought of; git is there in every checkout."""
-    tracked = subprocess.run(("git", "ls-files"), cwd=ROOT, check=True, capture_output=True, text=True)
-    paths = tracked.stdout.splitlines()
+    """A new kind of file has to be thought of: it is listed here or left out there."""
     wanted = re.compile(r"libs/\w+/(src/.+|pyproject\.toml)|services/\w+/(src/.+|pyproject\.toml|requirements\.lock)")
+    paths = {path.relative_to(ROOT).as_posix() for path in texts()}
     assert {path for path in paths if in_context(path)} == {path for path in paths if wanted.fullmatch(path)}
 
 
