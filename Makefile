@@ -3,10 +3,10 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 export
 
-.PHONY: help install up test check format generate lock reset
+.PHONY: help install up test check format generate lock reset kind-up kind-down
 
 help:  ## List the targets and the settings
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 18
 
 install:  ## Make .venv what requirements.lock says (every target does it first)
 	@$(PYTHON) tools/bootstrap.py
@@ -32,6 +32,12 @@ lock: install  ## Resolve the dependencies anew
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
 
+kind-up: install  ## Run the mesh on a Kubernetes cluster of kind (again after a change: rolls it out)
+	@exec $(RUN) localmesh.kind up
+
+kind-down: install  ## Delete that cluster
+	@exec $(RUN) localmesh.kind down
+
 #:
 #: Settings of `make up`, from the environment or as `make up EDGE_PORT=8090`:
 #:   EDGE_PORT       REST API                        8080
@@ -42,3 +48,5 @@ reset: install  ## Delete the state of `make up`
 #:   STATE_DIR       databases and logs              .localmesh
 #:   JAEGER_BIN      a Jaeger v2 program to run in place of the embedded trace backend
 #:   PYTHON          the Python to make .venv with   python3
+#: `make kind-up` takes EDGE_PORT, TRACES_PORT and
+#:   KIND_NODE_IMAGE  the image of the cluster's node in place of kind's own

@@ -8,8 +8,10 @@ import subprocess
 from typing import NamedTuple
 
 import pytest
+from pydantic.fields import FieldInfo
 from repository import ROOT
 
+from localmesh.kind.settings import KindSettings
 from localmesh.settings import Settings
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -50,10 +52,14 @@ def described_settings(help_text: str) -> dict[str, str]:
 
 
 def known_settings() -> dict[str, str]:
-    """The settings of localmesh and the variables of the Makefile that users may set, with their defaults."""
+    """The settings of both meshes and the variables of the Makefile that users may set, with their defaults."""
     of_make = dict(re.findall(r"^([A-Z_]+) \?= (\S+)$", MAKEFILE, re.MULTILINE))
-    fields = Settings.model_fields.items()
-    return of_make | {name.upper(): "" if field.default_factory else str(field.default) for name, field in fields}
+    fields = KindSettings.model_fields | Settings.model_fields
+    return of_make | {name.upper(): _default(field) for name, field in fields.items()}
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default_factory or field.default is None else str(field.default)
 
 
 def make_help() -> str:

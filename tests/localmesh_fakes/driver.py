@@ -13,9 +13,10 @@ from typing import TypedDict
 from localmesh.console import Console
 from localmesh.mesh import Mesh, Program
 from localmesh.patience import Patience
+from localmesh.ports import PortsTaken
 from localmesh.probe import answers
 from localmesh.state import StateError
-from localmesh.up import PortsTaken, up
+from localmesh.up import up
 
 
 class Fake(TypedDict):

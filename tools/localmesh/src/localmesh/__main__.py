@@ -16,9 +16,10 @@ import sys
 from localmesh.console import Console
 from localmesh.mesh import describe
 from localmesh.patience import Patience
+from localmesh.ports import PortsTaken
 from localmesh.settings import InvalidSettings, load
 from localmesh.state import StateError, reset
-from localmesh.up import PortsTaken, up
+from localmesh.up import up
 
 
 def main() -> int:

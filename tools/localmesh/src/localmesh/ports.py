@@ -14,6 +14,10 @@ LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp, proc_pid_net(
 DISTANCE = 10  # from a taken port to the first one that is tried in its place
 
 
+class PortsTaken(Exception):
+    """Some ports cannot be listened on; the text names their holders and a command that avoids them."""
+
+
 @dataclass(frozen=True)
 class Unusable:
     """A port that nobody can listen on now, and a free one to take instead."""
@@ -34,6 +38,19 @@ def check(ports: Mapping[str, int]) -> list[Unusable]:
             used.add(alternative)
             unusable.append(Unusable(variable, port, reason, alternative))
     return unusable
+
+
+def require_free(ports: Mapping[str, int], command: str) -> None:
+    """Sees that all ports can be listened on; `ports` holds numbers by variable, `command` takes the variables.
+
+    Raises:
+        PortsTaken: at least one cannot.
+    """
+    unusable = check(ports)
+    if unusable:
+        lines = [f"{port.variable}: port {port.port} is {port.reason}" for port in unusable]
+        moved = " ".join(f"{port.variable}={port.alternative}" for port in unusable)
+        raise PortsTaken("\n".join([*lines, f"free ones: {moved} {command}"]))
 
 
 def _refusal(port: int) -> str | None:

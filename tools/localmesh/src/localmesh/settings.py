@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +27,7 @@ def _resolved(path: Path) -> Path:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Executable = Annotated[str, AfterValidator(_executable)]
+Chosen = TypeVar("Chosen", bound=BaseSettings)
 Directory = Annotated[Path, AfterValidator(_resolved)]
 
 
@@ -64,13 +65,18 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Reads the settings from the environment.
+    """Reads the settings of the local mesh from the environment; see `read`."""
+    return read(Settings)
+
+
+def read(chosen: type[Chosen]) -> Chosen:
+    """Reads settings of a class from the environment.
 
     Raises:
         InvalidSettings: a variable has a bad value, or two ports are the same.
     """
     try:
-        return Settings()
+        return chosen()
     except ValidationError as error:
         lines = [_explain(detail["loc"], detail["msg"]) for detail in error.errors()]
         raise InvalidSettings("\n".join(lines)) from error

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -13,10 +12,6 @@ from localmesh.patience import Patience
 from localmesh.supervisor import Supervisor
 
 
-class PortsTaken(Exception):
-    """Some ports cannot be listened on; the text names their holders and a command that avoids them."""
-
-
 def up(mesh: Mesh, state_dir: Path, console: Console, patience: Patience) -> int:
     """Runs `mesh` until a signal ends it; its exit status (see `Supervisor.run`).
 
@@ -25,15 +20,7 @@ def up(mesh: Mesh, state_dir: Path, console: Console, patience: Patience) -> int
         PortsTaken: nothing was started.
     """
     with closing(state.hold(state_dir, console.say)) as held:
-        _check_ports(mesh.ports)
+        ports.require_free(mesh.ports, "make up")
         status = asyncio.run(Supervisor(mesh, held, console, patience).run())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not end in a traceback
         return status
-
-
-def _check_ports(wanted: Mapping[str, int]) -> None:
-    unusable = ports.check(wanted)
-    if unusable:
-        lines = [f"{port.variable}: port {port.port} is {port.reason}" for port in unusable]
-        moved = " ".join(f"{port.variable}={port.alternative}" for port in unusable)
-        raise PortsTaken("\n".join([*lines, f"free ones: {moved} make up"]))

@@ -1,0 +1,109 @@
+"""What to do with a mesh that has just come up on the cluster: its addresses, a trace, commands to copy."""
+
+import json
+import re
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from localmesh.console import Console
+from localmesh.kind.cluster import host_ports
+from localmesh.kind.objects import NAMESPACE, Service, Workload, listed
+from localmesh.kind.programs import CONTEXT, CannotGoOn
+from localmesh.kind.settings import KindSettings
+from localmesh.probe import HOST
+from localmesh.welcome import SAMPLE_SKU, order, product, trace
+
+LIMIT = 30.0  # seconds for the first whole answer and its trace
+INTERVAL = 0.5
+PROCESSES = 3  # in the trace of a product: the edge and both backends
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the environment
+
+
+def greet(
+    workloads: Sequence[Workload], ready_after: Mapping[str, float], settings: KindSettings, console: Console
+) -> None:
+    """Prints the table of the workloads, the address of the trace of a request made now, and three commands.
+
+    Raises:
+        CannotGoOn: the request, or its trace, was not answered well.
+    """
+    edge, traces = f"http://{HOST}:{settings.edge_port}", f"http://{HOST}:{settings.traces_port}"
+    example = traced(edge, traces)
+    addresses = {name: address(service, settings) for name, service in _services().items()}
+    rows = [
+        (name, addresses.get(name, ""), str(workload.status.ready_replicas), f"{ready_after[name]:.0f} s")
+        for name, workload in ((one.metadata.name, one) for one in workloads)
+    ]
+    console.table(("name", "address", "pods", "ready in"), rows)
+    console.say(text(edge, traces, example))
+
+
+def address(service: Service, settings: KindSettings) -> str:
+    """Where a Service is found: from this machine if a port of the cluster leads to it, else from within."""
+    ports = host_ports(settings)
+    for port in service.spec.ports:
+        if port.node_port in ports:
+            return f"http://{HOST}:{ports[port.node_port]}"
+    return f"{service.metadata.name}.{NAMESPACE}:{service.spec.ports[0].port}"
+
+
+def traced(edge: str, traces: str) -> str:
+    """Asks the edge for a product until it answers whole and its trace is complete; the address of the trace's page.
+
+    Raises:
+        CannotGoOn: not within the limit.
+    """
+    give_up = time.monotonic() + LIMIT
+    while time.monotonic() < give_up:
+        headers, _ = _get(f"{edge}/v1/products/{SAMPLE_SKU}?strict=true")
+        while headers and time.monotonic() < give_up:
+            if _is_complete(f"{traces}/api/traces/{headers['x-trace-id']}"):
+                return _target(headers["link"])
+            time.sleep(INTERVAL)
+        time.sleep(INTERVAL)
+    raise CannotGoOn(f"{edge} gave no whole answer with its trace in {traces} within {LIMIT:.0f} s")
+
+
+def text(edge: str, traces: str, example: str) -> str:
+    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the trace of that order."""
+    headers = str(Path(tempfile.gettempdir()) / "aiomesh-order.headers")
+    return f"""
+  API      {edge}/docs
+  traces   {traces}  (of a request made just now: {example})
+  logs     kubectl --context {CONTEXT} --namespace {NAMESPACE} logs deployment/api-edge
+
+Copy one product, one order, and the trace of that order; make kind-down deletes the cluster:
+
+{product(edge)}
+
+{order(edge, headers)}
+
+{trace(traces, headers)}
+"""
+
+
+def _services() -> dict[str, Service]:
+    return {one.metadata.name: one for one in listed(Service, "services")}
+
+
+def _is_complete(url: str) -> bool:
+    _, body = _get(url)
+    return bool(body) and len(json.loads(body)["data"][0]["processes"]) >= PROCESSES
+
+
+def _get(url: str) -> tuple[dict[str, str], bytes]:
+    """Headers, their names in small letters, and body of a good answer; nothing of any other."""
+    try:
+        with _DIRECT.open(url, timeout=INTERVAL * 10) as answer:
+            return {name.lower(): value for name, value in answer.headers.items()}, answer.read()
+    except OSError:  # refused, reset, timed out, or an HTTP status that is an error
+        return {}, b""
+
+
+def _target(link: str) -> str:
+    """The address in a Link header, RFC 8288."""
+    found = re.search(r'<([^>]+)>; *rel="trace"', link)
+    return found[1] if found else ""

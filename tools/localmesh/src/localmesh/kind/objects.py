@@ -1,0 +1,183 @@
+"""What is read of the cluster's objects: the few fields that tell how a workload does."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from localmesh.kind.programs import kubectl
+
+NAMESPACE = "aiomesh"
+
+
+class Part(BaseModel):
+    """A part of an object as the API server writes it; unknown fields are left out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class Owner(Part):
+    """Who made an object."""
+
+    name: str
+
+
+class Metadata(Part):
+    """What every object has."""
+
+    name: str
+    generation: int = 0
+    labels: dict[str, str] = {}
+    owner_references: list[Owner] = []
+
+
+class Named(Part):
+    """Any object."""
+
+    metadata: Metadata
+
+
+Kind = TypeVar("Kind", bound=Named)
+
+
+class Selector(Part):
+    """The labels of a workload's pods."""
+
+    match_labels: dict[str, str]
+
+
+class WorkloadSpec(Part):
+    """What a workload shall be."""
+
+    replicas: int
+    selector: Selector
+
+
+class Condition(Part):
+    """One fact about a workload; `status` is True, False or Unknown, as a word."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class WorkloadStatus(Part):
+    """What a workload is."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    conditions: list[Condition] = []
+
+
+class Workload(Named):
+    """A Deployment or a StatefulSet."""
+
+    kind: str
+    spec: WorkloadSpec
+    status: WorkloadStatus
+
+
+class Target(Part):
+    """What an autoscaler scales, or an event tells of."""
+
+    kind: str
+    name: str
+
+
+class AutoscalerSpec(Part):
+    """What an autoscaler may do."""
+
+    min_replicas: int
+    scale_target_ref: Target
+
+
+class Autoscaler(Named):
+    """A HorizontalPodAutoscaler."""
+
+    spec: AutoscalerSpec
+
+
+class Waiting(Part):
+    """Why a container does not run."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerState(Part):
+    """How a container is; running and terminated are not read."""
+
+    waiting: Waiting | None = None
+
+
+class ContainerStatus(Part):
+    """A container of a pod."""
+
+    name: str
+    ready: bool
+    restart_count: int
+    state: ContainerState
+
+
+class PodStatus(Part):
+    """How a pod is."""
+
+    container_statuses: list[ContainerStatus] = []
+    init_container_statuses: list[ContainerStatus] = []
+
+    @property
+    def containers(self) -> list[ContainerStatus]:
+        """All containers that have been looked at, in the order of their start."""
+        return [*self.init_container_statuses, *self.container_statuses]
+
+
+class Pod(Named):
+    """A pod."""
+
+    status: PodStatus
+
+
+class Event(Named):
+    """Something that happened to an object."""
+
+    type: str
+    reason: str = ""
+    message: str = ""
+    count: int | None = None
+    involved_object: Target
+
+
+class ServicePort(Part):
+    """A port of a Service."""
+
+    port: int
+    node_port: int | None = None
+
+
+class ServiceSpec(Part):
+    """Where a Service listens."""
+
+    ports: list[ServicePort]
+
+
+class Service(Named):
+    """A Service."""
+
+    spec: ServiceSpec
+
+
+class _Items(BaseModel):
+    items: list[object] = Field(default_factory=list)
+
+
+def listed(kind: type[Kind], resource: str, *options: str) -> list[Kind]:
+    """The objects of a resource in our namespace, as kubectl lists them.
+
+    Raises:
+        CannotGoOn: kubectl failed.
+    """
+    answer = kubectl("get", resource, f"--namespace={NAMESPACE}", "--output=json", *options)
+    return [kind.model_validate(item) for item in _Items.model_validate_json(answer).items]
