@@ -1,0 +1,329 @@
+"""What the Kubernetes manifests promise, as far as it shows without a cluster."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
+import pytest
+import yaml  # type: ignore[import-untyped] # its stubs are apart
+from repository import ROOT, SERVICES
+
+from meshkit.health import LIVENESS
+from meshkit.telemetry.provider import EXPORT_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic_settings import BaseSettings
+
+Manifest = dict[str, Any]
+
+OVERLAYS = ("kind", "dev", "production")
+WORKLOADS = {"Deployment", "StatefulSet"}
+POOL = 10
+"""Connections that one process of a backend holds: 5 to read, 5 to write."""
+
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+each_service = pytest.mark.parametrize("service", SERVICES)
+
+
+@cache
+def built(overlay: str) -> list[Manifest]:
+    """The objects of an overlay, as `kubectl apply -k` would send them."""
+    build = _build_command()
+    if build is None:
+        pytest.skip("neither kustomize nor kubectl is on the PATH")
+    path = str(ROOT / "deploy" / "k8s" / "overlays" / overlay)
+    done = subprocess.run([*build, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "a warning"
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _build_command() -> list[str] | None:
+    if shutil.which("kustomize"):
+        return ["kustomize", "build"]
+    return ["kubectl", "kustomize"] if shutil.which("kubectl") else None
+
+
+def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
+    return [found for found in built(overlay) if found["kind"] in kinds]
+
+
+def named(overlay: str, kind: str, name: str) -> Manifest:
+    [found] = [found for found in of_kind(overlay, kind) if found["metadata"]["name"] == name]
+    return found
+
+
+def pod_of(workload: Manifest) -> Manifest:
+    pod: Manifest = workload["spec"]["template"]["spec"]
+    return pod
+
+
+def labels_of(workload: Manifest) -> dict[str, str]:
+    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def server_of(overlay: str, service: str) -> Manifest:
+    """The container of one of our services."""
+    [container] = pod_of(named(overlay, "Deployment", service.replace("_", "-")))["containers"]
+    return dict(container)
+
+
+def given(overlay: str, service: str) -> dict[str, str]:
+    """The settings that the service's own ConfigMap gives."""
+    reference = server_of(overlay, service)["envFrom"][0]["configMapRef"]["name"]
+    data: dict[str, str] = named(overlay, "ConfigMap", reference)["data"]
+    return data
+
+
+def settings_of(service: str) -> type[BaseSettings]:
+    found: type[BaseSettings] = import_module(f"{service}.settings").Settings
+    return found
+
+
+def loaded(overlay: str, service: str) -> Any:
+    """The settings as the process reads them."""
+    prefix = str(settings_of(service).model_config["env_prefix"])
+    values = {name.removeprefix(prefix).lower(): value for name, value in given(overlay, service).items()}
+    return settings_of(service).model_validate(values)
+
+
+def listening_port(service: str) -> int:
+    """The images listen on every address at the default's port."""
+    return int(settings_of(service).model_fields["listen"].default.rpartition(":")[2])
+
+
+def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Everything that selects pods of the overlay by label: who, and by which labels."""
+    for found in built(overlay):
+        who, spec = f"{found['kind']} {found['metadata']['name']}", found.get("spec", {})
+        match found["kind"]:
+            case "Service":
+                yield who, spec["selector"]
+            case "Deployment" | "StatefulSet" | "PodDisruptionBudget":
+                yield who, spec["selector"]["matchLabels"]
+            case "NetworkPolicy":
+                yield who, spec["podSelector"].get("matchLabels", {})
+                yield from ((who, peer["podSelector"]["matchLabels"]) for peer in _own_peers(spec))
+
+
+def _own_peers(policy: Manifest) -> list[Manifest]:
+    rules = [*policy.get("ingress", []), *policy.get("egress", [])]
+    peers = [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
+    return [peer for peer in peers if "namespaceSelector" not in peer]
+
+
+def selected(overlay: str, labels: dict[str, str]) -> list[Manifest]:
+    """The workloads whose pods carry these labels."""
+    return [found for found in of_kind(overlay, *WORKLOADS) if labels.items() <= labels_of(found).items()]
+
+
+@each_overlay
+@pytest.mark.parametrize("version", ["1.32", kubernetes_validate.latest_version()])
+def test_every_object_is_valid_for_kubernetes(overlay: str, version: str) -> None:
+    for found in built(overlay):
+        kubernetes_validate.validate(found, version, strict=True)
+
+
+@each_overlay
+def test_a_field_that_kubernetes_does_not_know_is_refused(overlay: str) -> None:
+    deployment = named(overlay, "Deployment", "inventory")
+    wrong = {**deployment, "spec": {**deployment["spec"], "replica": 2}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.32", strict=True)
+
+
+@each_overlay
+def test_every_selector_finds_the_pods_of_one_workload(overlay: str) -> None:
+    found = list(selectors(overlay))
+    assert found
+    for who, labels in found:
+        if who != "NetworkPolicy deny-all-but-names":
+            assert len(selected(overlay, labels)) == 1, f"{who} selects by {labels}"
+
+
+@each_overlay
+def test_services_and_probes_name_ports_that_their_pods_have(overlay: str) -> None:
+    for service in of_kind(overlay, "Service"):
+        [workload] = selected(overlay, service["spec"]["selector"])
+        ports = {port["name"] for container in pod_of(workload)["containers"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+        assert all("appProtocol" in port for port in service["spec"]["ports"])
+
+
+@each_overlay
+def test_network_policies_open_ports_that_the_pods_behind_them_have(overlay: str) -> None:
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            [workload] = selected(overlay, policy["spec"]["podSelector"]["matchLabels"])
+            assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
+        for rule in policy["spec"].get("egress", []):
+            for peer in _own_peers({"egress": [rule]}):
+                [workload] = selected(overlay, peer["podSelector"]["matchLabels"])
+                assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
+
+
+def _container_ports(workload: Manifest) -> set[int]:
+    return {port["containerPort"] for container in pod_of(workload)["containers"] for port in container["ports"]}
+
+
+@each_overlay
+@each_service
+def test_every_key_of_a_config_map_is_a_setting_with_a_good_value(overlay: str, service: str) -> None:
+    prefix, fields = settings_of(service).model_config["env_prefix"], settings_of(service).model_fields
+    assert given(overlay, service).keys() <= {f"{prefix}{field}".upper() for field in fields}
+    assert loaded(overlay, service)
+
+
+@each_overlay
+def test_the_edge_is_told_where_its_backends_are(overlay: str) -> None:
+    edge = loaded(overlay, "api_edge")
+    for service in ("inventory", "pricing"):
+        target = getattr(edge, f"{service}_target")
+        assert target == f"dns:///{service}:{listening_port(service)}"
+        [port] = named(overlay, "Service", service)["spec"]["ports"]
+        assert port["port"] == listening_port(service)
+
+
+@each_overlay
+@pytest.mark.parametrize("service", ["inventory", "pricing"])
+def test_a_backend_has_a_database_and_a_role_of_its_own(overlay: str, service: str) -> None:
+    assert loaded(overlay, service).database_url == f"postgresql://{service}@postgres:5432/{service}"
+    [password] = [one for one in server_of(overlay, service)["env"] if one["name"] == "PGPASSWORD"]
+    assert password["valueFrom"]["secretKeyRef"]["name"].startswith(f"{service}-database")
+
+
+@each_overlay
+@each_service
+def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: str) -> None:
+    [port] = server_of(overlay, service)["ports"]
+    assert port["containerPort"] == listening_port(service)
+
+
+@each_overlay
+@pytest.mark.parametrize("service", ["inventory", "pricing"])
+def test_readiness_asks_for_the_service_and_liveness_for_the_process(overlay: str, service: str) -> None:
+    container, port = server_of(overlay, service), listening_port(service)
+    name = f"aiomesh.{service}.v1.{service.capitalize()}Service"
+    assert name in _proto_services(service)
+    assert container["readinessProbe"]["grpc"] == {"port": port, "service": name}
+    assert container["livenessProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+    assert container["startupProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+
+
+def _proto_services(service: str) -> set[str]:
+    module = import_module(f"aiomesh.{service}.v1.{service}_service_pb2")
+    return {found.full_name for found in module.DESCRIPTOR.services_by_name.values()}
+
+
+@each_overlay
+def test_the_edge_is_probed_where_it_answers(overlay: str) -> None:
+    container = server_of(overlay, "api_edge")
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
+    assert paths == {"readinessProbe": "/readyz", "livenessProbe": "/livez"}
+
+
+@each_overlay
+@each_service
+def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service: str) -> None:
+    """Drain, grace and export of the last spans, and 2 s for everything else."""
+    settings = loaded(overlay, service)
+    needed = settings.drain_seconds + settings.grace_seconds + float(EXPORT_TIMEOUT) + 2
+    granted = pod_of(named(overlay, "Deployment", service.replace("_", "-")))["terminationGracePeriodSeconds"]
+    assert needed <= granted
+
+
+@pytest.mark.parametrize("overlay", ["kind", "production"])
+def test_postgresql_has_connections_for_the_most_replicas_there_can_be(overlay: str) -> None:
+    [container] = pod_of(named(overlay, "StatefulSet", "postgres"))["containers"]
+    [allowed] = re.findall(r"max_connections=(\d+)", " ".join(container["args"]))
+    most = sum(_most_replicas(overlay, service) for service in ("inventory", "pricing"))
+    reserved = 3  # superuser_reserved_connections
+    assert most * POOL + reserved <= int(allowed)
+
+
+def _most_replicas(overlay: str, service: str) -> int:
+    surge = named(overlay, "Deployment", service)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    return int(named(overlay, "HorizontalPodAutoscaler", service)["spec"]["maxReplicas"]) + int(surge)
+
+
+@each_overlay
+def test_what_is_scaled_for_us_names_no_replicas(overlay: str) -> None:
+    scaled = {found["spec"]["scaleTargetRef"]["name"] for found in of_kind(overlay, "HorizontalPodAutoscaler")}
+    assert scaled == (set() if overlay == "dev" else {"api-edge", "inventory", "pricing"})
+    for name in scaled:
+        assert "replicas" not in named(overlay, "Deployment", name)["spec"]
+
+
+@each_overlay
+def test_a_budget_never_holds_up_the_drain_of_a_node(overlay: str) -> None:
+    """So there is none for what runs once, and pods that are not Ready may go."""
+    for budget in of_kind(overlay, "PodDisruptionBudget"):
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert named(overlay, "HorizontalPodAutoscaler", budget["metadata"]["name"])["spec"]["minReplicas"] > 1
+
+
+@each_overlay
+def test_images_are_pinned_by_tag(overlay: str) -> None:
+    for workload in of_kind(overlay, *WORKLOADS):
+        for container in pod_of(workload)["containers"]:
+            _, _, tag = container["image"].rpartition(":")
+            assert re.fullmatch(r"[\w.-]+", tag), container["image"]
+            assert tag != "latest"
+
+
+@each_overlay
+def test_containers_have_requests_and_a_memory_limit_but_no_cpu_limit(overlay: str) -> None:
+    """A CPU limit stops the event loop for the rest of each period."""
+    for workload in of_kind(overlay, *WORKLOADS):
+        for container in pod_of(workload)["containers"]:
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@each_overlay
+def test_pods_hold_no_privilege_and_no_token(overlay: str) -> None:
+    for workload in of_kind(overlay, *WORKLOADS):
+        pod = pod_of(workload)
+        assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@each_overlay
+def test_the_namespace_enforces_the_restricted_standard(overlay: str) -> None:
+    [namespace] = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["labels"] == {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/warn": "restricted",
+    }
+    others = [found for found in built(overlay) if found is not namespace]
+    assert {found["metadata"]["namespace"] for found in others} == {namespace["metadata"]["name"]}
+
+
+def test_production_holds_no_password_and_opens_no_port_of_its_nodes() -> None:
+    assert not of_kind("production", "Secret")
+    assert {found["spec"].get("type", "ClusterIP") for found in of_kind("production", "Service")} == {"ClusterIP"}
+
+
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_only_kind_has_node_ports(overlay: str) -> None:
+    def open_ports(overlay: str) -> set[int]:
+        services = of_kind(overlay, "Service")
+        return {port["nodePort"] for found in services for port in found["spec"]["ports"] if "nodePort" in port}
+
+    assert open_ports("kind") == {30080, 30686}
+    assert not open_ports(overlay)
