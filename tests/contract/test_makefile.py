@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from pydantic.fields import FieldInfo
 from repository import ROOT
 
 from localmesh.kind.settings import KindSettings
 from localmesh.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -2,30 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 
-from localmesh.kind.objects import NAMESPACE, ContainerStatus, Event, Named, Pod, Workload, listed
+from localmesh.kind.objects import NAMESPACE, ContainerStatus, Event, Named, Pod, Workload, listed, makers
 from localmesh.kind.programs import CannotGoOn, kubectl
 from localmesh.logs import readable
 
-EVENTS = 5  # of each object, the last ones
+EVENTS = 4  # of each object, the last ones
 LOG_LINES = 6
 
 
-def belongs(pod: Pod, workload: Workload) -> bool:
-    """Whether the labels of a pod are those that the workload selects."""
-    return workload.spec.selector.match_labels.items() <= pod.metadata.labels.items()
-
-
 def explain(workloads: Sequence[Workload]) -> list[str]:
-    """Lines about each of these workloads, its ReplicaSets and its pods."""
-    pods, replica_sets, events = listed(Pod, "pods"), listed(Named, "replicasets"), listed(Event, "events")
+    """Lines about each of these workloads, its newest ReplicaSet and the pods of that which are not ready."""
+    pods, replica_sets = listed(Pod, "pods"), listed(Named, "replicasets")
+    events = listed(Event, "events", "--sort-by=.metadata.creationTimestamp")
     lines = []
     for workload in workloads:
-        name = workload.metadata.name
-        owned = [one for one in replica_sets if name in {owner.name for owner in one.metadata.owner_references}]
-        own_pods = [pod for pod in pods if belongs(pod, workload)]
-        lines += [f"{workload.kind} {name}", *_conditions(workload)]
-        lines += happened([name, *(one.metadata.name for one in [*owned, *own_pods])], events)
-        lines += [line for pod in own_pods for line in _pod(pod)]
+        names = makers(workload, replica_sets)
+        unready = [pod for pod in pods if pod.metadata.owners & set(names) and not pod.status.is_ready]
+        lines += [f"{workload.kind} {workload.metadata.name}", *_conditions(workload)]
+        lines += happened([*names, *(pod.metadata.name for pod in unready)], events)
+        lines += [line for pod in unready for line in _pod(pod)]
     return lines
 
 

@@ -1,5 +1,6 @@
 """What is read of the cluster's objects: the few fields that tell how a workload does."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from localmesh.kind.programs import kubectl
 
 NAMESPACE = "aiomesh"
+REVISION = "deployment.kubernetes.io/revision"  # of a Deployment, and of the ReplicaSet that it stands for
 
 
 class Part(BaseModel):
@@ -27,8 +29,13 @@ class Metadata(Part):
 
     name: str
     generation: int = 0
-    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     owner_references: list[Owner] = []
+
+    @property
+    def owners(self) -> set[str]:
+        """The names of those who made the object."""
+        return {owner.name for owner in self.owner_references}
 
 
 class Named(Part):
@@ -40,17 +47,10 @@ class Named(Part):
 Kind = TypeVar("Kind", bound=Named)
 
 
-class Selector(Part):
-    """The labels of a workload's pods."""
-
-    match_labels: dict[str, str]
-
-
 class WorkloadSpec(Part):
     """What a workload shall be."""
 
     replicas: int
-    selector: Selector
 
 
 class Condition(Part):
@@ -78,6 +78,13 @@ class Workload(Named):
     kind: str
     spec: WorkloadSpec
     status: WorkloadStatus
+
+
+def makers(workload: Workload, replica_sets: Sequence[Named]) -> list[str]:
+    """The names of a workload and of its newest ReplicaSet: one of them owns the pods of the newest template."""
+    name, revision = workload.metadata.name, workload.metadata.annotations.get(REVISION)
+    owned = [one.metadata for one in replica_sets if name in one.metadata.owners]
+    return [name, *(one.name for one in owned if one.annotations.get(REVISION) == revision)]
 
 
 class Target(Part):
@@ -127,6 +134,11 @@ class PodStatus(Part):
 
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all its containers serve; one that has not been scheduled has none yet."""
+        return bool(self.container_statuses) and all(one.ready for one in self.container_statuses)
 
     @property
     def containers(self) -> list[ContainerStatus]:

@@ -5,14 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from localmesh.console import Console
-from localmesh.kind.diagnosis import belongs, explain
-from localmesh.kind.objects import Autoscaler, Pod, Workload, listed
+from localmesh.kind.diagnosis import explain
+from localmesh.kind.objects import Autoscaler, Named, Pod, Workload, listed, makers
 from localmesh.kind.programs import CannotGoOn
 
 LIMIT = 300.0  # seconds for all, with images to pull
 INTERVAL = 1.0  # seconds between two looks
-STUCK = {"CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
-STUCK_LIMIT = 20.0  # seconds in such a state until it is given up; pods of the last rollout may be in it at first
+STUCK = {
+    "FailedCreate",
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+}
+STUCK_LIMIT = 20.0  # seconds from the first time in such a state until one that is in it again is given up
 
 
 @dataclass
@@ -23,6 +30,7 @@ class Progress:
     ready_after: float | None = None
     """Seconds."""
     stuck_since: float | None = None
+    is_hopeless: bool = False
 
 
 @dataclass
@@ -49,7 +57,8 @@ class Rollout:
             unready = [one for one in workloads if one.metadata.name not in self.ready_after]
             if workloads and not unready:
                 return workloads
-            if self._hopeless():
+            hopeless = any(self.progress[one.metadata.name].is_hopeless for one in unready)
+            if hopeless or time.monotonic() - self.begun > LIMIT:
                 names = ", ".join(one.metadata.name for one in unready)
                 raise CannotGoOn(f"not ready, and waited for no longer: {names}", explain(unready))
             time.sleep(INTERVAL)
@@ -57,9 +66,11 @@ class Rollout:
     def _look(self) -> Sequence[Workload]:
         workloads = listed(Workload, "deployments,statefulsets")
         least = {one.spec.scale_target_ref.name: one.spec.min_replicas for one in listed(Autoscaler, "hpa")}
-        pods = listed(Pod, "pods")
+        pods, replica_sets = listed(Pod, "pods"), listed(Named, "replicasets")
         for workload in workloads:
-            self._note(workload, least.get(workload.metadata.name, 1), pods)
+            names = set(makers(workload, replica_sets))
+            own = [pod for pod in pods if pod.metadata.owners & names]
+            self._note(workload, least.get(workload.metadata.name, 1), own)
         return workloads
 
     def _note(self, workload: Workload, least: int, pods: Sequence[Pod]) -> None:
@@ -71,12 +82,9 @@ class Rollout:
             self.console.say(f"{now:5.0f} s  {workload.metadata.name:<10} {text}")
         progress.text = text
         progress.ready_after = (progress.ready_after or now) if complete(workload, least) else None
-        progress.stuck_since = (progress.stuck_since or now) if reasons & STUCK else None
-
-    def _hopeless(self) -> bool:
-        now = time.monotonic() - self.begun
-        stuck = [one.stuck_since for one in self.progress.values() if one.stuck_since is not None]
-        return now > LIMIT or any(now - since > STUCK_LIMIT for since in stuck)
+        if reasons & STUCK:
+            progress.stuck_since = progress.stuck_since or now
+            progress.is_hopeless = now - progress.stuck_since > STUCK_LIMIT
 
 
 def complete(workload: Workload, least: int) -> bool:
@@ -91,15 +99,17 @@ def status(workload: Workload, least: int) -> str:
     now, wanted = workload.status, max(workload.spec.replicas, least)
     if now.observed_generation < workload.metadata.generation:
         return "is not looked at yet"
-    updated = min(now.updated_replicas, now.ready_replicas)
     old = now.replicas - now.updated_replicas
-    return f"{updated}/{wanted} ready" + (f", {old} of before" if old else "")
+    before = f"{now.updated_replicas} new pods, {old} of before, " if old else ""
+    return f"{before}{now.ready_replicas}/{wanted} ready"
 
 
 def waiting(workload: Workload, pods: Sequence[Pod]) -> set[str]:
-    """Why containers of a workload do not run, and why it has no pods, as Kubernetes names it."""
+    """Why the containers of these pods do not run, and why a workload has no pods, as Kubernetes names it."""
+    if workload.status.observed_generation < workload.metadata.generation:
+        return set()  # what is known is of the template before
     refusals = {
         one.reason for one in workload.status.conditions if (one.type, one.status) == ("ReplicaFailure", "True")
     }
-    states = (state.state.waiting for pod in pods if belongs(pod, workload) for state in pod.status.containers)
+    states = (container.state.waiting for pod in pods for container in pod.status.containers)
     return refusals | {state.reason for state in states if state}
