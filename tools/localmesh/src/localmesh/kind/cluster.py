@@ -3,15 +3,17 @@
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 
 from localmesh import ports
 from localmesh.console import Console
-from localmesh.kind.programs import CLUSTER, CannotGoOn, run, show
+from localmesh.kind.programs import CLUSTER, CannotGoOn, kubectl, run, show
 from localmesh.kind.settings import KindSettings
 
 CONFIG = Path("deploy/kind/cluster.yaml")
 NODE = f"{CLUSTER}-control-plane"
+API_LIMIT = 60.0  # seconds until the API of a node that was stopped answers
 EDGE_NODE_PORT, TRACES_NODE_PORT = 30080, 30686
 
 
@@ -74,6 +76,20 @@ def _use(settings: KindSettings) -> None:
         )
     run("docker", "start", NODE)  # after a restart of the engine it may be stopped; else this does nothing
     run("kind", "export", "kubeconfig", f"--name={CLUSTER}")
+    _wait_for_api()
+
+
+def _wait_for_api() -> None:
+    give_up = time.monotonic() + API_LIMIT
+    while True:
+        try:
+            kubectl("get", "--raw=/readyz")
+        except CannotGoOn:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def host_ports(settings: KindSettings) -> dict[int, int]:
