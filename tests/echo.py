@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshkit.channel import open_channel
-from meshkit.health import Health
+from meshkit.health import SERVING, Health
 from meshkit.server import build_server
 from meshkit.testing import SpanCapture, listening
 
@@ -62,6 +62,7 @@ async def echo(
 
     client, server = SpanCapture("client", instrumentation), SpanCapture("server", instrumentation)
     health = Health(SERVICE, always_healthy)
+    await health._publish(SERVING)
     built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)
     async with (
         listening(built) as address,

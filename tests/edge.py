@@ -29,7 +29,7 @@ from api_edge.app import build_app, open_storefront
 from api_edge.server import listen_socket, serve
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
-from meshkit.health import Health
+from meshkit.health import SERVING, Health
 from meshkit.lifecycle import Stop
 from meshkit.server import build_server
 from meshkit.testing import FakeClock, SpanCapture, listening
@@ -245,6 +245,7 @@ async def serving_inventory(
     server = build_server(services={inventory.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
     try:
         await inventory.app.check(database)
+        await health._publish(SERVING)
         async with listening(server) as address:
             yield address
     finally:
@@ -263,6 +264,7 @@ async def serving_pricing(
     server = build_server(services={pricing.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
     try:
         await pricing.app.check(database)
+        await health._publish(SERVING)
         async with listening(server) as address:
             yield address
     finally:

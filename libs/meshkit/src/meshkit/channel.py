@@ -57,11 +57,16 @@ def open_channel(
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:
-    """The service config, as JSON: round_robin over all addresses, throttled retries for the repeatable methods."""
+    """The service config, as JSON: round_robin over the addresses that serve, retries for the repeatable methods.
+
+    Each connection watches the health of the service (gRFC A17), so one that drains or has lost its database gets no
+    calls, whatever DNS says. A server without grpc.health.v1 counts as healthy.
+    """
     names = [{"service": service, "method": method} for method in repeatable]
     return json.dumps(
         {
             "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": service},
             "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
             "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
         }
