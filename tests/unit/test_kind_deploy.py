@@ -3,7 +3,7 @@
 import json
 
 from localmesh.kind.deploy import deployments, on_top_of
-from localmesh.kind.greeting import address, text
+from localmesh.kind.greeting import address, linked, text
 from localmesh.kind.images import named
 from localmesh.kind.objects import Service
 from localmesh.kind.settings import KindSettings
@@ -68,6 +68,11 @@ def test_addresses_are_those_on_this_machine_where_there_are_some() -> None:
     pricing = Service.model_validate({"metadata": {"name": "pricing"}, "spec": {"ports": [{"port": 50052}]}})
     assert address(jaeger, settings) == "http://127.0.0.1:9000"
     assert address(pricing, settings) == "pricing.aiomesh:50052"
+
+
+def test_the_link_to_a_trace_is_found_among_others() -> None:
+    assert linked('</v1>; rel="next", <http://localhost/trace/abc>; rel="trace"') == "http://localhost/trace/abc"
+    assert linked('</v1>; rel="next"') is None
 
 
 def test_the_greeting_holds_the_link_and_three_commands() -> None:

@@ -6,6 +6,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from localmesh.console import Console
@@ -62,10 +63,16 @@ def traced(edge: str, traces: str) -> str:
         headers, _ = _get(f"{edge}/v1/products/{SAMPLE_SKU}?strict=true")
         while headers and time.monotonic() < give_up:
             if _is_complete(f"{traces}/api/traces/{headers['x-trace-id']}"):
-                return _target(headers["link"])
+                return linked(headers.get("link", "")) or f"{traces}/trace/{headers['x-trace-id']}"
             time.sleep(INTERVAL)
         time.sleep(INTERVAL)
     raise CannotGoOn(f"{edge} gave no whole answer with its trace in {traces} within {LIMIT:.0f} s")
+
+
+def linked(header: str) -> str | None:
+    """The address of the trace in a Link header, RFC 8288, if it has one."""
+    found = re.search(r'<([^>]+)>; *rel="trace"', header)
+    return found[1] if found else None
 
 
 def text(edge: str, traces: str, example: str) -> str:
@@ -100,11 +107,5 @@ def _get(url: str) -> tuple[dict[str, str], bytes]:
     try:
         with _DIRECT.open(url, timeout=INTERVAL * 10) as answer:
             return {name.lower(): value for name, value in answer.headers.items()}, answer.read()
-    except OSError:  # refused, reset, timed out, or an HTTP status that is an error
+    except (OSError, HTTPException):  # refused, reset, timed out, or an HTTP status that is an error
         return {}, b""
-
-
-def _target(link: str) -> str:
-    """The address in a Link header, RFC 8288."""
-    found = re.search(r'<([^>]+)>; *rel="trace"', link)
-    return found[1] if found else ""
