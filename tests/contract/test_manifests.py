@@ -151,12 +151,26 @@ def test_every_selector_finds_the_pods_of_one_workload(overlay: str) -> None:
 
 
 @each_overlay
-def test_services_and_probes_name_ports_that_their_pods_have(overlay: str) -> None:
+def test_services_name_ports_that_their_pods_have(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
         [workload] = selected(overlay, service["spec"]["selector"])
         ports = {port["name"] for container in pod_of(workload)["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
         assert all("appProtocol" in port for port in service["spec"]["ports"])
+
+
+@each_overlay
+def test_probes_name_ports_of_their_containers(overlay: str) -> None:
+    for workload in of_kind(overlay, *WORKLOADS):
+        for container in pod_of(workload)["containers"]:
+            ports = {port["name"] for port in container["ports"]}
+            assert {"readinessProbe", "livenessProbe"} <= container.keys()
+            assert set(_probed_ports(container)) <= ports
+
+
+def _probed_ports(container: Manifest) -> Iterator[str]:
+    for probe in (container.get(name, {}) for name in ("startupProbe", "readinessProbe", "livenessProbe")):
+        yield from (how["port"] for kind, how in probe.items() if kind in {"httpGet", "tcpSocket"})
 
 
 @each_overlay
