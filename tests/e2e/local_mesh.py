@@ -164,7 +164,7 @@ async def trace(mesh: LocalMesh, trace_id: str, spans: int, *, at_most: int | No
     """
     async with aiohttp.ClientSession() as session:
         async with asyncio.timeout(2):
-            while len(_without_database(found := await _spans(session, mesh, trace_id))) < spans:
+            while not _complete(found := await _spans(session, mesh, trace_id), spans):
                 await asyncio.sleep(0.05)
     assert len(_without_database(found)) <= (at_most or spans), [span["operationName"] for span in found]
     (root,) = _children(found, None)
@@ -179,6 +179,10 @@ async def _spans(session: aiohttp.ClientSession, mesh: LocalMesh, trace_id: str)
         for trace in answer["data"] or []
         for span in trace["spans"]
     ]
+
+
+def _complete(found: list[Json], spans: int) -> bool:
+    return len(_without_database(found)) >= spans and any(_parent(span) is None for span in found)
 
 
 def _without_database(spans: list[Json]) -> list[Json]:
