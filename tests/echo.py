@@ -52,6 +52,7 @@ async def echo(
     instrumentation: Instrumentation = "native",
     repeatable: tuple[str, ...] = (),
     limit: float = 5.0,
+    listen: str = "127.0.0.1:0",
     **handlers: Any,
 ) -> AsyncIterator[Echo]:
     """Serves the handlers, named by their arity such as `UnaryUnary`."""
@@ -65,7 +66,7 @@ async def echo(
     await health._publish(SERVING)
     built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)
     async with (
-        listening(built) as address,
+        listening(built, listen) as address,
         open_channel(
             address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
         ) as channel,

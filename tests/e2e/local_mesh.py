@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import psutil
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 
 PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
 Json = Any
+
+
+class Mesh(Protocol):
+    """A mesh that runs somewhere: on this machine, or on a cluster."""
+
+    @property
+    def edge(self) -> str:
+        """The URL of the REST API."""
+
+    @property
+    def traces(self) -> str:
+        """The URL of the trace backend."""
+
+    @property
+    def database(self) -> str:
+        """What the spans call the database system: `db.system.name`."""
+
+    def frozen(self, service: str) -> AbstractContextManager[None]:
+        """Stops every process of a service with SIGSTOP, until the end of the block."""
 
 
 def free_ports() -> dict[str, int]:
@@ -51,6 +70,19 @@ class LocalMesh:
     @property
     def traces(self) -> str:
         return f"http://127.0.0.1:{self.ports['TRACES_PORT']}"
+
+    @property
+    def database(self) -> str:
+        return "sqlite"
+
+    @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        process = psutil.Process(self.pid(service))
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
 
     def start(self) -> None:
         """Starts it and waits for the three commands at the end of what it prints."""
@@ -124,7 +156,7 @@ class Answer:
         return self.headers["X-Trace-Id"]
 
 
-async def call(mesh: LocalMesh, method: str, path: str, **options: Any) -> Answer:
+async def call(mesh: Mesh, method: str, path: str, **options: Any) -> Answer:
     """One request to the edge."""
     timeout = aiohttp.ClientTimeout(total=15)
     async with (
@@ -134,7 +166,7 @@ async def call(mesh: LocalMesh, method: str, path: str, **options: Any) -> Answe
         return Answer(response.status, response.headers.copy(), json.loads(await response.read() or b"null"))
 
 
-async def order(mesh: LocalMesh, key: str, lines: Mapping[str, int], currency: str = "EUR") -> Answer:
+async def order(mesh: Mesh, key: str, lines: Mapping[str, int], currency: str = "EUR") -> Answer:
     """One POST /v1/orders."""
     body = {"currency": currency, "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines.items()]}
     return await call(mesh, "POST", "/v1/orders", json=body, headers={"Idempotency-Key": key})
@@ -147,6 +179,7 @@ class Span:
     service: str
     name: str
     tags: Mapping[str, Json]
+    resource: Mapping[str, Json]
     start: int
     end: int
     children: tuple[Span, ...]
@@ -157,45 +190,47 @@ class Span:
         return (self.service, self.name, sorted(children))
 
 
-async def trace(mesh: LocalMesh, trace_id: str, spans: int, *, at_most: int | None = None) -> Span:
+async def trace(mesh: Mesh, trace_id: str, spans: int, *, at_most: int | None = None) -> Span:
     """The root span of a trace that is complete in the query API within 2 s, with this many HTTP and RPC spans.
 
     A call that is cancelled may end before its server hears of it: such a trace has `spans` to `at_most` spans.
     """
     async with aiohttp.ClientSession() as session:
         async with asyncio.timeout(2):
-            while not _complete(found := await _spans(session, mesh, trace_id), spans):
+            while not _complete(found := await spans_of(session, mesh, trace_id), spans):
                 await asyncio.sleep(0.05)
     assert len(_without_database(found)) <= (at_most or spans), [span["operationName"] for span in found]
     (root,) = _children(found, None)
     return root
 
 
-async def _spans(session: aiohttp.ClientSession, mesh: LocalMesh, trace_id: str) -> list[Json]:
+async def spans_of(session: aiohttp.ClientSession, mesh: Mesh, trace_id: str) -> list[Json]:
+    """The spans of a trace that have arrived, as the query API tells them, each with its `process`."""
     async with session.get(f"{mesh.traces}/api/traces/{trace_id}") as response:
         answer = json.loads(await response.read())
     return [
-        {**span, "service": trace["processes"][span["processID"]]["serviceName"]}
+        {**span, "process": trace["processes"][span["processID"]]}
         for trace in answer["data"] or []
         for span in trace["spans"]
     ]
 
 
 def _complete(found: list[Json], spans: int) -> bool:
-    return len(_without_database(found)) >= spans and any(_parent(span) is None for span in found)
+    return len(_without_database(found)) >= spans and any(parent_of(span) is None for span in found)
 
 
 def _without_database(spans: list[Json]) -> list[Json]:
-    return [span for span in spans if not any(tag["key"] == "db.system.name" for tag in span["tags"])]
+    return [span for span in spans if "db.system.name" not in tags_of(span)]
 
 
 def _children(spans: list[Json], parent: str | None) -> tuple[Span, ...]:
-    own = [span for span in spans if _parent(span) == parent]
+    own = [span for span in spans if parent_of(span) == parent]
     return tuple(
         Span(
-            service=span["service"],
+            service=span["process"]["serviceName"],
             name=span["operationName"],
-            tags={tag["key"]: tag["value"] for tag in span["tags"]},
+            tags=tags_of(span),
+            resource=tags_of(span["process"]),
             start=span["startTime"],
             end=span["startTime"] + span["duration"],
             children=_children(spans, span["spanID"]),
@@ -204,7 +239,13 @@ def _children(spans: list[Json], parent: str | None) -> tuple[Span, ...]:
     )
 
 
-def _parent(span: Json) -> str | None:
+def tags_of(part: Json) -> dict[str, Json]:
+    """The attributes of a span, or those of its process, which are its resource's."""
+    return {tag["key"]: tag["value"] for tag in part["tags"]}
+
+
+def parent_of(span: Json) -> str | None:
+    """The id of the span's parent."""
     return next((reference["spanID"] for reference in span["references"] if reference["refType"] == "CHILD_OF"), None)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import uuid
 from typing import TYPE_CHECKING
 
 import aiohttp
 import psutil
 import pytest
-from local_mesh import LocalMesh, call, order, pids_of_table, trace
+from local_mesh import LocalMesh, Mesh, call, order, pids_of_table, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ async def test_the_table_names_every_process(mesh: LocalMesh) -> None:
     assert set(table.values()) == {child.pid for child in psutil.Process(mesh.process.pid).children()}
 
 
-async def test_a_page_of_products(mesh: LocalMesh) -> None:
+async def test_a_page_of_products(mesh: Mesh) -> None:
     answer = await call(mesh, "GET", "/v1/products?page_size=5")
 
     assert answer.status == 200
@@ -60,7 +61,7 @@ async def test_a_page_of_products(mesh: LocalMesh) -> None:
     )
 
 
-async def test_one_product_in_yen(mesh: LocalMesh) -> None:
+async def test_one_product_in_yen(mesh: Mesh) -> None:
     answer = await call(mesh, "GET", "/v1/products/TEA-0001?currency=JPY&quantity=12")
 
     assert answer.status == 200
@@ -78,15 +79,16 @@ async def test_one_product_in_yen(mesh: LocalMesh) -> None:
     one, other = root.children
     assert max(one.start, other.start) < min(one.end, other.end), "the two calls did not overlap"
     databases = [leaf for client in root.children for leaf in client.children[0].children]
-    assert [leaf.tags["db.system.name"] for leaf in databases] == ["sqlite", "sqlite"]
+    assert [leaf.tags["db.system.name"] for leaf in databases] == [mesh.database] * 2
 
 
-async def test_an_order_from_reservation_to_commit(mesh: LocalMesh) -> None:
+async def test_an_order_from_reservation_to_commit(mesh: Mesh) -> None:
     before = (await call(mesh, "GET", "/v1/products/TEA-0002")).body["stock"]
 
-    first = await order(mesh, "journey", {"TEA-0002": 2})
-    again = await order(mesh, "journey", {"TEA-0002": 2})
-    other = await order(mesh, "journey", {"TEA-0002": 3})
+    key = str(uuid.uuid4())
+    first = await order(mesh, key, {"TEA-0002": 2})
+    again = await order(mesh, key, {"TEA-0002": 2})
+    other = await order(mesh, key, {"TEA-0002": 3})
 
     assert (first.status, again.status, other.status) == (201, 201, 409)
     assert first.body == again.body
@@ -107,8 +109,8 @@ async def test_an_order_from_reservation_to_commit(mesh: LocalMesh) -> None:
     assert (stock["on_hand"], stock["reserved"]) == (before["on_hand"] - 2, before["reserved"])
 
 
-async def test_an_order_is_one_trace_with_its_transactions(mesh: LocalMesh) -> None:
-    answer = await order(mesh, "traced", {"TEA-0003": 1})
+async def test_an_order_is_one_trace_with_its_transactions(mesh: Mesh) -> None:
+    answer = await order(mesh, str(uuid.uuid4()), {"TEA-0003": 1})
 
     root = await trace(mesh, answer.trace_id, spans=5)
     assert root.tree() == (
@@ -120,9 +122,9 @@ async def test_an_order_is_one_trace_with_its_transactions(mesh: LocalMesh) -> N
     assert not any("error" in span.tags for span in root.children)
 
 
-async def test_an_order_for_more_than_there_is(mesh: LocalMesh) -> None:
+async def test_an_order_for_more_than_there_is(mesh: Mesh) -> None:
     before = (await call(mesh, "GET", "/v1/products/TEA-0001")).body["stock"]
-    answer = await order(mesh, "greedy", {"TEA-0001": 900_000})
+    answer = await order(mesh, str(uuid.uuid4()), {"TEA-0001": 900_000})
 
     assert (answer.status, answer.body["reason"]) == (409, "INSUFFICIENT_STOCK")
     assert answer.body["metadata"]["sku"] == "TEA-0001"
@@ -146,7 +148,7 @@ async def test_an_order_for_more_than_there_is(mesh: LocalMesh) -> None:
     ],
 )
 async def test_a_mistake_is_a_problem_with_a_trace(
-    mesh: LocalMesh, method: str, path: str, options: dict[str, object], status: int, reason: str
+    mesh: Mesh, method: str, path: str, options: dict[str, object], status: int, reason: str
 ) -> None:
     answer = await call(mesh, method, path, **options)
 
@@ -159,7 +161,7 @@ async def test_a_mistake_is_a_problem_with_a_trace(
         assert page.status == 200
 
 
-async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently(mesh: LocalMesh) -> None:
+async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently(mesh: Mesh) -> None:
     answer = await call(mesh, "GET", "/v1/products/NO-SUCH")
 
     root = await trace(mesh, answer.trace_id, spans=4, at_most=5)

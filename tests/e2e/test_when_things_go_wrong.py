@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import time
 import uuid
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psutil
 import pytest
-from local_mesh import Answer, LocalMesh, call, order
+from local_mesh import Answer, LocalMesh, Mesh, call, order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,17 +38,16 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> flo
     return time.monotonic() - started
 
 
-def priced(mesh: LocalMesh) -> Callable[[], Awaitable[bool]]:
+def priced(mesh: Mesh) -> Callable[[], Awaitable[bool]]:
     async def is_priced() -> bool:
         return (await call(mesh, "GET", PRODUCT)).body["price"] is not None
 
     return is_priced
 
 
-async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mesh: LocalMesh) -> None:
+async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mesh: Mesh) -> None:
     assert await priced(mesh)()
-    os.kill(mesh.pid("pricing"), signal.SIGSTOP)
-    try:
+    with mesh.frozen("pricing"):
         degraded = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "1500"})
         assert (degraded.status, degraded.body["price"]) == (200, None)
         assert degraded.body["problems"] == [
@@ -58,8 +55,6 @@ async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mes
         ]
         strict = await call(mesh, "GET", f"{PRODUCT}?strict=true", headers={"X-Request-Timeout-Ms": "300"})
         assert (strict.status, strict.body["reason"]) == (504, "DEADLINE_EXCEEDED")
-    finally:
-        os.kill(mesh.pid("pricing"), signal.SIGCONT)
     await until(priced(mesh), 2)
 
 
@@ -75,23 +70,21 @@ async def test_killed_pricing_is_named_and_restarted_while_the_rest_serves(mesh:
     assert mesh.pid("pricing") != victim
 
 
-async def test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost(mesh: LocalMesh) -> None:
-    os.kill(mesh.pid("inventory"), signal.SIGSTOP)
-    try:
+async def test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost(mesh: Mesh) -> None:
+    key, before = str(uuid.uuid4()), (await call(mesh, "GET", PRODUCT)).body["stock"]
+    with mesh.frozen("inventory"):
         read = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "300"})
         placed = await call(
             mesh,
             "POST",
             "/v1/orders",
             json={"lines": [{"sku": "TEA-0001", "quantity": 1}]},
-            headers={"X-Request-Timeout-Ms": "300", "Idempotency-Key": "frozen"},
+            headers={"X-Request-Timeout-Ms": "300", "Idempotency-Key": key},
         )
         assert (read.status, placed.status) == (504, 504)
-    finally:
-        os.kill(mesh.pid("inventory"), signal.SIGCONT)
-    again = await order(mesh, "frozen", {"TEA-0001": 1})
+    again = await order(mesh, key, {"TEA-0001": 1})
     assert again.status == 201
-    assert (await call(mesh, "GET", PRODUCT)).body["stock"]["reserved"] == 1
+    assert (await call(mesh, "GET", PRODUCT)).body["stock"]["reserved"] == before["reserved"] + 1
 
 
 async def load(mesh: LocalMesh, answers: list[Answer], unanswered: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Opens client channels: balancing, retries, reconnecting, keepalive, and the interceptors that every call needs.
+"""Opens client channels: balancing, retries, reconnecting, renewal, keepalive, and the interceptors of every call.
 
 https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Retries live here alone: for UNAVAILABLE, for the
 methods that the caller names as safe to repeat, with throttling.
@@ -7,12 +7,14 @@ methods that the caller names as safe to repeat, with throttling.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded
+from meshkit.renewal import RenewedChannel
 from meshkit.telemetry.client import tracing_interceptors
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ RETRY_POLICY = {
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # the least time that an attempt to connect is given; 20 s by default
     ("grpc.max_reconnect_backoff_ms", 1_000),  # the default of 120 s leaves a backend unused long after its return
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ("grpc.keepalive_time_ms", 30_000),
@@ -53,7 +55,8 @@ def open_channel(
     """
     options = [*OPTIONS, ("grpc.service_config", service_config(service, repeatable))]
     interceptors = [*_tracing(telemetry, target), *_deadlines(limit)]
-    return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+    make = partial(grpc.aio.insecure_channel, target, options=options, interceptors=interceptors)
+    return RenewedChannel(make, grace=limit)
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:

@@ -40,12 +40,12 @@ class SpanCapture:
 
 
 @asynccontextmanager
-async def listening(server: grpc.aio.Server) -> AsyncIterator[str]:
-    """Starts the server on a free loopback port, answers its address, and stops it without grace."""
-    port = server.add_insecure_port("127.0.0.1:0")
+async def listening(server: grpc.aio.Server, listen: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    """Starts the server, on a free loopback port by default, answers its address, and stops it without grace."""
+    port = server.add_insecure_port(listen)
     await server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"{listen.rpartition(':')[0]}:{port}"
     finally:
         await server.stop(None)
 
