@@ -151,6 +151,17 @@ async def test_a_second_signal_skips_the_waiting_and_ends_it_with_0_too(tmp_path
         assert await running.ended() == 0
 
 
+async def test_a_client_that_goes_is_noticed_and_its_request_cancelled(tmp_path: Path) -> None:
+    slow = Slow()
+    async with edge(tmp_path, slow.servicer()) as running:
+        answer = asyncio.create_task(read(running))
+        await slow.reached.wait()
+        answer.cancel()
+        await running.read_log(until="GET /v1/products/TEA-0001 499")
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+
+
 async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_exported(tmp_path: Path) -> None:
     collector, answered = Collector(), set[str]()
 

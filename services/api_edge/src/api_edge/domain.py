@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
+from meshkit.errors import Cancelled, InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,6 +174,13 @@ class ShuttingDown(Unavailable, domain=DOMAIN):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")
+
+
+class ClientDisconnected(Cancelled, domain=DOMAIN):
+    """The client went away before its request had an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection")
 
 
 class InvalidTimeout(InvalidArgument, domain=DOMAIN):

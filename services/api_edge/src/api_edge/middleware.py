@@ -17,14 +17,17 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.clients import Timing, timings
-from api_edge.domain import InvalidTimeout, ShuttingDown
+from api_edge.domain import ClientDisconnected, InvalidTimeout, ShuttingDown
 from api_edge.problems import http_problem, internal_error, service_problem
+from api_edge.server import DISCONNECTED
 from meshkit.deadline import budget
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from meshkit.errors import ServiceError
 
 log = logging.getLogger("api_edge.access")
 
@@ -70,9 +73,9 @@ class TraceHeaders:
 
         try:
             await self._app(scope, receive, send_with_headers)
-        except asyncio.CancelledError:  # by the end of the process, which has waited long enough
+        except asyncio.CancelledError:  # with a client that is gone, this tells the span and the log how it ended
             if not status:
-                await service_problem(scope["path"], ShuttingDown())(scope, receive, send_with_headers)
+                await service_problem(scope["path"], _cancellation(scope))(scope, receive, send_with_headers)
         except Exception:
             if status:
                 raise
@@ -90,6 +93,11 @@ class TraceHeaders:
         headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
         if self._trace_url:
             headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
+
+
+def _cancellation(scope: Scope) -> ServiceError:
+    """Why a request was cancelled: its client is gone, or the process ends and has waited long enough."""
+    return ClientDisconnected() if scope["state"].get(DISCONNECTED) else ShuttingDown()
 
 
 class Limits:

@@ -1,4 +1,8 @@
-"""Runs the edge on uvicorn under meshkit's lifecycle: the signals are ours, and no request that was begun is lost."""
+"""Runs the edge on uvicorn under meshkit's lifecycle: the signals are ours, and no request that was begun is lost.
+
+A request whose client has gone is cancelled. Gone is whoever closes the connection, or only its own direction of it:
+TCP says both by the same FIN, and RFC 9112 (section 9.5) asks for prompt closure of both sides.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +38,35 @@ CANCEL_SECONDS = 1.0
 """How long requests that were cancelled may take to end."""
 
 
+DISCONNECTED = "disconnected"
+"""In the ASGI scope's `state`: true once the client of a request that has no answer yet is gone."""
+
+
 class DrainingProtocol(HttpToolsProtocol):
     """HTTP/1.1 that ends its connections while the process drains, without losing a request that it began to read.
 
     uvicorn closes a connection at shutdown unless a request runs on it, and a request that runs closes it afterwards.
     This one keeps a connection as long as a request is half read or waits in the pipeline: only the answer after
     which nothing is left says `Connection: close`.
+
+    It cancels a request whose client goes before its answer begins. With other requests waiting behind it in the
+    pipeline nothing more is read from the connection, so that their client is missed when the first has its answer.
     """
 
     def __init__(self, *args: Any, stop: Stop, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stop = stop
         self._reading = False
+        self._unanswered: tuple[asyncio.Task[None], Scope] | None = None
         self.app = partial(self._answered, self.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone, and whatever it waits for is cancelled."""
+        super().connection_lost(exc)
+        if self._unanswered:
+            task, scope = self._unanswered
+            scope["state"][DISCONNECTED] = True
+            task.cancel()
 
     def on_message_begin(self) -> None:
         """The first bytes of a request have come."""
@@ -81,12 +101,19 @@ class DrainingProtocol(HttpToolsProtocol):
 
     async def _answered(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_last(message: Message) -> None:
-            nothing_left = not (self._reading or self.pipeline)
-            if message["type"] == "http.response.start" and self._stop.requested.is_set() and nothing_left:
-                MutableHeaders(scope=message)["Connection"] = "close"
+            if message["type"] == "http.response.start":
+                self._unanswered = None
+                nothing_left = not (self._reading or self.pipeline)
+                if self._stop.requested.is_set() and nothing_left:
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        await app(scope, receive, send_last)
+        self._unanswered = cast("asyncio.Task[None]", asyncio.current_task()), scope
+        try:
+            await app(scope, receive, send_last)
+        except asyncio.CancelledError:
+            if DISCONNECTED not in scope["state"]:
+                raise
 
 
 class Server(uvicorn.Server):
