@@ -1,0 +1,82 @@
+"""skaffold.yaml agrees with the Dockerfiles, the overlays and the ports, as far as it shows without Skaffold."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped] # its stubs are apart
+from repository import ROOT
+
+from localmesh.kind.settings import EDGE_PORT, TRACES_PORT
+
+Config = dict[str, Any]
+
+MANIFESTS = ROOT / "deploy" / "k8s"
+SKAFFOLD: Config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+PROFILES: dict[str, Config] = {one["name"]: one for one in SKAFFOLD["profiles"]}
+IMAGES = {artifact["image"]: artifact["docker"]["dockerfile"] for artifact in SKAFFOLD["build"]["artifacts"]}
+
+each_overlay = pytest.mark.parametrize(
+    ("config", "overlay"), [(SKAFFOLD, "dev"), (PROFILES["production"], "production")], ids=["dev", "production"]
+)
+
+
+def kustomization(overlay: str) -> Config:
+    found: Config = yaml.safe_load((MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text())
+    return found
+
+
+def service_ports(name: str) -> set[str]:
+    """The names of the ports of a Service, of those that are no patch of it."""
+    texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
+    found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] == "Service"]
+    [service] = [one for one in found if one["metadata"]["name"] == name]
+    return {port["name"] for port in service["spec"]["ports"]}
+
+
+def labelled(config: Config) -> dict[str, list[str]]:
+    """Which labels Skaffold may add, by the kind of object."""
+    return {one["groupKind"]: one["labels"] for one in config["resourceSelector"]["allow"]}
+
+
+def test_every_dockerfile_builds_the_image_that_its_label_names() -> None:
+    assert set(IMAGES.values()) == {path.relative_to(ROOT).as_posix() for path in ROOT.glob("services/*/Dockerfile")}
+    for image, dockerfile in IMAGES.items():
+        assert f'org.opencontainers.image.title="{image}"' in (ROOT / dockerfile).read_text()
+
+
+@each_overlay
+def test_the_overlay_runs_just_the_images_that_are_built(config: Config, overlay: str) -> None:
+    assert config["manifests"] == {"kustomize": {"paths": [f"deploy/k8s/overlays/{overlay}"]}}
+    assert {image["name"] for image in kustomization(overlay)["images"]} == IMAGES.keys()
+
+
+def test_nothing_is_pushed_but_with_the_production_profile() -> None:
+    """A profile takes the place of the whole builder, which needs BuildKit for the mounts of our Dockerfiles."""
+    assert SKAFFOLD["build"]["local"] == {"push": False, "useBuildkit": True}
+    assert PROFILES["production"]["build"]["local"] == {"push": True, "useBuildkit": True}
+    assert [name for name, one in PROFILES.items() if "build" in one] == ["production"]
+
+
+@each_overlay
+def test_forwarded_ports_are_those_of_services_in_the_namespace_of_the_overlay(config: Config, overlay: str) -> None:
+    for forward in config["portForward"]:
+        assert (forward["resourceType"], forward["namespace"]) == ("service", kustomization(overlay)["namespace"])
+        assert forward["port"] in service_ports(forward["resourceName"])
+
+
+def test_dev_runs_beside_the_mesh_of_kind_and_its_trace_links_lead_to_its_own_jaeger() -> None:
+    forwarded = {one["resourceName"]: one["localPort"] for one in SKAFFOLD["portForward"]}
+    assert not {EDGE_PORT, TRACES_PORT} & set(forwarded.values())
+    assert kustomization("dev")["namespace"] != kustomization("kind")["namespace"]
+    [settings] = kustomization("dev")["configMapGenerator"]
+    [port] = re.findall(r"EDGE_TRACE_URL=http://localhost:(\d+)/", *settings["literals"])
+    assert int(port) == forwarded["jaeger"]
+
+
+def test_no_pod_carries_the_id_of_a_run_that_another_run_would_replace_it_for() -> None:
+    assert labelled(SKAFFOLD) == {"Deployment.apps": [".metadata.labels"], "StatefulSet.apps": [".metadata.labels"]}
+    assert labelled(PROFILES["watching"])["StatefulSet.apps"] == [".metadata.labels"]
+    assert PROFILES["watching"]["activation"] == [{"command": "dev"}]
