@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped] # its stubs are apart
 from repository import ROOT, SERVICES
 
 from meshkit.health import LIVENESS
-from meshkit.telemetry.provider import EXPORT_TIMEOUT
+from meshkit.telemetry.export import FLUSH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,7 +250,7 @@ def test_the_edge_is_probed_where_it_answers(overlay: str) -> None:
 def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service: str) -> None:
     """Drain, grace and export of the last spans, and 2 s for everything else."""
     settings = loaded(overlay, service)
-    needed = settings.drain_seconds + settings.grace_seconds + float(EXPORT_TIMEOUT) + 2
+    needed = settings.drain_seconds + settings.grace_seconds + FLUSH_SECONDS + 2
     granted = pod_of(named(overlay, "Deployment", service.replace("_", "-")))["terminationGracePeriodSeconds"]
     assert needed <= granted
 

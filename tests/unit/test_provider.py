@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from meshkit.telemetry.provider import EXPORT_TIMEOUT, configure, otlp_processor, resource
+from meshkit.telemetry.provider import configure, otlp_processor, resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ NOWHERE = "http://127.0.0.1:9"
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_TIMEOUT)
 
 
 def exporters() -> set[threading.Thread]:

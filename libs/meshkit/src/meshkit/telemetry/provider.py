@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 from opentelemetry import metrics
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from meshkit.telemetry.export import otlp_export
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Instrumentation = Literal["native", "contrib"]
 """Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
-
-EXPORT_TIMEOUT = "3"
-"""Seconds for one export, retries included, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise: shutdown waits for it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Telemetry:
     instrumentation: Instrumentation = "native"
 
     async def shutdown(self) -> None:
-        """Exports what is still queued and stops. Off the event loop, for it blocks up to the export timeout."""
+        """Exports what is still queued and stops. Off the event loop, for it blocks up to `export.FLUSH_SECONDS`."""
         await asyncio.to_thread(self.tracer_provider.shutdown)
 
 
@@ -77,7 +75,4 @@ def otlp_processor() -> SpanProcessor | None:
     """A batching processor with an OTLP/gRPC exporter, or None where no endpoint is set."""
     if not any(map(os.environ.get, ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))):
         return None
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - costs 50 ms
-
-    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_TIMEOUT)
-    return BatchSpanProcessor(OTLPSpanExporter())
+    return otlp_export()
