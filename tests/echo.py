@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from meshkit.telemetry import Instrumentation
+    from meshkit.telemetry.metrics import MetricsPage
 
 SERVICE = "test.Echo"
 MAKERS: dict[str, Callable[..., Any]] = {
@@ -53,15 +54,19 @@ async def echo(
     repeatable: tuple[str, ...] = (),
     limit: float = 5.0,
     listen: str = "127.0.0.1:0",
+    pages: tuple[MetricsPage, MetricsPage] | None = None,
     **handlers: Any,
 ) -> AsyncIterator[Echo]:
-    """Serves the handlers, named by their arity such as `UnaryUnary`."""
+    """Serves the handlers, named by their arity such as `UnaryUnary`; pages show the metrics of client and server."""
 
     def add(server: grpc.aio.Server) -> None:
         methods = {name: MAKERS[name](handler) for name, handler in handlers.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 
-    client, server = SpanCapture("client", instrumentation), SpanCapture("server", instrumentation)
+    client, server = (
+        SpanCapture(name, instrumentation, page)
+        for name, page in zip(("client", "server"), pages or (None, None), strict=True)
+    )
     health = Health(SERVICE, always_healthy)
     await health._publish(SERVING)
     built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from multidict import CIMultiDict
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import SpanProcessor
-from prometheus_client import CollectorRegistry
 from yarl import URL
 
 import inventory.app
@@ -32,6 +30,7 @@ from inventory.servicer import InventoryServicer
 from meshkit.health import SERVING, Health
 from meshkit.lifecycle import Stop
 from meshkit.server import build_server
+from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.servicer import PricingServicer
 from pricing.store import SqlPriceStore
@@ -286,12 +285,12 @@ async def seed(path: Path, app: ModuleType) -> None:
 @asynccontextmanager
 async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
     """The edge on a free port, as its process runs it."""
-    registry, stop, listener = CollectorRegistry(), Stop(), listen_socket("127.0.0.1:0")
-    meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
-    telemetry = replace(capture.telemetry, meter_provider=meters)
+    page, stop, listener = MetricsPage(), Stop(), listen_socket("127.0.0.1:0")
+    meters = MeterProvider([page.reader], shutdown_on_exit=False)
+    telemetry = replace(capture.telemetry, meter_provider=meters, page=page)
     host, port = listener.getsockname()
     async with open_storefront(settings, telemetry) as storefront:
-        app = build_app(storefront, stop=stop, telemetry=telemetry, registry=registry, trace_url=settings.trace_url)
+        app = build_app(storefront, stop=stop, telemetry=telemetry, trace_url=settings.trace_url)
         serving = asyncio.create_task(
             serve(
                 app,

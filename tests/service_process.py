@@ -55,7 +55,7 @@ class ServiceProcess:
 @asynccontextmanager
 async def running(module: str, **settings: str) -> AsyncIterator[ServiceProcess]:
     """A process of a service on a free port, killed at the end of the block; settings come without their prefix."""
-    prefix = module.upper()
+    prefix = module.removeprefix("api_").upper()
     environ = {**os.environ, f"{prefix}_LISTEN": "127.0.0.1:0"}
     environ |= {f"{prefix}_{name.upper()}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(

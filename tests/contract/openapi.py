@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 from api_edge.app import build_app, open_storefront
 from api_edge.settings import Settings
 from meshkit.lifecycle import Stop
@@ -24,8 +22,7 @@ async def document() -> str:
     """The document of the edge as it is. No backend is called: channels connect at their first call."""
     telemetry = SpanCapture("api_edge").telemetry
     async with open_storefront(Settings(), telemetry) as storefront:
-        registry = CollectorRegistry()
-        return written(build_app(storefront, stop=Stop(), telemetry=telemetry, registry=registry, trace_url=""))
+        return written(build_app(storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
 
 
 def written(app: FastAPI) -> str:

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from meshkit.telemetry.provider import configure, otlp_processor, resource
+from meshkit.telemetry.provider import configure, exports_metrics, otlp_processor, resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,3 +105,24 @@ async def test_metrics_go_to_the_readers_given() -> None:
     telemetry.meter_provider.get_meter("shop").create_counter("sales").add(3)
     assert b"sales_total" in generate_latest(registry)
     await telemetry.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("variables", "exports"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": NOWHERE}, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": NOWHERE, "OTEL_METRICS_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE, "OTEL_METRICS_EXPORTER": "otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE, "OTEL_METRICS_EXPORTER": "prometheus,otlp"}, True),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, False),
+    ],
+)
+def test_metrics_are_exported_to_an_endpoint_that_takes_them(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], *, exports: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert exports_metrics() is exports

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 Settings = TypeVar("Settings", bound="BaseSettings")
+
+
+def _host_and_port(address: str) -> str:
+    port = address.rpartition(":")[2]
+    if address and (":" not in address or not (port.isascii() and port.isdecimal() and int(port) < 2**16)):
+        raise ValueError("must be host:port, such as 127.0.0.1:9464, or empty")
+    return address
+
+
+OptionalAddress = Annotated[str, AfterValidator(_host_and_port)]
+"""The type of a setting that is `host:port`, or empty for none."""
 
 
 def load_settings(cls: type[Settings]) -> Settings:

@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from opentelemetry.metrics import NoOpMeter
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
 from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
+from meshkit.telemetry.pools import Pools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alembic.script import ScriptDirectory
+    from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -76,13 +79,22 @@ class Database:
         unavailable: the service's error for a database that cannot be reached or stays locked. Driver errors of that
             kind are raised as this one, all others are bugs and pass.
         tracer: makes a span for each statement of a traced request.
+        meter: counts the connections of the pools, see `meshkit.telemetry.pools`.
         patience: seconds that a call waits for a connection or the write lock, unless it is cancelled.
 
     Raises:
         ValueError: the URL names no file on disk and no PostgreSQL database.
     """
 
-    def __init__(self, url: str, *, unavailable: type[Unavailable], tracer: Tracer, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        unavailable: type[Unavailable],
+        tracer: Tracer,
+        meter: Meter | None = None,
+        patience: float = 5.0,
+    ) -> None:
         self._url = checked_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._unavailable = unavailable
@@ -98,6 +110,7 @@ class Database:
             self._turn = nullcontext()
         StatementSpans(self._readers, tracer)
         self._spans = StatementSpans(self._writers, tracer)
+        self._pools = Pools({"readers": self._readers, "writers": self._writers}, meter or NoOpMeter("meshkit"))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -171,8 +184,7 @@ class Database:
         with self._translated():
             async with (
                 asyncio.timeout(self._patience) as patience,
-                self._turn,
-                self._connection(self._writers) as connection,
+                self._connection(self._writers, self._turn) as connection,
             ):
                 await self._begin(connection)
                 patience.reschedule(None)
@@ -204,8 +216,13 @@ class Database:
             await _when_unlocked(connection, "PRAGMA journal_mode=WAL")
 
     @asynccontextmanager
-    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(self._patience) as patience, engine.connect() as connection:
+    async def _connection(
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[None] | None = None
+    ) -> AsyncIterator[AsyncConnection]:
+        async with asyncio.timeout(self._patience) as patience, AsyncExitStack() as held:
+            with self._pools.waiting(engine):
+                await held.enter_async_context(turn or nullcontext())
+                connection = await held.enter_async_context(engine.connect())
             patience.reschedule(None)
             yield connection
 

@@ -30,20 +30,27 @@ UNTRACED = "/grpc."
 class HandlerInterceptor(grpc.aio.ServerInterceptor):
     """Puts a decorator around the handler of every method, but those of health checking and reflection.
 
-    `decorate(method, behavior)` is called once for each method; it gets the full method name with its slash.
+    Args:
+        decorate: called once for each method, with its full name (slash included) and its behavior.
+        unserved: makes the handler of a method that nobody serves, from its name; None leaves it to gRPC.
     """
 
-    def __init__(self, decorate: Callable[[str, Behavior], Behavior]) -> None:
+    def __init__(
+        self, decorate: Callable[[str, Behavior], Behavior], unserved: Callable[[str], Handler] = lambda _: None
+    ) -> None:
         self._decorate = decorate
+        self._unserved = unserved
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
-        """Answers the wrapped handler, or None for a method that nobody serves."""
+        """Answers the wrapped handler."""
         handler, method = await continuation(details), details.method
-        if handler is None or method.startswith(UNTRACED):
+        if method.startswith(UNTRACED):
             return handler
+        if handler is None:
+            return self._unserved(method)
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = self._wrapped[method] = (handler, wrap(handler, lambda inner: self._decorate(method, inner)))

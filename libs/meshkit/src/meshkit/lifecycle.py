@@ -25,12 +25,15 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from meshkit.telemetry.loop import watch_loop
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     import grpc
 
     from meshkit.health import Health
+    from meshkit.telemetry.metrics import MetricsPage
     from meshkit.telemetry.provider import Telemetry
 
 log = logging.getLogger("meshkit.lifecycle")
@@ -62,25 +65,47 @@ def run(
     main: Callable[[Stop], Awaitable[None]],
     telemetry: Telemetry,
     *,
+    metrics_listen: str = "",
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Runs `main` until it ends, then flushes telemetry. Answers the exit status: 0, or 1 if it could not serve."""
+    """Runs `main` until it ends, then flushes telemetry.
+
+    Args:
+        main: serves until it is asked to stop.
+        telemetry: of the process.
+        metrics_listen: `host:port` of the telemetry's page of metrics; empty: none.
+        loop_factory: makes the event loop, if not asyncio's own.
+
+    Returns:
+        The exit status: 0, or 1 if it could not serve.
+    """
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_run(main, telemetry))
+        return runner.run(_run(main, telemetry, metrics_listen))
 
 
-async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry) -> int:
+async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry, metrics_listen: str) -> int:
     stop, loop = Stop(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
+    watching = asyncio.create_task(watch_loop(telemetry.meter))
     try:
+        if metrics_listen and telemetry.page:
+            _serve_page(telemetry.page, metrics_listen)
         await main(stop)
     except AddressInUse as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever started it by hand
         return 1
     finally:
+        watching.cancel()
         await telemetry.shutdown()
     return 0
+
+
+def _serve_page(page: MetricsPage, listen: str) -> None:
+    try:
+        page.serve(listen)
+    except OSError as error:
+        raise AddressInUse(f"cannot listen on {listen}: {error.strerror}") from error
 
 
 async def serve(

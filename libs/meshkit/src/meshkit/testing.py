@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -19,20 +20,24 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from meshkit.telemetry.metrics import MetricsPage
+
 
 @dataclass(frozen=True)
 class SpanCapture:
-    """Telemetry whose ended spans stay in memory, in the order they ended."""
+    """Telemetry whose ended spans stay in memory, in the order they ended; with a page, its metrics are shown there."""
 
     service: str
     instrumentation: Instrumentation = "native"
+    page: MetricsPage | None = None
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
         provider = TracerProvider(resource=Resource({"service.name": self.service}), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        object.__setattr__(self, "telemetry", Telemetry(provider, instrumentation=self.instrumentation))
+        meters = MeterProvider([self.page.reader] if self.page else [], shutdown_on_exit=False)
+        object.__setattr__(self, "telemetry", Telemetry(provider, meters, self.instrumentation, self.page))
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
         """The ended spans, those of one name if given."""

@@ -4,8 +4,6 @@ import sys
 from functools import partial
 
 import uvloop
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from prometheus_client import CollectorRegistry
 
 from api_edge.app import run
 from api_edge.settings import Settings
@@ -18,10 +16,8 @@ def main() -> int:
     """Runs the edge until SIGTERM or SIGINT; answers the exit status."""
     settings = load_settings(Settings)
     configure_logs("api_edge", settings.log_level)
-    registry = CollectorRegistry()
-    readers = [PrometheusMetricReader(registry=registry)]
-    providers = telemetry.configure("api_edge", instrumentation=settings.telemetry, metric_readers=readers)
-    return lifecycle.run(partial(run, settings, providers, registry), providers, loop_factory=uvloop.new_event_loop)
+    providers = telemetry.configure("api_edge", instrumentation=settings.telemetry, prometheus=True)
+    return lifecycle.run(partial(run, settings, providers), providers, loop_factory=uvloop.new_event_loop)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from meshkit.channel import open_channel
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
 
-    from prometheus_client import CollectorRegistry
-
     from api_edge.settings import Settings
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
@@ -36,9 +34,7 @@ and `Server-Timing` with the time of each backend. Every error is `application/p
 `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
 
 
-def build_app(
-    storefront: Storefront, *, stop: Stop, telemetry: Telemetry, registry: CollectorRegistry, trace_url: str
-) -> FastAPI:
+def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace_url: str) -> FastAPI:
     """The FastAPI application around a storefront, with its HTTP spans and metrics."""
     app = FastAPI(
         title="aiomesh",
@@ -57,7 +53,7 @@ def build_app(
         },
     )
     app.openapi = partial(openapi, app)  # type: ignore[method-assign] # as FastAPI's documentation does
-    app.state.storefront, app.state.stop, app.state.registry = storefront, stop, registry
+    app.state.storefront, app.state.stop, app.state.metrics = storefront, stop, telemetry.page
     app.add_middleware(Limits)
     app.add_middleware(TraceHeaders, trace_url=trace_url)
     app.mount(docs.ASSETS, docs.assets)
@@ -67,11 +63,11 @@ def build_app(
     return app
 
 
-async def run(settings: Settings, telemetry: Telemetry, registry: CollectorRegistry, stop: Stop) -> None:
+async def run(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
     """Serves until stopped; then closes what it opened, channels last."""
     listener = listen_socket(settings.listen)
     async with open_storefront(settings, telemetry) as storefront:
-        app = build_app(storefront, stop=stop, telemetry=telemetry, registry=registry, trace_url=settings.trace_url)
+        app = build_app(storefront, stop=stop, telemetry=telemetry, trace_url=settings.trace_url)
         await serve(
             app,
             listener=listener,

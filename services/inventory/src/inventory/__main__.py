@@ -12,5 +12,5 @@ from meshkit.telemetry.provider import configure
 if __name__ == "__main__":
     settings = load_settings(Settings)
     configure_logs("inventory", settings.log_level)
-    telemetry = configure("inventory", instrumentation=settings.telemetry)
-    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry))
+    telemetry = configure("inventory", instrumentation=settings.telemetry, prometheus=bool(settings.metrics_listen))
+    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry, metrics_listen=settings.metrics_listen))

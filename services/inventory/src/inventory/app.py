@@ -57,7 +57,8 @@ async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
 
 def open_database(url: str, telemetry: Telemetry) -> Database:
     """The database of inventory; the caller closes it."""
-    return Database(url, unavailable=DatabaseUnavailable, tracer=telemetry.tracer_provider.get_tracer("inventory"))
+    tracer = telemetry.tracer_provider.get_tracer("inventory")
+    return Database(url, unavailable=DatabaseUnavailable, tracer=tracer, meter=telemetry.meter)
 
 
 def open_store(

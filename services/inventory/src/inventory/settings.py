@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit.config import OptionalAddress
 from meshkit.engines import DatabaseUrl
 from meshkit.telemetry.provider import Instrumentation
 
@@ -16,6 +17,7 @@ class Settings(BaseSettings):
 
     Attributes:
         listen: `host:port` of the gRPC server.
+        metrics_listen: `host:port` of the page of metrics; empty: none.
         database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
         reservation_ttl_seconds: how long a reservation holds its units.
         sweep_seconds: how often units of expired reservations are given back.
@@ -28,6 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="INVENTORY_", frozen=True)
 
     listen: str = "127.0.0.1:50051"
+    metrics_listen: OptionalAddress = ""
     database_url: DatabaseUrl = "sqlite:///inventory.db"
     reservation_ttl_seconds: float = Field(900.0, gt=0, le=YEAR)
     sweep_seconds: float = Field(2.0, gt=0, le=3600)

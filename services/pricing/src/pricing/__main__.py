@@ -12,5 +12,5 @@ from pricing.settings import Settings
 if __name__ == "__main__":
     settings = load_settings(Settings)
     configure_logs("pricing", settings.log_level)
-    telemetry = configure("pricing", instrumentation=settings.telemetry)
-    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry))
+    telemetry = configure("pricing", instrumentation=settings.telemetry, prometheus=bool(settings.metrics_listen))
+    sys.exit(run(lambda stop: main(settings, telemetry, stop), telemetry, metrics_listen=settings.metrics_listen))

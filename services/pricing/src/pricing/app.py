@@ -48,7 +48,8 @@ async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
 
 def open_database(url: str, telemetry: Telemetry) -> Database:
     """The database of pricing; the caller closes it."""
-    return Database(url, unavailable=DatabaseUnavailable, tracer=telemetry.tracer_provider.get_tracer("pricing"))
+    tracer = telemetry.tracer_provider.get_tracer("pricing")
+    return Database(url, unavailable=DatabaseUnavailable, tracer=tracer, meter=telemetry.meter)
 
 
 async def check(database: Database) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit.config import OptionalAddress
 from meshkit.engines import DatabaseUrl
 from meshkit.telemetry import Instrumentation
 
@@ -14,6 +15,7 @@ class Settings(BaseSettings):
 
     Attributes:
         listen: `host:port` of the gRPC server.
+        metrics_listen: `host:port` of the page of metrics; empty: none.
         database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
         drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
         grace_seconds: how long calls in flight may take after that.
@@ -24,6 +26,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PRICING_", frozen=True)
 
     listen: str = "127.0.0.1:50052"
+    metrics_listen: OptionalAddress = ""
     database_url: DatabaseUrl = "sqlite:///pricing.db"
     drain_seconds: NonNegativeFloat = 0.0
     grace_seconds: NonNegativeFloat = 5.0

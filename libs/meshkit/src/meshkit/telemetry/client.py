@@ -8,7 +8,6 @@ So cancelling the caller cancels the RPC, and a stream that is left early still 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from meshkit.telemetry.calls import Attributes, MeasuredMethod
     from meshkit.telemetry.provider import Telemetry
 
 
@@ -37,13 +37,9 @@ class _Calls:
 
     def __init__(self, telemetry: Telemetry, target: str) -> None:
         self._tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
-        self._durations = telemetry.meter_provider.get_meter("meshkit").create_histogram(
-            semconv.RPC_CLIENT_CALL_DURATION,
-            unit="s",
-            description="Duration of outbound RPCs.",
-            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
+        self._calls = telemetry.client_calls
         self._server = _server(target)
+        self._methods: dict[str | bytes, MeasuredMethod] = {}
 
     async def traced(
         self,
@@ -52,19 +48,17 @@ class _Calls:
         request: object,
     ) -> Any:
         """Starts the call under a new span and hands it back; the span ends when the call is done."""
-        method = _method_name(details.method)
-        attributes = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: method, **self._server}
-        span = self._tracer.start_span(method, kind=SpanKind.CLIENT, attributes=attributes)
-        started = time.perf_counter()
+        method = self._methods.get(details.method) or self._method(details.method)
+        span = self._tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
+        context = set_span_in_context(span)
+        began = method.begin()
 
         def end(code: str) -> None:
+            method.end(began, code, context)
             _end(span, code)
-            self._durations.record(
-                time.perf_counter() - started, {**attributes, semconv.RPC_RESPONSE_STATUS_CODE: code}
-            )
 
         # The interceptors within run in this task, so they and what they log belong to the span.
-        token = otel_context.attach(set_span_in_context(span))
+        token = otel_context.attach(context)
         try:
             call = await continuation(details._replace(metadata=_with_trace(details.metadata)), request)
         except BaseException as error:
@@ -74,6 +68,10 @@ class _Calls:
             otel_context.detach(token)
         call.add_done_callback(lambda done: end(_code_of_call(done)))
         return call
+
+    def _method(self, method: str | bytes) -> MeasuredMethod:
+        name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
+        return self._methods.setdefault(method, self._calls.method(name, self._server))
 
 
 class _Interceptor:
@@ -101,11 +99,7 @@ class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
         return await self._calls.traced(continuation, client_call_details, request_iterator)
 
 
-def _method_name(method: str | bytes) -> str:
-    return (method.decode() if isinstance(method, bytes) else method).lstrip("/")
-
-
-def _server(target: str) -> dict[str, str | int]:
+def _server(target: str) -> Attributes:
     """Server address and port of a gRPC target such as `dns:///pricing:50052` or `127.0.0.1:50052`."""
     address, _, port = target.rpartition("/")[2].rpartition(":")
     if not port.isdecimal():
@@ -137,7 +131,7 @@ def _code_of_call(call: Any) -> str:
 
 def _end(span: Span, code: str) -> None:
     span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, code)
-    if code != "OK":
+    if code in semconv.CLIENT_ERRORS:
         span.set_attribute(semconv.ERROR_TYPE, code)
         span.set_status(Status(StatusCode.ERROR))
     span.end()

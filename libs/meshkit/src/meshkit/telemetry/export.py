@@ -166,11 +166,18 @@ FAILURES = _Failures()
 
 def otlp_export() -> SpanExport:
     """Exports by OTLP/gRPC to where the standard OTEL_* variables say."""
-    from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter  # noqa: PLC0415 - costs 50 ms
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - costs 50 ms
+
+    take_failures()
+    return SpanExport(OTLPSpanExporter())
+
+
+def take_failures() -> None:
+    """Takes the log lines of all OTLP exporters of the process."""
+    from opentelemetry.exporter.otlp.proto.grpc import exporter  # noqa: PLC0415 - costs 50 ms
 
     if FAILURES not in exporter.logger.filters:
         exporter.logger.filters.insert(0, FAILURES)  # before one of the library's own, which hides some of them
-    return SpanExport(trace_exporter.OTLPSpanExporter())
 
 
 def _queue_size() -> int:

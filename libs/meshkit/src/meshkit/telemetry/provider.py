@@ -10,13 +10,16 @@ import asyncio
 import os
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from meshkit.telemetry.export import otlp_export
+from meshkit.telemetry import semconv
+from meshkit.telemetry.calls import CallMetrics, client_calls, server_calls
+from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,41 +27,84 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
 
+    from meshkit.telemetry.metrics import MetricsPage
+
 Instrumentation = Literal["native", "contrib"]
 """Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
+
+GENERAL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The providers of one process, handed to servers, channels, databases and the HTTP edge."""
+    """The providers of one process, handed to servers, channels, databases and the HTTP edge.
+
+    Attributes:
+        tracer_provider: makes the tracers.
+        meter_provider: makes the meters.
+        instrumentation: whose interceptors make the spans of RPCs.
+        page: shows the metrics to Prometheus.
+    """
 
     tracer_provider: TracerProvider
     meter_provider: metrics.MeterProvider = field(default_factory=metrics.NoOpMeterProvider)
     instrumentation: Instrumentation = "native"
+    page: MetricsPage | None = None
+
+    @cached_property
+    def meter(self) -> metrics.Meter:
+        """Makes the instruments of meshkit."""
+        return self.meter_provider.get_meter("meshkit", schema_url=semconv.SCHEMA_URL)
+
+    @cached_property
+    def client_calls(self) -> CallMetrics:
+        """Measures the RPCs of all channels."""
+        return client_calls(self.meter)
+
+    @cached_property
+    def server_calls(self) -> CallMetrics:
+        """Measures the RPCs of all servers."""
+        return server_calls(self.meter)
 
     async def shutdown(self) -> None:
         """Exports what is still queued and stops. Off the event loop, for it blocks up to `export.FLUSH_SECONDS`."""
-        await asyncio.to_thread(self.tracer_provider.shutdown)
+        await asyncio.gather(asyncio.to_thread(self.tracer_provider.shutdown), asyncio.to_thread(self._stop_metrics))
+
+    def _stop_metrics(self) -> None:
+        if not isinstance(self.meter_provider, metrics.NoOpMeterProvider):
+            self.meter_provider.shutdown(FLUSH_SECONDS * 1000)  # type: ignore[attr-defined] # only the SDK's has it
 
 
 def configure(
-    service_name: str, *, instrumentation: Instrumentation = "native", metric_readers: Sequence[MetricReader] = ()
+    service_name: str,
+    *,
+    instrumentation: Instrumentation = "native",
+    prometheus: bool = False,
+    metric_readers: Sequence[MetricReader] = (),
 ) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
     The caller ends it with `shutdown`. Make it once, before the first channel or server (both processors and
-    exporter start threads).
+    exporter start threads). Without an endpoint, page or reader for them there are no metrics.
+
+    Args:
+        service_name: what the process is called, unless the standard variables say otherwise.
+        instrumentation: whose interceptors make the spans of RPCs.
+        prometheus: whether there is a `page` of the metrics.
+        metric_readers: what else reads the metrics.
     """
     own = resource(service_name)
     provider = TracerProvider(resource=own, shutdown_on_exit=False)
     if processor := otlp_processor():
         provider.add_span_processor(processor)
-    if not metric_readers:
+    if not (prometheus or metric_readers or exports_metrics()):
         return Telemetry(provider, instrumentation=instrumentation)
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - costs 60 ms, and backends have no readers
+    from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
 
-    meters = MeterProvider(metric_readers, own, shutdown_on_exit=False)
-    return Telemetry(provider, meters, instrumentation)
+    page = MetricsPage() if prometheus else None
+    readers = [*metric_readers, page.reader] if page else metric_readers
+    meters = meter_provider(readers, own, exporting=exports_metrics())
+    return Telemetry(provider, meters, instrumentation, page)
 
 
 def resource(service_name: str) -> Resource:
@@ -73,6 +119,18 @@ def resource(service_name: str) -> Resource:
 
 def otlp_processor() -> SpanProcessor | None:
     """A batching processor with an OTLP/gRPC exporter, or None where no endpoint is set."""
-    if not any(map(os.environ.get, ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))):
+    if not any(map(os.environ.get, (GENERAL_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))):
         return None
     return otlp_export()
+
+
+def exports_metrics() -> bool:
+    """Whether the standard variables name an endpoint for metrics.
+
+    The general one alone is one for traces, as most trace backends take no metrics: OTEL_METRICS_EXPORTER=otlp makes
+    it one for metrics too.
+    """
+    exporters = os.environ.get("OTEL_METRICS_EXPORTER") or "otlp"
+    named = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    general = os.environ.get(GENERAL_ENDPOINT) if os.environ.get("OTEL_METRICS_EXPORTER") else None
+    return "otlp" in exporters.split(",") and bool(named or general)

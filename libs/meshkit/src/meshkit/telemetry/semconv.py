@@ -4,8 +4,10 @@ From the pinned opentelemetry-semantic-conventions: the RPC conventions are not 
 https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
+from grpc import StatusCode
 from opentelemetry.semconv._incubating.attributes.rpc_attributes import (
     RPC_METHOD,
+    RPC_METHOD_ORIGINAL,
     RPC_RESPONSE_STATUS_CODE,
     RPC_SYSTEM_NAME,
     RpcSystemNameValues,
@@ -20,23 +22,38 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.semconv.schemas import Schemas
 
 GRPC = RpcSystemNameValues.GRPC.value
+OTHER = "_OTHER"
+"""The `rpc.method` of every method that the server does not have."""
+
 SCHEMA_URL = list(Schemas)[-1].value
+
+RPC_CLIENT_ACTIVE_CALLS = "meshkit.rpc.client.active_calls"
+RPC_SERVER_ACTIVE_CALLS = "meshkit.rpc.server.active_calls"
+"""Our own names: the conventions have `http.server.active_requests` and nothing of the kind for RPCs."""
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Bucket boundaries in seconds, as the conventions advise for durations of calls."""
 
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
-"""The gRPC status codes that make a server span an error; on a client span every code but OK is one."""
+"""The gRPC status codes that make a server span an error."""
+
+CLIENT_ERRORS = frozenset(code.name for code in StatusCode) - {"OK"}
+"""Those that make a client span one."""
 
 __all__ = [
     "CLIENT_ADDRESS",
+    "CLIENT_ERRORS",
     "CLIENT_PORT",
     "DURATION_BUCKETS",
     "ERROR_TYPE",
     "GRPC",
+    "OTHER",
+    "RPC_CLIENT_ACTIVE_CALLS",
     "RPC_CLIENT_CALL_DURATION",
     "RPC_METHOD",
+    "RPC_METHOD_ORIGINAL",
     "RPC_RESPONSE_STATUS_CODE",
+    "RPC_SERVER_ACTIVE_CALLS",
     "RPC_SERVER_CALL_DURATION",
     "RPC_SYSTEM_NAME",
     "SCHEMA_URL",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,13 +15,14 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from meshkit.handlers import HandlerInterceptor
+from meshkit.handlers import HandlerInterceptor, wrap
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
-    from meshkit.handlers import Behavior, Context
+    from meshkit.handlers import Behavior, Context, Handler
+    from meshkit.telemetry.calls import MeasuredMethod
     from meshkit.telemetry.provider import Telemetry
 
 log = logging.getLogger("meshkit.rpc")
@@ -30,47 +30,63 @@ log = logging.getLogger("meshkit.rpc")
 
 def tracing_interceptor(telemetry: Telemetry) -> HandlerInterceptor:
     """The interceptor that makes server spans; it belongs first, outside all others."""
-    tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
-    durations = telemetry.meter_provider.get_meter("meshkit").create_histogram(
-        semconv.RPC_SERVER_CALL_DURATION,
-        unit="s",
-        description="Duration of inbound RPCs.",
-        explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
+    calls, tracer = (
+        telemetry.server_calls,
+        telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL),
     )
 
     def decorate(method: str, behavior: Behavior) -> Behavior:
         name = method.lstrip("/")
-        common = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: name}
+        return _traced(name, behavior, tracer, calls.method(name))
 
-        async def traced(request: object, context: Context) -> object:
-            parent = extract(_carrier(context))
-            attributes = {**common, **_peer(context.peer())}
-            span = tracer.start_span(name, parent, SpanKind.SERVER, attributes)
-            # Never detached: each RPC has a task, and so a context, of its own.
-            otel_context.attach(set_span_in_context(span, parent))
-            started, code = time.perf_counter(), "UNKNOWN"
-            try:
-                response = await behavior(request, context)
-                code = _code(context)
-            except grpc.aio.AbortError:
-                code = _code(context)
-                raise
-            except asyncio.CancelledError:
-                code = _cancellation(context)
-                raise
-            except Exception as error:
-                span.record_exception(error)
-                raise
-            finally:
-                seconds = time.perf_counter() - started
-                _end(span, code)
-                durations.record(seconds, {**common, semconv.RPC_RESPONSE_STATUS_CODE: code})
-                _log(name, code, seconds, context.peer())
-            return response
+    def unserved(method: str) -> Handler:
+        """Answers a method that nobody serves as gRPC does. However many there are, they are one to the metrics."""
+        return wrap(
+            _UNSERVED, lambda behavior: _traced(method.lstrip("/"), behavior, tracer, calls.method(semconv.OTHER))
+        )
 
-        return traced
+    return HandlerInterceptor(decorate, unserved)
 
-    return HandlerInterceptor(decorate)
+
+def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMethod) -> Behavior:
+    known = method.name == name
+    common = method.attributes if known else {**method.attributes, semconv.RPC_METHOD_ORIGINAL: name}
+
+    async def traced(request: object, context: Context) -> object:
+        parent = extract(_carrier(context))
+        attributes = {**common, **_peer(context.peer())}
+        span = tracer.start_span(name if known else semconv.GRPC, parent, SpanKind.SERVER, attributes)
+        # Never detached: each RPC has a task, and so a context, of its own.
+        current = set_span_in_context(span, parent)
+        otel_context.attach(current)
+        began, code = method.begin(), "UNKNOWN"
+        try:
+            response = await behavior(request, context)
+            code = _code(context)
+        except grpc.aio.AbortError:
+            code = _code(context)
+            raise
+        except asyncio.CancelledError:
+            code = _cancellation(context)
+            raise
+        except Exception as error:
+            span.record_exception(error)
+            raise
+        finally:
+            seconds = method.end(began, code, current)
+            _end(span, code)
+            _log(name, code, seconds, context.peer())
+        return response
+
+    return traced
+
+
+async def _unserved(_requests: object, context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+
+_UNSERVED: Handler = grpc.stream_stream_rpc_method_handler(_unserved)
+"""Takes calls of every arity: an error has no message."""
 
 
 def _carrier(context: Context) -> dict[str, str]:
@@ -109,7 +125,7 @@ def _end(span: Span, code: str) -> None:
 
 def _log(method: str, code: str, seconds: float, peer: str) -> None:
     level = logging.WARNING if code in semconv.SERVER_ERRORS else logging.INFO
-    fields = {"method": method, "code": code, "duration_ms": round(seconds * 1000, 2), "peer": peer}
+    fields = {"method": method, "status": code, "duration_ms": round(seconds * 1000, 2), "peer": peer}
     log.log(level, "%s %s", method, code, extra=fields)
 
 

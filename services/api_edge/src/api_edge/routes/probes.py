@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
+    from meshkit.telemetry.metrics import MetricsPage
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,4 +36,5 @@ async def readyz(request: Request) -> PlainTextResponse:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """What this process measures, in Prometheus' text format."""
-    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+    page = cast("MetricsPage", request.app.state.metrics)
+    return Response(page.text(), media_type=page.media_type)

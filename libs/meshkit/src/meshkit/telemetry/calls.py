@@ -1,0 +1,120 @@
+"""Measures RPCs: one duration for each call, and how many are under way.
+
+https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/. A call costs one record of a histogram; the calls under
+way are counted in plain integers that a scrape reads.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import Observation
+
+from meshkit.telemetry import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import CallbackOptions, Histogram, Meter
+    from opentelemetry.util.types import AttributeValue
+
+Attributes = dict[str, "AttributeValue"]
+
+
+class MeasuredMethod:
+    """One method, on the client's side as seen by one target.
+
+    Attributes:
+        name: its full name, or `_OTHER`.
+        attributes: what every measurement of it carries.
+        active: the calls under way.
+    """
+
+    def __init__(self, name: str, attributes: Attributes, durations: Histogram, errors: frozenset[str]) -> None:
+        self.name = name
+        self.attributes = attributes
+        self.active = 0
+        self._durations = durations
+        self._errors = errors
+        self._ended: dict[str, Attributes] = {}
+
+    def begin(self) -> float:
+        """Counts a call in; answers when it began, for `end`."""
+        self.active += 1
+        return time.perf_counter()
+
+    def end(self, began: float, code: str, context: Context) -> float:
+        """Counts the call out and records how long it took, which it answers in seconds.
+
+        Args:
+            began: what `begin` answered.
+            code: the name of the gRPC status code.
+            context: holds the call's span, which an exemplar names.
+        """
+        seconds = time.perf_counter() - began
+        self.active -= 1
+        attributes = self._ended.get(code) or self._ended.setdefault(code, self._of(code))
+        self._durations.record(seconds, attributes, context)
+        return seconds
+
+    def _of(self, code: str) -> Attributes:
+        error = {semconv.ERROR_TYPE: code} if code in self._errors else {}
+        return {**self.attributes, semconv.RPC_RESPONSE_STATUS_CODE: code, **error}
+
+
+class CallMetrics:
+    """The calls of one side of one process, whatever its number of servers or channels.
+
+    One per meter: OpenTelemetry ignores the callback of an instrument that is made a second time.
+    """
+
+    def __init__(self, meter: Meter, *, duration: str, active: str, direction: str, errors: frozenset[str]) -> None:
+        self._errors = errors
+        self._methods: dict[frozenset[tuple[str, AttributeValue]], MeasuredMethod] = {}
+        self._durations = meter.create_histogram(
+            duration,
+            unit="s",
+            description=f"Duration of {direction} RPCs.",
+            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
+        )
+        meter.create_observable_up_down_counter(
+            active, [self._observe], unit="{call}", description=f"Number of {direction} RPCs under way."
+        )
+
+    def method(self, name: str, server: Attributes | None = None) -> MeasuredMethod:
+        """What measures the calls of a method, the same one for the same attributes.
+
+        Args:
+            name: such as `aiomesh.pricing.v1.PricingService/GetPrice`.
+            server: address and port of the server, on the client's side.
+        """
+        attributes = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: name, **(server or {})}
+        new = MeasuredMethod(name, attributes, self._durations, self._errors)
+        return self._methods.setdefault(frozenset(attributes.items()), new)
+
+    def _observe(self, _options: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(method.active, method.attributes) for method in list(self._methods.values())]
+
+
+def client_calls(meter: Meter) -> CallMetrics:
+    """What measures all channels of a process."""
+    return CallMetrics(
+        meter,
+        duration=semconv.RPC_CLIENT_CALL_DURATION,
+        active=semconv.RPC_CLIENT_ACTIVE_CALLS,
+        direction="outbound",
+        errors=semconv.CLIENT_ERRORS,
+    )
+
+
+def server_calls(meter: Meter) -> CallMetrics:
+    """What measures all servers of a process."""
+    return CallMetrics(
+        meter,
+        duration=semconv.RPC_SERVER_CALL_DURATION,
+        active=semconv.RPC_SERVER_ACTIVE_CALLS,
+        direction="inbound",
+        errors=semconv.SERVER_ERRORS,
+    )

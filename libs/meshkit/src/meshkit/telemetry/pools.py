@@ -1,0 +1,73 @@
+"""Counts the connections of SQLAlchemy's pools, and who waits for one.
+
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/#connection-pools. Nothing is recorded when a
+connection is taken: a scrape reads the pools.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from opentelemetry.metrics import Observation
+from opentelemetry.semconv._incubating.attributes.db_attributes import (
+    DB_CLIENT_CONNECTION_POOL_NAME,
+    DB_CLIENT_CONNECTION_STATE,
+    DbClientConnectionStateValues,
+)
+from opentelemetry.semconv._incubating.metrics.db_metrics import (
+    DB_CLIENT_CONNECTION_COUNT,
+    DB_CLIENT_CONNECTION_MAX,
+    DB_CLIENT_CONNECTION_PENDING_REQUESTS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from opentelemetry.metrics import CallbackOptions, Meter
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import QueuePool
+
+IDLE, USED = DbClientConnectionStateValues.IDLE.value, DbClientConnectionStateValues.USED.value
+
+
+class Pools:
+    """The pools of one database, by name. One per meter, which ignores the callbacks of an instrument made twice."""
+
+    def __init__(self, engines: Mapping[str, AsyncEngine], meter: Meter) -> None:
+        self._engines = engines
+        self._pending: Counter[AsyncEngine] = Counter()
+        for name, callback, unit, description in (
+            (DB_CLIENT_CONNECTION_COUNT, self._count, "{connection}", "Connections in the pool, by state."),
+            (DB_CLIENT_CONNECTION_MAX, self._max, "{connection}", "Most connections that the pool may open."),
+            (DB_CLIENT_CONNECTION_PENDING_REQUESTS, self._waiting, "{request}", "Who waits for a connection."),
+        ):
+            meter.create_observable_up_down_counter(name, [callback], unit, description)
+
+    @contextmanager
+    def waiting(self, engine: AsyncEngine) -> Iterator[None]:
+        """Counts one who waits for a connection of an engine's pool."""
+        self._pending[engine] += 1
+        try:
+            yield
+        finally:
+            self._pending[engine] -= 1
+
+    def _count(self, _options: CallbackOptions) -> Iterable[Observation]:
+        for name, engine in self._engines.items():
+            pool = cast("QueuePool", engine.pool)
+            for state, count in ((IDLE, pool.checkedin()), (USED, pool.checkedout())):
+                yield Observation(count, {**_named(name), DB_CLIENT_CONNECTION_STATE: state})
+
+    def _max(self, _options: CallbackOptions) -> Iterable[Observation]:
+        for name, engine in self._engines.items():
+            yield Observation(cast("QueuePool", engine.pool).size(), _named(name))
+
+    def _waiting(self, _options: CallbackOptions) -> Iterable[Observation]:
+        for name, engine in self._engines.items():
+            yield Observation(self._pending[engine], _named(name))
+
+
+def _named(pool: str) -> dict[str, str]:
+    return {DB_CLIENT_CONNECTION_POOL_NAME: pool}
