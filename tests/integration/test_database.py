@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func, make_url,
 from sqlalchemy.exc import DBAPIError
 
 from meshkit.database import Database
+from meshkit.deadline import budget, remaining
 from meshkit.errors import Unavailable
 from meshkit.migrations import UnknownRevision
 from meshkit.sql import insert_once
@@ -291,6 +293,7 @@ import asyncio, sys
 from pathlib import Path
 from opentelemetry.trace import NoOpTracer
 from meshkit.database import Database
+from meshkit.deadline import budget, remaining
 from meshkit.errors import Unavailable
 async def main():
     database = Database({database_url!r}, unavailable=Unavailable, tracer=NoOpTracer())
@@ -378,6 +381,22 @@ async def test_an_outage_of_postgresql_is_told_and_ends_by_itself(migrations: Pa
                     continue
                 break
             assert await words(database) == "one"
+
+
+async def test_a_read_of_a_server_that_is_silent_is_told_before_its_budget_ends(migrations: Path) -> None:
+    """As after the loss of a machine: connections are made and nothing answers on them."""
+    server = PrivatePostgres()
+    with server.running() as url:
+        async with opened(url) as database:
+            await database.prepare(migrations, seed)
+            await asyncio.to_thread(server.stop)
+            with suppress(NotesUnavailable):
+                await database.check()
+            with socket.create_server(("127.0.0.1", server.port)), budget(1.0):
+                with pytest.raises(NotesUnavailable, match="cannot be reached"):
+                    await words(database)
+                assert (remaining() or 0) > 0
+            await asyncio.to_thread(server.start)
 
 
 async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) -> None:

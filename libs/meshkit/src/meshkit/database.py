@@ -27,6 +27,7 @@ from opentelemetry.metrics import NoOpMeter
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from meshkit.deadline import remaining
 from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
 from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
@@ -80,7 +81,8 @@ class Database:
             kind are raised as this one, all others are bugs and pass.
         tracer: makes a span for each statement of a traced request.
         meter: counts the connections of the pools, see `meshkit.telemetry.pools`.
-        patience: seconds that a call waits for a connection or the write lock, unless it is cancelled.
+        patience: seconds that a call waits for a connection or the write lock, unless it is cancelled; a read waits
+            for half of its budget at most.
 
     Raises:
         ValueError: the URL names no file on disk and no PostgreSQL database.
@@ -121,7 +123,7 @@ class Database:
         """
         self._require_prepared()
         with self._translated():
-            async with self._connection(self._readers) as connection:
+            async with self._connection(self._readers, patience=self._patience_to_read()) as connection:
                 yield connection
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -217,14 +219,24 @@ class Database:
 
     @asynccontextmanager
     async def _connection(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[None] | None = None
+        self,
+        engine: AsyncEngine,
+        turn: AbstractAsyncContextManager[None] | None = None,
+        *,
+        patience: float | None = None,
     ) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(self._patience) as patience, AsyncExitStack() as held:
+        limit = self._patience if patience is None else patience
+        async with asyncio.timeout(limit) as waiting, AsyncExitStack() as held:
             with self._pools.waiting(engine):
                 await held.enter_async_context(turn or nullcontext())
                 connection = await held.enter_async_context(engine.connect())
-            patience.reschedule(None)
+            waiting.reschedule(None)
             yield connection
+
+    def _patience_to_read(self) -> float:
+        """At most half of the budget: so the caller is told in time what is wrong, and can ask another replica."""
+        left = remaining()
+        return self._patience if left is None else min(self._patience, left / 2)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
