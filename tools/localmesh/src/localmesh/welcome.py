@@ -42,8 +42,8 @@ def order(edge: str, headers: str) -> str:
     return f"curl -s -w '\\n' -D {quote(headers)} {sent} {edge}/v1/orders"
 
 
-def trace(traces: str, headers: str, wait: int = SPANS_LIMIT) -> str:
-    """The trace whose id the file `headers` names, once its last span has been exported: after `wait` seconds."""
+def trace(traces: str, headers: str) -> str:
+    """The trace whose id the file `headers` names, once its last span has been exported."""
     # Not curl's %header{}, which needs 7.84; 32 characters leave out the carriage return.
     read = f"""awk 'tolower($1) == "x-trace-id:" {{print substr($2, 1, 32)}}' {quote(headers)}"""
-    return f"sleep {wait}; curl -s -w '\\n' \"{traces}/api/traces/$({read})\""
+    return f"sleep {SPANS_LIMIT}; curl -s -w '\\n' \"{traces}/api/traces/$({read})\""

@@ -19,7 +19,6 @@ from localmesh.welcome import SAMPLE_SKU, order, product, trace
 
 LIMIT = 30.0  # seconds for the first whole answer and its trace
 INTERVAL = 0.5
-SPANS_LIMIT = 7  # seconds until a trace is complete: OpenTelemetry exports every 5 s
 PROCESSES = 3  # in the trace of a product: the edge and both backends
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the environment
 
@@ -89,7 +88,7 @@ Copy one product, one order, and the trace of that order; make kind-down deletes
 
 {order(edge, headers)}
 
-{trace(traces, headers, SPANS_LIMIT)}
+{trace(traces, headers)}
 """
 
 

@@ -1,0 +1,156 @@
+"""The mesh on a cluster: driven from outside through its node ports, looked into and disturbed by kubectl.
+
+What happens on the node itself (signals to processes, their effective privileges) goes through `docker exec`: the
+nodes of kind are containers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Json = Any
+
+NAMESPACE = "aiomesh"
+SERVICES = ("api-edge", "inventory", "pricing")
+PAUSE = "pause"  # the container that holds a pod's network
+
+
+class KubectlFailed(Exception):
+    """kubectl ended with an error; the text is what it said."""
+
+
+def kubectl(*arguments: str, given: str | None = None, namespace: str = NAMESPACE) -> str:
+    """What kubectl printed. Raises KubectlFailed."""
+    command = ["kubectl", f"--namespace={namespace}", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KubectlFailed(done.stderr.strip())
+    return done.stdout
+
+
+def objects(resource: str, *options: str, namespace: str = NAMESPACE) -> list[Json]:
+    """The objects of a resource, as the API server tells them."""
+    items: list[Json] = json.loads(kubectl("get", resource, "--output=json", *options, namespace=namespace))["items"]
+    return items
+
+
+def named(resource: str, name: str) -> Json:
+    """One object."""
+    return json.loads(kubectl("get", resource, name, "--output=json"))
+
+
+async def in_thread(*arguments: str, given: str | None = None) -> str:
+    """`kubectl` while the event loop goes on."""
+    return await asyncio.to_thread(kubectl, *arguments, given=given)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod that is not on its way out."""
+
+    name: str
+    uid: str
+    node: str
+    ready: bool
+    restarts: int
+    containers: tuple[str, ...]
+
+
+def pods(app: str) -> list[Pod]:
+    """The pods of one workload that nobody has deleted."""
+    found = objects("pods", f"--selector=app.kubernetes.io/name={app}")
+    return [_pod(one) for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def _pod(one: Json) -> Pod:
+    statuses = one["status"].get("containerStatuses", [])
+    return Pod(
+        name=one["metadata"]["name"],
+        uid=one["metadata"]["uid"],
+        node=one["spec"].get("nodeName", ""),
+        ready=bool(statuses) and all(status["ready"] for status in statuses),
+        restarts=sum(status["restartCount"] for status in statuses),
+        containers=tuple(container["name"] for container in one["spec"]["containers"]),
+    )
+
+
+def restarts() -> dict[str, int]:
+    """How often the containers of each pod of ours have been restarted."""
+    return {pod.name: pod.restarts for app in SERVICES for pod in pods(app)}
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a pod, by its pid on the node."""
+
+    node: str
+    pid: int
+
+    def signal(self, name: str) -> None:
+        """Sends it a signal, such as KILL, from outside of its container."""
+        _on_node(self.node, f"kill -{name} {self.pid}")
+
+    def read(self, file: str) -> str:
+        """One of its files in /proc."""
+        return _on_node(self.node, f"cat /proc/{self.pid}/{file}")
+
+
+def processes(pod: Pod) -> list[Process]:
+    """The processes of a pod's containers, the oldest first. Cgroups name the pod, with - or with _."""
+    script = (
+        f"for file in $(grep -lE '{pod.uid.replace('-', '[-_]')}' /proc/[0-9]*/cgroup 2>/dev/null); do"
+        " pid=${file#/proc/}; pid=${pid%/cgroup}; echo $pid $(cat /proc/$pid/comm); done"
+    )
+    lines = [line.split() for line in _on_node(pod.node, script).splitlines()]
+    return [Process(pod.node, int(line[0])) for line in sorted(lines, key=_pid) if line[1:] != [PAUSE]]
+
+
+def _pid(line: Sequence[str]) -> int:
+    return int(line[0])
+
+
+def _on_node(node: str, script: str) -> str:
+    done = subprocess.run(["docker", "exec", node, "sh", "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class ClusterMesh:
+    """The mesh behind the node ports, which kind maps to this machine."""
+
+    edge: str = f"http://127.0.0.1:{os.environ.get('EDGE_PORT') or 8080}"
+    traces: str = f"http://localhost:{os.environ.get('TRACES_PORT') or 16686}"
+    database: str = "postgresql"
+
+    @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        """Stops every process of a service with SIGSTOP, until the end of the block."""
+        stopped = [process for pod in pods(service) for process in processes(pod)]
+        for process in stopped:
+            process.signal("STOP")
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.signal("CONT")
+
+
+def node_port(service: str) -> str:
+    """The URL of a service's node port on the node itself: the engine's own proxy answers for a pod that is dead."""
+    [address] = [one["address"] for one in objects("nodes")[0]["status"]["addresses"] if one["type"] == "InternalIP"]
+    return f"http://{address}:{named('service', service)['spec']['ports'][0]['nodePort']}"
+
+
+async def rolled_out(*workloads: str, seconds: int = 120) -> None:
+    """Waits until each workload, such as deployment/inventory, has all its replicas of the newest template."""
+    for workload in workloads:
+        await in_thread("rollout", "status", workload, f"--timeout={seconds}s")

@@ -1,0 +1,192 @@
+"""Constant load on the edge, and an audit of the traces of what it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from local_mesh import parent_of, spans_of, tags_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from local_mesh import Json, Mesh
+
+KEPT, FRESH = 8, 3
+"""How many clients keep their connection, and how many open one for each request."""
+
+ORDER_EVERY = 10
+PRODUCT = "/v1/products/TEA-0004?strict=true"
+ORDER = {"lines": [{"sku": "TEA-0005", "quantity": 1}]}
+
+EXPORTED_SECONDS = 2.0
+"""After an answer its spans need this long to be exported, as a rule."""
+
+LOST_SECONDS = 25.0
+"""After this time, a drain and a stop included, spans that have not arrived never will."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer: what was asked, when it ended (`time.monotonic`), and what its headers said."""
+
+    method: str
+    status: int
+    ended: float
+    trace_id: str
+    closing: bool
+    kept: bool
+
+
+@dataclass
+class Load:
+    """What the load was answered so far, and what went wrong: `refused` are connections that were never made.
+
+    `reads_only` leaves the orders out; `at` is where to connect in place of the mesh's own address.
+    """
+
+    mesh: Mesh
+    answers: list[Answered] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    refused: int = 0
+    reads_only: bool = False
+    at: str | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Load]:
+        """Loads the edge until the end of the block; what was begun is answered then."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(KEPT):
+                group.create_task(self._client(stop, kept=True))
+            for _ in range(FRESH):
+                group.create_task(self._client(stop, kept=False))
+            try:
+                yield self
+            finally:
+                stop.set()
+
+    async def until(self, answers: int) -> None:
+        """Waits for that many answers."""
+        while len(self.answers) < answers:
+            await asyncio.sleep(0.05)
+
+    async def _client(self, stop: asyncio.Event, *, kept: bool) -> None:
+        connector = aiohttp.TCPConnector(force_close=not kept)
+        timeout = aiohttp.ClientTimeout(total=20)
+        async with aiohttp.ClientSession(self.at or self.mesh.edge, connector=connector, timeout=timeout) as session:
+            session._retry_connection = False  # a request that a closing connection swallowed has failed
+            for number in count():
+                if stop.is_set():
+                    return
+                if number % ORDER_EVERY or self.reads_only:
+                    await self._ask(session, "GET", PRODUCT, kept=kept)
+                else:
+                    await self._order(session, kept=kept)
+
+    async def _order(self, session: aiohttp.ClientSession, *, kept: bool) -> None:
+        order = await self._ask(session, "POST", "/v1/orders", kept=kept, json=ORDER)
+        if order:
+            await self._ask(session, "DELETE", f"/v1/orders/{order['id']}", kept=kept)
+
+    async def _ask(self, session: aiohttp.ClientSession, method: str, path: str, *, kept: bool, **options: Any) -> Json:
+        headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
+        try:
+            async with session.request(method, path, headers=headers, **options) as response:
+                text = await response.read()
+        except aiohttp.ClientConnectorError:  # nothing was sent: the next try is the same request
+            self.refused += 1
+            return await self._ask(session, method, path, kept=kept, **options)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.failures.append(f"{time.time():.1f} {method} {path}: {error!r}")
+            return None
+        if response.status >= 300:
+            self.failures.append(f"{time.time():.1f} {method} {path}: {response.status} {text.decode()}")
+            return None
+        closing = response.headers.get("Connection", "").lower() == "close"
+        trace_id = response.headers["X-Trace-Id"]
+        self.answers.append(Answered(method, response.status, time.monotonic(), trace_id, closing, kept))
+        return json.loads(text)
+
+
+@dataclass
+class Audit:
+    """Looks every answer up in the trace backend, soon after it was given, and counts who served it."""
+
+    load: Load
+    missing: list[str] = field(default_factory=list)
+    complete: int = 0
+    served: list[tuple[float, str, str]] = field(default_factory=list)
+    """When each RPC was answered (`time.monotonic` of its request's end), by which service and which pod."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Audit]:
+        """Audits while the block runs, and to the last answer after it."""
+        finished = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._audit(finished))
+            try:
+                yield self
+            finally:
+                finished.set()
+
+    def by_pod(self, service: str, since: float, until: float) -> Counter[str]:
+        """How many calls each pod of a service answered in a span of time (`time.monotonic`)."""
+        return Counter(pod for ended, name, pod in self.served if name == service and since <= ended < until)
+
+    async def _audit(self, finished: asyncio.Event) -> None:
+        looked_at = 0
+        async with aiohttp.ClientSession() as session:
+            while not finished.is_set() or looked_at < len(self.load.answers):
+                batch = self.load.answers[looked_at : looked_at + 16]
+                looked_at += len(batch)
+                await asyncio.gather(*(self._look_up(session, answered) for answered in batch))
+                if not batch:
+                    await asyncio.sleep(0.1)
+
+    async def _look_up(self, session: aiohttp.ClientSession, answered: Answered) -> None:
+        await asyncio.sleep(answered.ended + EXPORTED_SECONDS - time.monotonic())
+        while not is_whole(spans := await spans_of(session, self.load.mesh, answered.trace_id), answered.method):
+            if time.monotonic() > answered.ended + LOST_SECONDS:
+                self.missing.append(f"{answered.method} {answered.trace_id}: {[one['operationName'] for one in spans]}")
+                return
+            await asyncio.sleep(1)
+        self.complete += 1
+        for span in spans:
+            if tags_of(span).get("span.kind") == "server":
+                process = span["process"]
+                pod = tags_of(process)["k8s.pod.name"]
+                self.served.append((answered.ended, process["serviceName"], pod))
+
+
+def is_whole(spans: list[Json], method: str) -> bool:
+    """Whether a trace has its HTTP span, a client span per backend, and below each a server span at least.
+
+    A call that was tried again has a server span for each attempt that arrived.
+    """
+    ids = {span["spanID"] for span in spans}
+    parents = {parent_of(span) for span in spans}
+    clients = [span["spanID"] for span in spans if tags_of(span).get("span.kind") == "client" and _is_rpc(span)]
+    enough = 1 if method == "DELETE" else 2
+    return None in parents and parents - {None} <= ids and len(clients) >= enough and parents >= set(clients)
+
+
+def _is_rpc(span: Json) -> bool:
+    return "rpc.method" in tags_of(span)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
+    """Waits for a condition and answers how many seconds it took; fails after `seconds`."""
+    started = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.2)
+    return time.monotonic() - started

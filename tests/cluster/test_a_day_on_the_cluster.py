@@ -1,0 +1,46 @@
+"""The scenarios of the local mesh, word for word, through the node ports; and one trace with the pods that made it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from cluster_mesh import NAMESPACE, pods
+from local_mesh import order, trace
+from test_a_day_at_the_shop import (  # noqa: F401 - collected here too
+    test_a_mistake_is_a_problem_with_a_trace,
+    test_a_page_of_products,
+    test_an_order_for_more_than_there_is,
+    test_an_order_from_reservation_to_commit,
+    test_an_order_is_one_trace_with_its_transactions,
+    test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently,
+    test_one_product_in_yen,
+)
+from test_when_things_go_wrong import (  # noqa: F401
+    test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost,
+    test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster_mesh import ClusterMesh
+    from local_mesh import Span
+
+
+async def test_every_span_names_the_pod_that_made_it(mesh: ClusterMesh) -> None:
+    answer = await order(mesh, str(uuid.uuid4()), {"TEA-0003": 1})
+
+    spans = list(every(await trace(mesh, answer.trace_id, spans=5)))
+    assert {span.service for span in spans} == {"api_edge", "inventory", "pricing"}
+    for span in spans:
+        alive = {(pod.name, pod.uid, pod.node) for pod in pods(span.service.replace("_", "-"))}
+        assert (span.resource["k8s.pod.name"], span.resource["k8s.pod.uid"], span.resource["k8s.node.name"]) in alive
+        assert span.resource["k8s.namespace.name"] == NAMESPACE
+
+
+def every(span: Span) -> Iterator[Span]:
+    """The span and all below it."""
+    yield span
+    for child in span.children:
+        yield from every(child)

@@ -1,0 +1,177 @@
+"""What is killed, taken away or cut off costs nobody an answer that could have been given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_mesh import Pod, in_thread, kubectl, named, node_port, pods, processes, rolled_out
+from load import FRESH, KEPT, Load, until
+from local_mesh import Answer, call, order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cluster_mesh import ClusterMesh
+
+PRODUCT = "/v1/products/TEA-0001"
+BACK_SECONDS = 10.0
+"""From when the backends are Ready until the first good answer."""
+
+AWAY_SECONDS = 60
+BACKENDS = ("inventory", "pricing")
+REQUESTS = 300
+
+
+async def whole(mesh: ClusterMesh) -> bool:
+    """Whether a product is answered with its price."""
+    return (await call(mesh, "GET", f"{PRODUCT}?strict=true")).status == 200
+
+
+async def replaced(app: str, victim: Pod) -> None:
+    """Waits until a pod is gone and the workload is complete without it."""
+    await in_thread("delete", "pod", victim.name, "--ignore-not-found", "--wait=false")
+    await in_thread("wait", "--for=delete", f"pod/{victim.name}", "--timeout=90s")
+    await rolled_out(f"deployment/{app}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.timeout(180)
+async def test_a_backend_pod_deleted_by_force_fails_no_read(mesh: ClusterMesh, backend: str) -> None:
+    load = Load(mesh, reads_only=True)
+    async with load.running():
+        await load.until(REQUESTS)
+        await in_thread("delete", "pod", pods(backend)[0].name, "--force", "--grace-period=0")
+        await rolled_out(f"deployment/{backend}")
+        await load.until(len(load.answers) + REQUESTS)
+    assert (load.failures, load.refused) == ([], 0)
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.timeout(180)
+async def test_a_backend_process_killed_from_the_node_fails_no_read(mesh: ClusterMesh, backend: str) -> None:
+    load, victim = Load(mesh, reads_only=True), pods(backend)[0]
+    async with load.running():
+        await load.until(REQUESTS)
+        processes(victim)[0].signal("KILL")
+        await load.until(len(load.answers) + REQUESTS)
+        await replaced(backend, victim)
+    assert (load.failures, load.refused) == ([], 0)
+
+
+@pytest.mark.kills
+@pytest.mark.timeout(180)
+async def test_an_edge_process_killed_from_the_node_fails_only_what_was_in_flight_on_it(mesh: ClusterMesh) -> None:
+    """Until the node hears of its death, new connections may be refused: nothing was sent on them."""
+    load, victim = Load(mesh, at=node_port("api-edge")), pods("api-edge")[0]
+    async with load.running():
+        await load.until(REQUESTS)
+        processes(victim)[0].signal("KILL")
+        await load.until(len(load.answers) + REQUESTS)
+        await replaced("api-edge", victim)
+    assert len(load.failures) <= KEPT + FRESH, load.failures
+    assert all("Disconnected" in failure or "reset" in failure for failure in load.failures)
+
+
+@asynccontextmanager
+async def shoppers(mesh: ClusterMesh, count: int) -> AsyncIterator[dict[str, list[Answer]]]:
+    """Customers who each place one order after the other, and repeat one until it is answered; by key, all answers."""
+    told: dict[str, list[Answer]] = {}
+    stop = asyncio.Event()
+
+    async def shop() -> None:
+        while not stop.is_set():
+            key = str(uuid.uuid4())
+            told[key] = []
+            while not told[key] or told[key][-1].status in {503, 504}:
+                told[key].append(await order(mesh, key, {"ACC-0001": 1}))
+            assert told[key][-1].status == 201, told[key][-1].body
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(shop())
+        try:
+            yield told
+        finally:
+            stop.set()
+
+
+async def read(mesh: ClusterMesh, answers: list[Answer]) -> None:
+    """Reads one product for ever."""
+    while True:
+        answers.append(await call(mesh, "GET", PRODUCT))
+
+
+@pytest.mark.timeout(240)
+async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) -> None:
+    before = (await call(mesh, "GET", "/v1/products/ACC-0001")).body["stock"]
+    reads: list[Answer] = []
+    async with shoppers(mesh, 4) as told:
+        while sum(map(len, told.values())) < 40:
+            await asyncio.sleep(0.1)
+        reading = asyncio.create_task(read(mesh, reads))
+        await in_thread("delete", "pod", "postgres-0")
+        await rolled_out("statefulset/postgres", *(f"deployment/{name}" for name in BACKENDS))
+        await until(lambda: whole(mesh), BACK_SECONDS)
+        reading.cancel()
+    assert {answer.status for answer in reads} <= {200, 503}, [answer.body for answer in reads]
+    assert all(answer.headers["Content-Type"] == "application/problem+json" for answer in reads if answer.status > 200)
+    orders = {key: answers[-1].body for key, answers in told.items()}
+    assert len({placed["id"] for placed in orders.values()}) == len(orders)
+    for key, placed in orders.items():
+        assert (await order(mesh, key, {"ACC-0001": 1})).body == placed
+    after = (await call(mesh, "GET", "/v1/products/ACC-0001")).body["stock"]
+    assert after["reserved"] - before["reserved"] == len(orders)
+    assert after["available"] == after["on_hand"] - after["reserved"] >= 0
+    for placed in orders.values():
+        assert (await call(mesh, "DELETE", f"/v1/orders/{placed['id']}")).status == 200
+
+
+@asynccontextmanager
+async def without(workload: str, namespace: str) -> AsyncIterator[None]:
+    """No pod of a Deployment, for as long as the block runs."""
+    replicas = json.loads(kubectl("get", workload, "--output=json", namespace=namespace))["spec"]["replicas"]
+    scale = ("scale", workload, f"--namespace={namespace}")
+    await in_thread(*scale, "--replicas=0")
+    try:
+        yield
+    finally:
+        await in_thread(*scale, f"--replicas={replicas}")
+        await in_thread("rollout", "status", workload, f"--namespace={namespace}", "--timeout=120s")
+
+
+@pytest.mark.parametrize(
+    ("workload", "namespace"), [("deployment/jaeger", "aiomesh"), ("deployment/coredns", "kube-system")]
+)
+@pytest.mark.timeout(240)
+async def test_reads_go_on_while_traces_or_names_are_away_for_a_minute(
+    mesh: ClusterMesh, workload: str, namespace: str
+) -> None:
+    load = Load(mesh, reads_only=True)
+    async with load.running():
+        await load.until(REQUESTS)
+        async with without(workload, namespace):
+            await asyncio.sleep(AWAY_SECONDS)
+        await load.until(len(load.answers) + REQUESTS)
+    assert (load.failures, load.refused) == ([], 0)
+
+
+@pytest.mark.timeout(300)
+async def test_backends_that_were_away_are_used_soon_after_they_are_ready(mesh: ClusterMesh) -> None:
+    """Without pods their names have no address, which gRPC would ask for ever more seldom."""
+    answers = []
+    async with without("deployment/inventory", "aiomesh"), without("deployment/pricing", "aiomesh"):
+        gone = time.monotonic() + AWAY_SECONDS
+        while time.monotonic() < gone:
+            answers.append(await call(mesh, "GET", PRODUCT))
+            await asyncio.sleep(0.5)
+    assert await until(lambda: whole(mesh), BACK_SECONDS) < BACK_SECONDS
+    assert {answer.status for answer in answers[-20:]} == {503}
+    assert all(answer.body["reason"] == "UNAVAILABLE" for answer in answers[-20:])
+    assert named("deployment", "inventory")["status"]["readyReplicas"] >= 1

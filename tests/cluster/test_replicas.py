@@ -1,0 +1,107 @@
+"""Autoscaling and disruption: there are as many pods as the load wants, and never none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, in_thread, kubectl, named, pods, rolled_out
+from load import Load, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cluster_mesh import ClusterMesh
+
+METRICS_SERVER = os.environ.get("AIOMESH_METRICS_SERVER")
+"""What `kubectl apply -k` takes to install metrics-server, if it is to be tried and is not there."""
+
+
+def has_metrics() -> bool:
+    """Whether the cluster says how much CPU a pod of ours uses."""
+    try:
+        kubectl("get", "--raw", f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods")
+    except KubectlFailed:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def metrics() -> AsyncIterator[None]:
+    """metrics-server, for as long as the block runs if it is not there anyway."""
+    if has_metrics():
+        yield
+        return
+    await in_thread("apply", f"--kustomize={METRICS_SERVER}")
+    try:
+        yield
+    finally:
+        await in_thread("delete", f"--kustomize={METRICS_SERVER}")
+
+
+async def replicas(service: str) -> int:
+    """How many replicas the autoscaler wants."""
+    return int((await asyncio.to_thread(named, "deployment", service))["spec"]["replicas"])
+
+
+@pytest.mark.skipif(has_metrics(), reason="metrics-server is there")
+def test_without_metrics_the_autoscalers_keep_their_minimum() -> None:
+    for service in SERVICES:
+        autoscaler, deployment = named("hpa", service), named("deployment", service)
+        active = {one["type"]: one["status"] for one in autoscaler["status"]["conditions"]}
+        assert active["ScalingActive"] == "False"
+        assert deployment["spec"]["replicas"] == autoscaler["spec"]["minReplicas"]
+        assert deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
+
+
+@pytest.mark.skipif(not (METRICS_SERVER or has_metrics()), reason="needs metrics-server: set AIOMESH_METRICS_SERVER")
+@pytest.mark.timeout(420)
+async def test_the_autoscaler_adds_pods_under_load_and_no_request_fails(mesh: ClusterMesh) -> None:
+    load = Load(mesh, reads_only=True)
+    async with metrics(), load.running():
+
+        async def more() -> bool:
+            return await replicas("api-edge") > int(named("hpa", "api-edge")["spec"]["minReplicas"])
+
+        await until(more, 240)
+        await rolled_out("deployment/api-edge")
+    assert (load.failures, load.refused) == ([], 0)
+    # Without metrics nothing scales down again: the bounds do.
+    for service in SERVICES:
+        await back_to_minimum(service)
+
+
+async def back_to_minimum(service: str) -> None:
+    """Lets the autoscaler have its minimum alone, then its own bounds again."""
+    bounds = named("hpa", service)["spec"]
+    for most in (bounds["minReplicas"], bounds["maxReplicas"]):
+        await in_thread("patch", "hpa", service, f"--patch={json.dumps({'spec': {'maxReplicas': most}})}")
+
+        async def within(limit: int = most) -> bool:
+            return await replicas(service) <= limit
+
+        await until(within, 60)
+    await rolled_out(f"deployment/{service}")
+
+
+def evict(pod: str) -> None:
+    """Asks for the eviction of a pod, as the drain of a node does."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    kubectl("create", f"--raw={path}", "--filename=-", given=json.dumps(eviction))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.timeout(120)
+async def test_an_eviction_that_would_leave_too_few_is_refused(service: str) -> None:
+    first, second = pods(service)[:2]
+    evict(first.name)
+    with pytest.raises(KubectlFailed, match="would violate the pod's disruption budget"):
+        evict(second.name)
+    await in_thread("wait", "--for=delete", f"pod/{first.name}", "--timeout=60s")
+    await rolled_out(f"deployment/{service}")
+    assert second.name in {pod.name for pod in pods(service)}

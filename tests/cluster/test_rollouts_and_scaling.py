@@ -1,0 +1,73 @@
+"""Nothing fails and no span is lost while pods come and go as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_mesh import in_thread, named, pods, rolled_out
+from load import Audit, Load, until
+
+if TYPE_CHECKING:
+    from cluster_mesh import ClusterMesh
+
+REQUESTS = 10_000
+LEAST, MOST = 2, 4
+"""The bounds of the autoscalers."""
+
+SETTLED_SECONDS = 60
+"""From when new pods are Ready until they are expected to have their share."""
+
+
+@pytest.mark.timeout(600)
+async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no_span(mesh: ClusterMesh) -> None:
+    load = Load(mesh)
+    audit = Audit(load)
+    async with audit.running(), load.running():
+        for service in ("api-edge", "inventory", "pricing"):
+            await load.until(len(load.answers) + REQUESTS // 10)
+            await in_thread("rollout", "restart", f"deployment/{service}")
+            await rolled_out(f"deployment/{service}")
+        await load.until(REQUESTS)
+    assert (load.failures, load.refused) == ([], 0)
+    assert audit.missing == []
+    assert audit.complete == len(load.answers) >= REQUESTS
+    assert any(answered.closing and answered.kept for answered in load.answers), "no draining edge said so"
+
+
+async def bound(service: str, least: int, most: int) -> None:
+    """Sets the bounds of an autoscaler and waits until the Deployment has a number of replicas within them."""
+    patch = json.dumps({"spec": {"minReplicas": least, "maxReplicas": most}})
+    await in_thread("patch", "hpa", service, f"--patch={patch}")
+
+    async def within() -> bool:
+        deployment = await asyncio.to_thread(named, "deployment", service)
+        return least <= int(deployment["spec"]["replicas"]) <= most
+
+    await until(within, 60)
+    await rolled_out(f"deployment/{service}")
+
+
+@pytest.mark.timeout(420)
+async def test_inventory_scaled_up_and_down_under_load_fails_nothing_and_shares_the_work(mesh: ClusterMesh) -> None:
+    old = {pod.name for pod in pods("inventory")}
+    load = Load(mesh)
+    audit = Audit(load)
+    try:
+        async with audit.running(), load.running():
+            await bound("inventory", MOST, MOST)
+            ready = time.monotonic()
+            await asyncio.sleep(2 * SETTLED_SECONDS)
+            new = {pod.name for pod in pods("inventory")} - old
+            await bound("inventory", LEAST, LEAST)
+            await load.until(len(load.answers) + 500)
+    finally:
+        await bound("inventory", LEAST, MOST)
+    assert (load.failures, load.refused, audit.missing) == ([], 0, [])
+    served = audit.by_pod("inventory", ready + SETTLED_SECONDS, ready + 2 * SETTLED_SECONDS)
+    fair = served.total() / MOST
+    assert len(new) == MOST - LEAST
+    assert all(served[name] >= fair / 2 for name in new), served
