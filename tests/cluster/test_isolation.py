@@ -150,7 +150,7 @@ def login(service: str, database: str, password: str) -> set[str]:
     """What PostgreSQL says to a service's role, by its name and by its pod's address."""
     address = objects("pods", "--selector=app.kubernetes.io/name=postgres")[0]["status"]["podIP"]
     name = pods(service)[0].name
-    said = kubectl("exec", name, "--", "python", "-c", ROLE, service, password, database, "postgres", address)
+    said = kubectl("exec", name, "--", "/venv/bin/python", "-c", ROLE, service, password, database, "postgres", address)
     verdicts = dict(line.split(" ", 1) for line in said.splitlines())
     assert set(verdicts) == {"postgres", address}
     return set(verdicts.values())
