@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import grpc
 import pytest
-from edge import serving_inventory, serving_pricing
+from edge import nobody, serving_inventory, serving_pricing
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from api_edge.server import listen_socket
@@ -166,9 +166,10 @@ async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_expor
     collector, answered = Collector(), set[str]()
 
     async def ask_until_refused(running: Edge) -> None:
+        patient = {"X-Request-Timeout-Ms": "15000"}
         while True:
             try:
-                async with running.http.get(f"{running.url}/v1/products/TEA-0001") as response:
+                async with running.http.get(f"{running.url}/v1/products/TEA-0001", headers=patient) as response:
                     assert response.status == 200
                     await response.read()
                     answered.add(response.headers["X-Trace-Id"])
@@ -190,6 +191,47 @@ async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_expor
     assert len(answered) >= 10
     assert logged == answered
     assert collector.traces["GET /v1/products/{sku}"] == answered
+
+
+class Refusing(trace_service_pb2_grpc.TraceServiceServicer):
+    async def Export(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
+
+
+@asynccontextmanager
+async def refusing() -> AsyncIterator[str]:
+    """The address of a collector that takes nothing."""
+    server = grpc.aio.server()
+    add: Callable[[Refusing, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add(Refusing(), server)
+    async with listening(server) as address:
+        yield address
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("collector", "reason"), [("absent", "UNAVAILABLE"), ("silent", "CANCELLED"), ("refusing", "PERMISSION_DENIED")]
+)
+async def test_without_a_collector_it_answers_and_ends_and_says_once_what_was_lost(
+    tmp_path: Path, collector: str, reason: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        if collector == "refusing":
+            address = await stack.enter_async_context(refusing())
+        else:
+            address = stack.enter_context(nobody(silent=collector == "silent"))
+        endpoint = f"http://{address}"
+        running = await stack.enter_async_context(
+            edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="50")
+        )
+        statuses = [(await read(running))[0] for _ in range(20)]
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert statuses == [200] * 20
+    *before, lost = [entry for entry in running.log if entry["logger"].startswith(("meshkit.telemetry", "opentel"))]
+    assert lost["lost_spans"] == 60, "of each request the HTTP span and two of calls"
+    assert lost["message"].startswith(f"lost 60 of 60 spans: 60 not delivered ({reason}: ")
+    assert [entry["message"].partition(":")[0] for entry in before] in ([], ["spans cannot be exported and are lost"])
 
 
 async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -> None:

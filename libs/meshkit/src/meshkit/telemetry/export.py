@@ -13,6 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import grpc
 from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -142,25 +143,28 @@ class _Delivery(SpanExporter):
 
 
 class _Failures(logging.Filter):
-    """Takes the log lines of exports that fail: keeps the last of spans, and lets the first of other signals pass."""
+    """Takes the log lines of exports that fail: keeps the reason of spans, and lets the first of other signals pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last = ""
-        self._told = {"traces"}
+        self._told = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.msg.startswith("Failed to export") or not isinstance(record.args, tuple):
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        code = next((argument for argument in arguments if isinstance(argument, grpc.StatusCode)), None)
+        if code is None:
             return not record.msg.startswith(NOISE)
-        signal = str(record.args[0])
-        if signal == "traces":
-            self.last = record.getMessage()
-        is_first = signal not in self._told
-        self._told.add(signal)
-        return is_first
+        if "traces" in arguments:
+            self.last = f"{code.name}: {arguments[-1]}"
+            return False
+        if self._told or record.msg.startswith("Transient"):
+            return False
+        self._told = True
+        return True
 
 
-NOISE = ("Transient error", "Shutdown in progress", "Exporter already shutdown")
+NOISE = ("Shutdown in progress", "Exporter already shutdown")
 FAILURES = _Failures()
 
 

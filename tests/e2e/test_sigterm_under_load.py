@@ -1,0 +1,166 @@
+"""SIGTERM to each process of the mesh under load: the trace of every answered request is whole in the trace backend.
+
+AIOMESH_SIGTERM_ROUNDS says how often each process is ended; once if it is not set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from service_process import ServiceProcess, running
+
+from localmesh.tracebox.receiver import build_receiver
+from localmesh.tracebox.store import TraceStore
+from meshkit.testing import listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+ROUNDS = int(os.environ.get("AIOMESH_SIGTERM_ROUNDS", "1"))
+CLIENTS, ORDERS = 4, 12
+"""How many ask at the same time, and how many orders they have placed when the signal comes."""
+
+PATIENT = {"X-Request-Timeout-Ms": "15000"}
+RPC_STATUS = "rpc.response.status_code"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 15 * ROUNDS)]
+
+
+class Mesh:
+    """Three processes that export to a store, and what their clients were answered."""
+
+    def __init__(self, folder: Path, store: TraceStore) -> None:
+        self.store = store
+        self.answers: dict[str, int] = {}
+        self.ended: list[ServiceProcess] = []
+        self.url = ""
+        self._ports = {name: free_port() for name in ("inventory", "pricing", "api_edge")}
+        self._settings = {
+            name: {"database_url": f"sqlite:///{folder / name}.db", "drain_seconds": "0.1"}
+            for name in ("inventory", "pricing")
+        }
+        self._settings["inventory"]["reservation_ttl_seconds"] = "5"  # the stock is for more orders than it has units
+        targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in self._settings}
+        self._settings["api_edge"] = {"drain_seconds": "0.2", **targets}
+
+    @asynccontextmanager
+    async def process(self, name: str) -> AsyncIterator[ServiceProcess]:
+        """A process that serves. It must end by itself when the block asks it to, or else is asked at its end."""
+        listen = f"127.0.0.1:{self._ports[name]}"
+        async with running(name, listen=listen, **self._settings[name]) as process:
+            await process.logged("listening on" if name == "api_edge" else "is SERVING")
+            yield process
+            if process.process.returncode is None:
+                process.process.send_signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        self.ended.append(process)
+
+    async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
+        """Reads and orders, one after the other, until it is to stop or the edge takes no more connections."""
+        edge = f"http://127.0.0.1:{self._ports['api_edge']}"
+        order = {"lines": [{"sku": "TEA-0002", "quantity": 1}]}
+        while not stop.is_set():
+            for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
+                try:
+                    async with http.request(method, edge + path, json=body, headers=PATIENT) as answer:
+                        text = await answer.text()
+                        assert answer.status in {200, 201, 503}, text
+                        self.answers[answer.headers["X-Trace-Id"]] = answer.status
+                except (aiohttp.ClientConnectionError, ConnectionError):  # before anything of it was read
+                    return
+
+    def orders(self) -> int:
+        """How many have been placed, which takes all three processes."""
+        return sum(status == 201 for status in self.answers.values())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+async def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    store = TraceStore(max_spans=1_000_000, max_bytes=1_000_000_000)
+    async with listening(build_receiver(store)) as address:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{address}")
+        yield Mesh(tmp_path, store)
+
+
+async def end_under_load(mesh: Mesh, victim: str) -> None:
+    """Starts the process, and ends it by SIGTERM while clients ask."""
+    stop = asyncio.Event()
+    async with mesh.process(victim) as process, aiohttp.ClientSession() as http, asyncio.TaskGroup() as clients:
+        before = mesh.orders()
+        for _ in range(CLIENTS):
+            clients.create_task(mesh.load(http, stop))
+        while mesh.orders() < before + ORDERS:
+            await asyncio.sleep(0.01)
+        process.process.send_signal(signal.SIGTERM)
+        await process.ended()
+        stop.set()
+
+
+@pytest.mark.parametrize("victim", ["api_edge", "inventory", "pricing"])
+async def test_sigterm_under_load_loses_no_span_of_an_answered_request(mesh: Mesh, victim: str) -> None:
+    others = [name for name in ("inventory", "pricing", "api_edge") if name != victim]
+    async with AsyncExitStack() as stack:
+        for name in others:
+            await stack.enter_async_context(mesh.process(name))
+        for _ in range(ROUNDS):
+            await end_under_load(mesh, victim)
+
+    assert len(mesh.ended) == ROUNDS + len(others)
+    for trace_id, status in mesh.answers.items():
+        assert_whole(spans_of(mesh.store, trace_id), status)
+    for process in mesh.ended:
+        assert_told_of_no_loss(process, mesh.store)
+
+
+def spans_of(store: TraceStore, trace_id: str) -> list[Span]:
+    trace = store.trace(bytes.fromhex(trace_id))
+    return [Span.FromString(span.encoded) for span in trace.spans] if trace else []
+
+
+def attribute(span: Span, key: str) -> object:
+    values = {item.key: item.value for item in span.attributes}
+    return getattr(values[key], str(values[key].WhichOneof("value")))
+
+
+def assert_whole(spans: list[Span], status: int) -> None:
+    """One HTTP span with the status that was answered, no span without its parent, a server span for each good call."""
+    (root,) = [span for span in spans if not span.parent_span_id]
+    assert attribute(root, "http.response.status_code") == status
+    assert {span.parent_span_id for span in spans if span is not root} <= {span.span_id for span in spans}
+    calls = [span for span in spans if span.kind == Span.SPAN_KIND_CLIENT and span.parent_span_id == root.span_id]
+    assert len(calls) >= 2
+    for call in calls:
+        served = [attribute(span, RPC_STATUS) for span in spans if span.parent_span_id == call.span_id]
+        assert attribute(call, RPC_STATUS) != "OK" or "OK" in served
+
+
+def assert_told_of_no_loss(process: ServiceProcess, store: TraceStore) -> None:
+    """The process logged nothing about its export, and every request or call that it did log is in the store."""
+    records = [json.loads(line) for line in process.lines]
+    assert [record for record in records if "telemetry" in record["logger"]] == []
+    assert [record for record in records if "exception" in record] == []
+    served = {
+        (record["trace_id"], record["span_id"])
+        for record in records
+        if record["logger"] in {"api_edge.access", "meshkit.rpc"}
+    }
+    assert len(served) >= ORDERS
+    found = {(trace_id, span.span_id.hex()) for trace_id, _ in served for span in spans_of(store, trace_id)}
+    assert served <= found
