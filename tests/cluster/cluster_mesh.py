@@ -48,9 +48,9 @@ def named(resource: str, name: str) -> Json:
     return json.loads(kubectl("get", resource, name, "--output=json"))
 
 
-async def in_thread(*arguments: str, given: str | None = None) -> str:
+async def in_thread(*arguments: str, namespace: str = NAMESPACE) -> str:
     """`kubectl` while the event loop goes on."""
-    return await asyncio.to_thread(kubectl, *arguments, given=given)
+    return await asyncio.to_thread(kubectl, *arguments, namespace=namespace)
 
 
 @dataclass(frozen=True)

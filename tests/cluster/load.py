@@ -50,7 +50,8 @@ class Answered:
 class Load:
     """What the load was answered so far, and what went wrong: `refused` are connections that were never made.
 
-    `reads_only` leaves the orders out; `at` is where to connect in place of the mesh's own address.
+    `reads_only` leaves the orders out; `read` is what is read; `at` is where to connect in place of the mesh's own
+    address.
     """
 
     mesh: Mesh
@@ -58,6 +59,7 @@ class Load:
     failures: list[str] = field(default_factory=list)
     refused: int = 0
     reads_only: bool = False
+    read: str = PRODUCT
     at: str | None = None
 
     @asynccontextmanager
@@ -88,7 +90,7 @@ class Load:
                 if stop.is_set():
                     return
                 if number % ORDER_EVERY or self.reads_only:
-                    await self._ask(session, "GET", PRODUCT, kept=kept)
+                    await self._ask(session, "GET", self.read, kept=kept)
                 else:
                     await self._order(session, kept=kept)
 

@@ -137,13 +137,12 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
 async def without(workload: str, namespace: str) -> AsyncIterator[None]:
     """No pod of a Deployment, for as long as the block runs."""
     replicas = json.loads(kubectl("get", workload, "--output=json", namespace=namespace))["spec"]["replicas"]
-    scale = ("scale", workload, f"--namespace={namespace}")
-    await in_thread(*scale, "--replicas=0")
+    await in_thread("scale", workload, "--replicas=0", namespace=namespace)
     try:
         yield
     finally:
-        await in_thread(*scale, f"--replicas={replicas}")
-        await in_thread("rollout", "status", workload, f"--namespace={namespace}", "--timeout=120s")
+        await in_thread("scale", workload, f"--replicas={replicas}", namespace=namespace)
+        await in_thread("rollout", "status", workload, "--timeout=120s", namespace=namespace)
 
 
 @pytest.mark.parametrize(
