@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
 import pytest
-import yaml  # type: ignore[import-untyped] # its stubs are apart
+import yaml
 from repository import ROOT, SERVICES
 
 from meshkit.health import LIVENESS

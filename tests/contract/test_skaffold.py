@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] # its stubs are apart
+import yaml
 from repository import ROOT
 
 from localmesh.kind.settings import EDGE_PORT, TRACES_PORT
