@@ -218,8 +218,23 @@ def test_a_backend_has_a_database_and_a_role_of_its_own(overlay: str, service: s
 @each_overlay
 @each_service
 def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: str) -> None:
-    [port] = server_of(overlay, service)["ports"]
-    assert port["containerPort"] == listening_port(service)
+    ports = {port["name"]: port["containerPort"] for port in server_of(overlay, service)["ports"]}
+    assert ports.pop("http" if service == "api_edge" else "grpc") == listening_port(service)
+    assert ports == ({} if service == "api_edge" else {"metrics": metrics_port(overlay, service)})
+
+
+def metrics_port(overlay: str, service: str) -> int:
+    host, _, port = loaded(overlay, service).metrics_listen.rpartition(":")
+    assert host == "0.0.0.0"
+    return int(port)
+
+
+@pytest.mark.parametrize("service", ["inventory", "pricing"])
+def test_only_the_namespace_of_prometheus_may_read_the_metrics_of_a_backend(service: str) -> None:
+    policy, port = named("production", "NetworkPolicy", service), metrics_port("production", service)
+    [rule] = [rule for rule in policy["spec"]["ingress"] if port in {each["port"] for each in rule["ports"]}]
+    [peer] = rule["from"]
+    assert peer == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 
 
 @each_overlay

@@ -69,6 +69,16 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
+@asynccontextmanager
+async def collecting(collector: Collector) -> AsyncIterator[str]:
+    """The endpoint of a collector."""
+    server = grpc.aio.server()
+    add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add(collector, server)
+    async with listening(server) as address:
+        yield f"http://{address}"
+
+
 async def start(**environment: str) -> asyncio.subprocess.Process:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("EDGE_", "OTEL_"))}
     return await asyncio.create_subprocess_exec(
@@ -176,17 +186,15 @@ async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_expor
             except (aiohttp.ClientConnectionError, ConnectionError):  # before anything of it was read
                 return
 
-    collecting = grpc.aio.server()
-    add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
-    add(collector, collecting)
-    async with listening(collecting) as address:
-        exporter = f"http://{address}"
-        async with edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as running:
-            asking = [asyncio.create_task(ask_until_refused(running)) for _ in range(10)]
-            await running.read_log(until="GET ")
-            running.signal(signal.SIGTERM)
-            await asyncio.gather(*asking, running.read_log())
-            assert await running.ended() == 0
+    async with (
+        collecting(collector) as exporter,
+        edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as running,
+    ):
+        asking = [asyncio.create_task(ask_until_refused(running)) for _ in range(10)]
+        await running.read_log(until="GET ")
+        running.signal(signal.SIGTERM)
+        await asyncio.gather(*asking, running.read_log())
+        assert await running.ended() == 0
     logged = {entry["trace_id"] for entry in running.log if entry["logger"] == "api_edge.access"}
     assert len(answered) >= 10
     assert logged == answered
@@ -246,6 +254,41 @@ async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -
     assert (missing["message"], missing["trace_id"]) == ("GET /v1/products/NO-1 404", problem["trace_id"])
     assert status == 404
     assert missing.keys() >= {"time", "level", "service", "method", "path", "status", "duration_ms", "span_id"}
+    assert missing["peer"].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "sampled"),
+    [
+        ("always_on", "", True),
+        ("always_off", "", False),
+        ("traceidratio", "1", True),
+        ("parentbased_traceidratio", "0", False),
+    ],
+)
+async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
+    tmp_path: Path, sampler: str, argument: str, *, sampled: bool
+) -> None:
+    collector = Collector()
+    async with (
+        collecting(collector) as exporter,
+        edge(
+            tmp_path,
+            OTEL_EXPORTER_OTLP_ENDPOINT=exporter,
+            OTEL_TRACES_SAMPLER=sampler,
+            OTEL_TRACES_SAMPLER_ARG=argument,
+            EDGE_TRACE_URL="http://traces.test/{trace_id}",
+        ) as running,
+    ):
+        async with running.http.get(f"{running.url}/v1/products/TEA-0001?strict=true") as answer:
+            headers, trace = answer.headers, answer.headers["X-Trace-Id"]
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    flags = int(headers["traceresponse"].rpartition("-")[2], 16)
+    assert (bool(flags & 1), "Link" in headers) == (sampled, sampled)
+    assert set().union(*collector.traces.values()) == ({trace} if sampled else set())
+    [line] = [entry for entry in running.log if entry["logger"] == "api_edge.access"]
+    assert (line["trace_id"], int(line["span_id"], 16) != 0) == (trace, True)
 
 
 async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:

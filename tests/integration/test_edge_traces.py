@@ -118,6 +118,7 @@ async def test_an_unsampled_trace_makes_no_spans_and_is_named_all_the_same(shop:
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{trace}-{PARENT}-00"})
     assert answer.trace_id == trace
     assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-00", answer.headers["traceresponse"])
+    assert "Link" not in answer.headers
     assert await shop.spans(trace) == []
 
 

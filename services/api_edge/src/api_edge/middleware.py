@@ -47,7 +47,8 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 class TraceHeaders:
     """Tells every caller of the API where its trace is, and logs one line for each request.
 
-    `traceresponse` (W3C Trace Context, level 2), `X-Trace-Id`, `Link: …; rel="trace"` and `Server-Timing`.
+    `traceresponse` (W3C Trace Context, level 2), whose flags say whether the trace was sampled, `X-Trace-Id`,
+    `Server-Timing`, and for a trace that was sampled, and so can be looked at, `Link: …; rel="trace"`.
     An exception that nothing else handled becomes a problem here.
     """
 
@@ -91,7 +92,7 @@ class TraceHeaders:
         headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
         headers["X-Trace-Id"] = trace_id
         headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
-        if self._trace_url:
+        if self._trace_url and context.trace_flags.sampled:
             headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
 
 
@@ -175,5 +176,6 @@ def _metric(timing: Timing) -> str:
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
     method, path, duration = scope["method"], scope["path"], round(seconds * 1000, 2)
-    fields = {"method": method, "path": path, "status": status, "duration_ms": duration}
+    host, port = scope["client"] or ("", 0)
+    fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": f"{host}:{port}"}
     log.info("%s %s %s", method, path, status, extra=fields)
