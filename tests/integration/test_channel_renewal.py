@@ -118,3 +118,19 @@ async def test_a_failing_channel_that_is_closed_leaves_nothing_behind() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
     assert asyncio.all_tasks() == before
+
+
+async def test_a_new_channel_inherits_no_failures_of_another_one_to_the_same_address() -> None:
+    """By default all channels of a process share their connections by address, and the pauses after failures too."""
+
+    def channel() -> Any:
+        telemetry = SpanCapture("client").telemetry
+        return open_channel(address, service=SERVICE, repeatable=(), limit=5, telemetry=telemetry)
+
+    async with echo(UnaryUnary=answer) as gone:
+        address = gone.address
+    async with channel() as failing:
+        for _ in range(3):
+            assert await fails(failing.unary_unary(f"/{SERVICE}/UnaryUnary"))
+        async with echo(UnaryUnary=answer, listen=address), channel() as new:
+            assert await new.unary_unary(f"/{SERVICE}/UnaryUnary")(b"hello") == b"hello"

@@ -37,6 +37,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.use_local_subchannel_pool", 1),  # or a new channel inherits the failures of another one to the same address
     ("grpc.enable_http_proxy", 0),  # a proxy meant for the internet has no place between services
 )
 
