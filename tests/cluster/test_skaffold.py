@@ -1,0 +1,103 @@
+"""skaffold.yaml with the real Skaffold, on a copy of the sources, in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_mesh import NAMESPACE, SERVICES, Json, KubectlFailed, kubectl, objects
+from repository import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DEV = "aiomesh-dev"
+INPUTS = ("skaffold.yaml", ".dockerignore", "deploy", "libs", "services")
+EDITED = "services/api_edge/src/api_edge/app.py"
+ASKED_FOR = "deployments,statefulsets,services,configmaps,secrets,persistentvolumeclaims"
+FIRST_ANSWER = 10.0  # seconds from the moment when all is Ready
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[Path]:
+    """A copy of what Skaffold reads. What it has deployed is deleted after the test."""
+    if not shutil.which("skaffold"):
+        pytest.skip("needs skaffold on the PATH")
+    assert not kubectl("get", "namespace", DEV, "--ignore-not-found"), "in use: end it with `skaffold delete`"
+    for name in INPUTS:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    yield tmp_path
+    skaffold("delete", tmp_path)
+    gone()
+
+
+@pytest.mark.timeout(600)
+def test_skaffold_replaces_the_pods_of_what_was_changed_and_touches_nothing_else(sources: Path) -> None:
+    mesh = state(NAMESPACE)
+    skaffold("run", sources)
+    first = pods()
+    assert answer(first["api-edge"], "v1/products/TEA-0001?strict=true")["price"]
+
+    edit(sources / EDITED, 'title="aiomesh"', 'title="aiomesh, changed"')
+    skaffold("run", sources)
+    second = pods()
+    assert answer(second["api-edge"], "openapi.json")["info"]["title"] == "aiomesh, changed"
+    assert {app for app in first if first[app] != second[app]} == {"api-edge"}
+
+    skaffold("delete", sources)
+    gone()
+    assert state(NAMESPACE) == mesh
+
+
+def skaffold(command: str, sources: Path) -> None:
+    """Runs Skaffold on the current context."""
+    done = subprocess.run(["skaffold", command], cwd=sources, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def gone() -> None:
+    """Waits until the namespace is."""
+    kubectl("wait", "--for=delete", f"namespace/{DEV}", "--timeout=120s")
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def pods() -> dict[str, str]:
+    """The name of the one pod of each workload, of those that nobody has deleted."""
+    found = [one["metadata"] for one in objects("pods", namespace=DEV)]
+    alive = [(one["labels"]["app.kubernetes.io/name"], one["name"]) for one in found if "deletionTimestamp" not in one]
+    assert sorted(app for app, _ in alive) == sorted([*SERVICES, "jaeger", "postgres"])
+    return dict(alive)
+
+
+def answer(pod: str, path: str) -> Json:
+    """What the edge in this pod answers, asked through the API server until it is no error."""
+    give_up = time.monotonic() + FIRST_ANSWER
+    while True:
+        try:
+            return json.loads(kubectl("get", f"--raw=/api/v1/namespaces/{DEV}/pods/{pod}:8080/proxy/{path}"))
+        except KubectlFailed:
+            if time.monotonic() > give_up:
+                raise
+
+
+def state(namespace: str) -> dict[tuple[str, str], Json]:
+    """What was asked for in a namespace, by kind and name, without the replicas, which autoscalers choose."""
+    return {
+        (one["kind"], one["metadata"]["name"]): (
+            one["metadata"]["uid"],
+            one.get("data"),
+            one.get("spec", {}).get("template"),
+        )
+        for one in objects(ASKED_FOR, namespace=namespace)
+    }
