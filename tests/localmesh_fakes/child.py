@@ -9,6 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
+LINE = (
+    '{"time": "2026-11-24T09:05:53.337+00:00", "level": "WARNING", "logger": "meshkit.rpc", "message": "Get INTERNAL",'
+    ' "service": "pricing", "trace_id": "47010f518938cd685e324014ebc1b521", "duration_ms": 6.5, "peer": "ipv4:x"}'
+)
+"""What GET /log makes it log."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -31,7 +37,9 @@ async def serve(arguments: argparse.Namespace) -> int:
             journal.write(f"{arguments.name} {event}\n")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /log "):
+            sys.stderr.write(f"{arguments.name} says nothing\n{LINE}\n")
+            sys.stderr.flush()
         writer.write(f"HTTP/1.1 {arguments.status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         await writer.drain()
         writer.close()

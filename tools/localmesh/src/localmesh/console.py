@@ -5,17 +5,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-GREEN, RED, BOLD = "32", "31", "1"
+GREEN, YELLOW, RED, BOLD, DIM = "32", "33", "31", "1", "2"
 
 
 class Console:
-    """Prints to standard output, in colours on a terminal that wants them; never fails."""
+    """Prints to standard output, in colours on a terminal that wants them (https://no-color.org); never fails.
+
+    Attributes:
+        is_terminal: whether a person may be looking at it.
+    """
 
     def __init__(self) -> None:
-        self._colours = False
+        self.is_terminal = False
         if isinstance(sys.stdout, io.TextIOWrapper):  # None when it is closed
-            self._colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            self.is_terminal = sys.stdout.isatty()
             sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal cannot show
+        self._colours = self.is_terminal and not os.environ.get("NO_COLOR")
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -23,18 +28,19 @@ class Console:
 
     def good(self, text: str) -> None:
         """Prints a line about something that works again."""
-        self._print(self._painted(text, GREEN))
+        self._print(self.painted(text, GREEN))
 
     def bad(self, text: str, details: Sequence[str] = ()) -> None:
         """Prints a line about a failure, and below it `details`, for example the last lines of a log."""
-        self._print("\n".join([self._painted(text, RED), *(f"  | {line}" for line in details)]))
+        self._print("\n".join([self.painted(text, RED), *(f"  | {line}" for line in details)]))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Prints rows in columns below their head."""
         first, *others = columns([head, *rows])
-        self._print("\n".join(["", self._painted(first, BOLD), *others]))
+        self._print("\n".join(["", self.painted(first, BOLD), *others]))
 
-    def _painted(self, text: str, colour: str) -> str:
+    def painted(self, text: str, colour: str) -> str:
+        """The text in a colour, or as it is where there are none."""
         return f"\033[{colour}m{text}\033[0m" if self._colours else text
 
     def _print(self, text: str) -> None:
