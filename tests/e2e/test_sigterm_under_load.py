@@ -153,6 +153,7 @@ def assert_whole(spans: list[Span], status: int) -> None:
 
 def assert_told_of_no_loss(process: ServiceProcess, store: TraceStore) -> None:
     """The process logged nothing about its export, and every request or call that it did log is in the store."""
+    assert [line for line in process.lines if not line.startswith("{")] == []
     records = [json.loads(line) for line in process.lines]
     assert [record for record in records if "telemetry" in record["logger"]] == []
     assert [record for record in records if "exception" in record] == []

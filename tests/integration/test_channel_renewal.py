@@ -112,6 +112,23 @@ async def test_a_call_on_the_replaced_channel_ends_well() -> None:
             assert await waiting == b"long"
 
 
+async def test_a_call_made_in_the_moment_of_the_replacement_ends_as_any_other() -> None:
+    async with (
+        dns() as (server, names),
+        echo(UnaryUnary=answer) as served,
+        channel_to(server, served.address.rpartition(":")[2]) as channel,
+    ):
+        call = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+        assert await fails(call)
+        names.address = IPv4Address("127.0.0.1")
+        calls: list[asyncio.Future[bytes]] = []
+        while not any(made.done() and not made.exception() for made in calls[-100:]):  # one in each turn of the loop
+            calls.append(asyncio.ensure_future(call(b"")))
+            await asyncio.sleep(0)
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {bytes, grpc.aio.AioRpcError}
+
+
 async def test_a_failing_channel_that_is_closed_leaves_nothing_behind() -> None:
     before = asyncio.all_tasks()
     async with dns() as (server, _), channel_to(server, "1") as channel:
