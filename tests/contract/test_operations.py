@@ -1,0 +1,56 @@
+"""docs/operations.md says what the manifests and the metrics are."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from repository import ROOT
+
+DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
+TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text()
+MANIFESTS = ROOT / "deploy" / "k8s"
+
+UNITS = {"s": "_seconds"}
+"""What Prometheus appends to a name, by the unit; nothing for a count of something in braces."""
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading, without its head."""
+    [section] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def resources() -> dict[str, tuple[float, str, str]]:
+    """Of each workload the CPU requested, in cores, the memory requested and the memory limit."""
+    texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
+    found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] in {"Deployment", "StatefulSet"}]
+    containers = {one["metadata"]["name"]: one["spec"]["template"]["spec"].get("containers", [{}])[0] for one in found}
+    return {name: _figures(one["resources"]) for name, one in containers.items() if "resources" in one}
+
+
+def _figures(one: dict[str, dict[str, str]]) -> tuple[float, str, str]:
+    requests, limits = one["requests"], one["limits"]
+    return int(requests["cpu"].removesuffix("m")) / 1000, requests["memory"], limits["memory"]
+
+
+def test_the_table_of_resources_is_that_of_the_manifests() -> None:
+    *workloads, total = rows("What it takes")
+    told = {
+        name: (float(cpu), memory.replace(" MiB", "Mi"), limit.replace(" MiB", "Mi"))
+        for names, _, cpu, _, memory, limit in workloads
+        for name in re.findall("`([a-z-]+)`", names)
+    }
+    assert told == resources()
+    replicas = {"api-edge": 2, "inventory": 2, "pricing": 2}
+    assert float(total[2]) == sum(cpu * replicas.get(name, 1) for name, (cpu, _, _) in told.items())
+
+
+def test_the_metrics_to_watch_are_those_that_there_are() -> None:
+    there = re.findall(r"^\| `([a-z._]+)` \|[^|]+\|[^|]+\| `([^`]+)` \|", TELEMETRY, re.MULTILINE)
+    names = {metric.replace(".", "_") + UNITS.get(unit, "") for metric, unit in there}
+    watched = {name for row in rows("What to watch") for name in re.findall(r"`((?:http|rpc|db|meshkit)_\w+)`", row[0])}
+    attributes = {name.replace(".", "_") for name in re.findall(r"`([a-z]+(?:[._][a-z_]+)+)`", TELEMETRY)}
+    assert len(watched & names) >= 6
+    assert watched <= names | attributes
