@@ -21,6 +21,8 @@ from scrape import parse, samples, scrape, value
 from service_process import channel_to, running
 
 import inventory.app as inventory_app
+from inventory.domain import DatabaseUnavailable
+from meshkit.database import Database
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import SpanCapture, listening
 
@@ -39,6 +41,8 @@ DOCUMENTED = ROOT / "docs" / "telemetry.md"
 UNITS = {"s": "_seconds"}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 UNSAMPLED = "0af7651916cd43dd8448eb211c80319c"
+
+pytestmark = pytest.mark.timeout(60)  # they start processes
 
 Row = tuple[str, frozenset[str]]
 """The type of a metric and the labels that it may have."""
@@ -272,7 +276,10 @@ async def test_an_otlp_endpoint_gets_the_durations_and_the_trace_behind_them(
 
 async def test_a_pool_tells_its_connections_and_who_waits(tmp_path: Path) -> None:
     page = MetricsPage()
-    database = inventory_app.open_database(f"sqlite:///{tmp_path / 'i.db'}", SpanCapture("i", page=page).telemetry)
+    telemetry = SpanCapture("i", page=page).telemetry
+    tracer, unavailable = telemetry.tracer_provider.get_tracer("i"), DatabaseUnavailable
+    url = f"sqlite:///{tmp_path / 'i.db'}"
+    database = Database(url, unavailable=unavailable, tracer=tracer, meter=telemetry.meter, patience=60)
     holding, free = asyncio.Event(), asyncio.Event()
 
     async def hold(_connection: object) -> None:
