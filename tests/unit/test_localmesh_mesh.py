@@ -55,6 +55,14 @@ def test_the_processes_are_wired_to_each_other() -> None:
 
 
 @pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
+def test_metrics_go_where_the_shell_says_and_never_to_the_trace_backend(service: str) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector.example:4317"}
+    environment = programs({**endpoint, "OTEL_METRICS_EXPORTER": "otlp"})[service].environment
+    assert environment.items() >= endpoint.items()
+    assert "OTEL_METRICS_EXPORTER" not in environment
+
+
+@pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
 def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service: str) -> None:
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4317",
