@@ -29,8 +29,8 @@ CALL_SECONDS = 10.0
 """The limit of any one backend call, for requests that ask for a budget above it."""
 
 DESCRIPTION = """\
-The storefront of aiomesh. Every answer carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page,
-and `Server-Timing` with the time of each backend. Every error is `application/problem+json` (RFC 9457).
+The storefront of aiomesh. Every answer carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page if
+it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json` (RFC 9457).
 `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
 
 
