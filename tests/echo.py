@@ -41,6 +41,7 @@ class Echo:
     client: SpanCapture
     server: SpanCapture
     health: Health
+    running: grpc.aio.Server
 
     async def unary(self, request: bytes = b"hello", **kwargs: Any) -> bytes:
         call: Awaitable[bytes] = self.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(request, **kwargs)
@@ -76,4 +77,4 @@ async def echo(
             address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
         ) as channel,
     ):
-        yield Echo(channel, address, client, server, health)
+        yield Echo(channel, address, client, server, health, built)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
-from echo import Echo, echo
+from echo import echo
 
 from meshkit import deadline
 from meshkit.deadline import FLOOR, RESERVE, budget, call_timeout, own_budget, remaining
@@ -29,7 +30,7 @@ async def test_a_handler_sees_the_deadline_of_its_client() -> None:
 
 async def test_a_call_without_a_deadline_gets_the_maximum_of_the_server() -> None:
     async with echo(UnaryUnary=tell_remaining) as service, grpc.aio.insecure_channel(service.address) as plain:
-        unlimited = Echo(plain, service.address, service.client, service.server, service.health)
+        unlimited = replace(service, channel=plain)
         left = float(await unlimited.unary())
     assert MAX_SECONDS - 1 < left <= MAX_SECONDS
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 import pytest
-from echo import Echo, echo
+from echo import echo
 from grpc_status import rpc_status
 
 from meshkit import errors
@@ -112,6 +114,6 @@ async def test_a_peer_that_cannot_be_reached_is_unavailable() -> None:
     async with echo() as service:
         address = service.address
     async with echo() as service, grpc.aio.insecure_channel(address) as channel:
-        lost = Echo(channel, address, service.client, service.server, service.health)
+        lost = replace(service, channel=channel)
         with pytest.raises(errors.Unavailable), service_errors():
             await lost.unary()

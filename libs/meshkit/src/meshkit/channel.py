@@ -14,6 +14,7 @@ import grpc
 
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded
+from meshkit.outgoing import lasting
 from meshkit.renewal import RenewedChannel
 from meshkit.telemetry.client import tracing_interceptors
 
@@ -127,9 +128,9 @@ class _UnaryStream(_Limited, grpc.aio.UnaryStreamClientInterceptor):
 
 class _StreamUnary(_Limited, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self.limited(continuation, client_call_details, request_iterator)
+        return await lasting(partial(self.limited, continuation, client_call_details), request_iterator)
 
 
 class _StreamStream(_Limited, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self.limited(continuation, client_call_details, request_iterator)
+        return await lasting(partial(self.limited, continuation, client_call_details), request_iterator)

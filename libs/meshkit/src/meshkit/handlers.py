@@ -4,15 +4,21 @@ A handler that streams may be an async generator or a coroutine that calls `cont
 every handler becomes a coroutine, so that a concern (tracing, errors, deadlines) is written once, as a decorator
 of coroutines. It also ends a generator inside the task of its RPC: grpc.aio leaves a generator of a cancelled call to
 the garbage collector, where context variables can no longer be reset.
+
+A handler of one request becomes one that reads it. grpc.aio would read it first, and call no handler, and so make no
+span, for a call whose client gave up while it waited for this process, or whose request is no message.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
+
+from meshkit.errors import Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,17 +34,18 @@ UNTRACED = "/grpc."
 
 
 class HandlerInterceptor(grpc.aio.ServerInterceptor):
-    """Puts a decorator around the handler of every method, but those of health checking and reflection.
+    """Puts decorators around the handler of every method, but those of health checking and reflection.
 
     Args:
-        decorate: called once for each method, with its full name (slash included) and its behavior.
+        decorates: the first is the outermost. Each is called once for each method, with its full name (slash included)
+            and its behavior.
         unserved: makes the handler of a method that nobody serves, from its name; None leaves it to gRPC.
     """
 
     def __init__(
-        self, decorate: Callable[[str, Behavior], Behavior], unserved: Callable[[str], Handler] = lambda _: None
+        self, *decorates: Callable[[str, Behavior], Behavior], unserved: Callable[[str], Handler] = lambda _: None
     ) -> None:
-        self._decorate = decorate
+        self._decorates = decorates
         self._unserved = unserved
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
@@ -53,39 +60,89 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
             return self._unserved(method)
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, wrap(handler, lambda inner: self._decorate(method, inner)))
+            known = self._wrapped[method] = (handler, wrap(handler, lambda inner: self._decorated(method, inner)))
         return known[1]
+
+    def _decorated(self, method: str, behavior: Behavior) -> Behavior:
+        for decorate in reversed(self._decorates):
+            behavior = decorate(method, behavior)
+        return behavior
 
 
 def wrap(handler: Handler, decorate: Callable[[Behavior], Behavior]) -> Handler:
-    """A handler of the same arity whose behavior is the decorated one, as a coroutine function."""
-    make, behavior = _parts(handler)
+    """A handler that answers as before through the decorated behavior, and reads its requests itself."""
+    if handler.response_streaming:
+        make, behavior = grpc.stream_stream_rpc_method_handler, handler.stream_stream or handler.unary_stream
+    else:
+        make, behavior = grpc.stream_unary_rpc_method_handler, handler.stream_unary or handler.unary_unary
+    if inspect.isasyncgenfunction(behavior):
+        behavior = _writing(behavior)
     return make(
-        decorate(_as_coroutine(behavior)),
+        decorate(_streaming(behavior) if handler.request_streaming else _reading(behavior)),
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
 
 
-def _parts(handler: Handler) -> tuple[Callable[..., Handler], Callable[..., Any]]:
-    match handler.request_streaming, handler.response_streaming:
-        case False, False:
-            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        case False, True:
-            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
-        case True, False:
-            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
-        case _:
-            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
-
-
-def _as_coroutine(behavior: Callable[..., Any]) -> Behavior:
-    if not inspect.isasyncgenfunction(behavior):
-        return behavior
-
+def _writing(generate: Callable[[Any, Context], AsyncGenerator[Any]]) -> Behavior:
     async def written(request: object, context: Context) -> None:
-        async with aclosing(cast("AsyncGenerator[Any]", behavior(request, context))) as responses:
+        async with aclosing(generate(request, context)) as responses:
             async for response in responses:
                 await context.write(response)
 
     return written
+
+
+def _reading(behavior: Behavior) -> Behavior:
+    async def read(_: object, context: Context) -> object:
+        stream: Any = Stream(context)
+        request = await stream.read()
+        if request is grpc.aio.EOF:  # "request cardinality violation" in gRPC's table of statuses
+            raise Unimplemented("this method takes one request, and none came")
+        return await behavior(request, stream)
+
+    return read
+
+
+def _streaming(behavior: Behavior) -> Behavior:
+    async def streamed(_: object, context: Context) -> object:
+        stream: Any = Stream(context)
+        return await behavior(stream, stream)
+
+    return streamed
+
+
+class Stream:
+    """The context that a handler gets, and its requests, where they are many. A client that goes cancels the handler.
+
+    In grpc.aio that comes as the end of the requests, or as the failure of a write, and only then as a cancellation;
+    a handler would take half of an upload for the whole.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context: Any = context
+
+    async def read(self) -> Any:
+        """The next request, or EOF."""
+        request = await self._context.read()
+        if request is grpc.aio.EOF:
+            await self._context.read()  # comes after the notice that cancels, if there is one
+        return request
+
+    async def write(self, response: Any) -> None:
+        """Sends a response."""
+        try:
+            await self._context.write(response)
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        if (request := await self.read()) is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)

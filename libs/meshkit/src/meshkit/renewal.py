@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import grpc
 
@@ -34,6 +35,7 @@ class RenewedChannel(grpc.aio.Channel):
         self._grace = grace
         self._current = make()
         self._renewal: asyncio.Task[None] | None = None
+        self._calls: WeakSet[Any] = WeakSet()
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,6 +49,10 @@ class RenewedChannel(grpc.aio.Channel):
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
         await self._current.close(grace)
+        for call in tuple(
+            self._calls
+        ):  # gRPC's own channel overlooks a call whose responses are read, and lets it go on
+            call.cancel()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 - gRPC's
         """The state of the channel that calls are made on now."""
@@ -82,6 +88,11 @@ class RenewedChannel(grpc.aio.Channel):
             self._renewal = asyncio.create_task(self._renew())
         return self._current
 
+    def made(self, call: Any) -> Any:
+        """Keeps a call in mind that `close` cancels, if somebody still holds it, and hands it back."""
+        self._calls.add(call)
+        return call
+
     async def _renew(self) -> None:
         try:
             while self._current.get_state() is FAILING:
@@ -114,4 +125,4 @@ class _Method:
         channel = self._channel.for_call()
         if channel is not self._made_on:
             self._made_on, self._method = channel, self._make(channel)
-        return self._method(*request, **options)
+        return self._channel.made(self._method(*request, **options))

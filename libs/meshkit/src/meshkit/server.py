@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
+from opentelemetry import trace
 
 from meshkit.deadline import FLOOR, budget
 from meshkit.errors import DeadlineExceeded, Internal, ServiceError
@@ -53,8 +54,7 @@ def build_server(
         health: the health servicer.
         telemetry: whose spans the RPCs make.
     """
-    interceptors = [_tracing(telemetry), HandlerInterceptor(_errors), HandlerInterceptor(_deadlines)]
-    server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+    server = grpc.aio.server(interceptors=_interceptors(telemetry), options=OPTIONS)
     for add in services.values():
         add(server)
     health.add_to(server)
@@ -62,19 +62,21 @@ def build_server(
     return server
 
 
-def _tracing(telemetry: Telemetry) -> grpc.aio.ServerInterceptor:
+def _interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
     if telemetry.instrumentation == "native":
-        return tracing_interceptor(telemetry)
+        return [tracing_interceptor(telemetry, _errors, _deadlines)]
     from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters  # noqa: PLC0415 - only where chosen
 
     make: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor
-    return make(tracer_provider=telemetry.tracer_provider, filter_=filters.negate(filters.health_check()))
+    contrib = make(tracer_provider=telemetry.tracer_provider, filter_=filters.negate(filters.health_check()))
+    # Innermost, for it must see the handlers as they are: it breaks a coroutine that writes a stream.
+    return [HandlerInterceptor(_errors, _deadlines), contrib]
 
 
 def _errors(method: str, behavior: Behavior) -> Behavior:
     """Ends the RPC with the rich status of the ServiceError that its handler raised.
 
-    Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log gets the traceback.
+    Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
     """
 
     async def translated(request: object, context: Context) -> object:
@@ -84,8 +86,9 @@ def _errors(method: str, behavior: Behavior) -> Behavior:
             raise
         except ServiceError as error:
             status = write_status(error)
-        except Exception:
+        except Exception as error:
             log.exception("%s failed", method.lstrip("/"))
+            trace.get_current_span().record_exception(error)
             status = write_status(Internal("internal error"))
         try:
             return await context.abort_with_status(rpc_status.to_status(status))

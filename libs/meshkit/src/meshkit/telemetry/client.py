@@ -18,12 +18,21 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from opentelemetry.trace import Span
 
     from meshkit.telemetry.calls import Attributes, MeasuredMethod
     from meshkit.telemetry.provider import Telemetry
+
+WRITE_FAILED = "Internal error from Core"
+"""The details that grpc.aio gives a call, with INTERNAL, as soon as a write to it fails.
+
+The server has ended the call: the status that it sent is on its way, and the done callbacks run again when it is here.
+"""
+
+STATUS_SECONDS = 1.0
+"""How long that status may take; then the call has ended with INTERNAL."""
 
 
 def tracing_interceptors(telemetry: Telemetry, target: str) -> list[grpc.aio.ClientInterceptor]:
@@ -51,11 +60,21 @@ class _Calls:
         method = self._methods.get(details.method) or self._method(details.method)
         span = self._tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
         context = set_span_in_context(span)
-        began = method.begin()
+        began, ended = method.begin(), False
 
         def end(code: str) -> None:
-            method.end(began, code, context)
-            _end(span, code)
+            nonlocal ended
+            if not ended:
+                ended = True
+                method.end(began, code, context)
+                _end(span, code)
+
+        def done(call: Any) -> None:
+            code, details = _now(call.code()).name, _now(call.details())
+            if details == WRITE_FAILED:
+                asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code)
+            else:
+                end(code)
 
         # The interceptors within run in this task, so they and what they log belong to the span.
         token = otel_context.attach(context)
@@ -66,7 +85,7 @@ class _Calls:
             raise
         finally:
             otel_context.detach(token)
-        call.add_done_callback(lambda done: end(_code_of_call(done)))
+        call.add_done_callback(done)
         return call
 
     def _method(self, method: str | bytes) -> MeasuredMethod:
@@ -120,13 +139,13 @@ def _code_of_exception(error: BaseException) -> str:
     return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"
 
 
-def _code_of_call(call: Any) -> str:
-    """The status code of a call that is done: its coroutine has nothing left to wait for."""
+def _now(result: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine of a call that is done answers: it has nothing left to wait for."""
     try:
-        call.code().send(None)
-    except StopIteration as done:
-        return str(done.value.name)
-    return "UNKNOWN"
+        result.send(None)
+    except StopIteration as answered:
+        return answered.value
+    raise AssertionError("the call is not done")
 
 
 def _end(span: Span, code: str) -> None:

@@ -19,6 +19,8 @@ from meshkit.handlers import HandlerInterceptor, wrap
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.trace import Span, Tracer
 
     from meshkit.handlers import Behavior, Context, Handler
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshkit.rpc")
 
+TRANSIT = 0.05
+"""Seconds that a request may have been on its way, for telling a deadline from a cancellation."""
 
-def tracing_interceptor(telemetry: Telemetry) -> HandlerInterceptor:
-    """The interceptor that makes server spans; it belongs first, outside all others."""
+
+def tracing_interceptor(telemetry: Telemetry, *within: Callable[[str, Behavior], Behavior]) -> HandlerInterceptor:
+    """The interceptor that makes server spans, around what the decorators `within` do."""
     calls, tracer = (
         telemetry.server_calls,
         telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL),
@@ -45,7 +50,7 @@ def tracing_interceptor(telemetry: Telemetry) -> HandlerInterceptor:
             _UNSERVED, lambda behavior: _traced(method.lstrip("/"), behavior, tracer, calls.method(semconv.OTHER))
         )
 
-    return HandlerInterceptor(decorate, unserved)
+    return HandlerInterceptor(decorate, *within, unserved=unserved)
 
 
 def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMethod) -> Behavior:
@@ -59,18 +64,15 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
         # Never detached: each RPC has a task, and so a context, of its own.
         current = set_span_in_context(span, parent)
         otel_context.attach(current)
-        began, code = method.begin(), "UNKNOWN"
+        began, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
         try:
             response = await behavior(request, context)
-            code = _code(context)
+            code = _cancellation(context, budget) if _is_cancelled() else _code(context)
         except grpc.aio.AbortError:
             code = _code(context)
             raise
         except asyncio.CancelledError:
-            code = _cancellation(context)
-            raise
-        except Exception as error:
-            span.record_exception(error)
+            code = _cancellation(context, budget)
             raise
         finally:
             seconds = method.end(began, code, current)
@@ -110,9 +112,22 @@ def _code(context: Context) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
 
 
-def _cancellation(context: Context) -> str:
+def _is_cancelled() -> bool:
+    """Whether the RPC was cancelled, though its handler has kept that to itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _cancellation(context: Context, budget: float | None) -> str:
+    """Why a call was cancelled that had `budget` seconds when it came: its time was up, or its client wanted no more.
+
+    A client that gives up at its deadline says no more than that it cancels, and says so before the server's own clock
+    is there: the deadline travels as a timeout, which is rounded up to three digits and counts from its arrival.
+    """
     left: float | None = context.time_remaining()
-    return "CANCELLED" if left is None or left > 0 else "DEADLINE_EXCEEDED"
+    if left is None or budget is None:
+        return "CANCELLED"
+    return "DEADLINE_EXCEEDED" if left <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"
 
 
 def _end(span: Span, code: str) -> None:

@@ -1,0 +1,51 @@
+"""The requests that a caller streams, for as long as its call lasts.
+
+grpc.aio takes them in a task of its own, and through interceptors that is so for `call.write`, too. It leaves that task
+waiting for the next request when the server has ended the call; asyncio complains of it, once it is collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+async def lasting(begin: Callable[[Any], Awaitable[Any]], requests: Any) -> Any:
+    """Begins a call with requests that end when it does, and hands it back."""
+    if not isinstance(requests, AsyncIterable):
+        return await begin(requests)
+    outgoing = Outgoing(requests)
+    call = await begin(outgoing)
+    call.add_done_callback(outgoing.end)
+    return call
+
+
+class Outgoing:
+    """An iterator of requests that can be ended while it waits for one."""
+
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._requests = aiter(requests)
+        self._waiting: asyncio.Task[Any] | None = None
+        self._over = False
+
+    def __aiter__(self) -> Outgoing:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._over:
+            raise StopAsyncIteration
+        self._waiting = asyncio.current_task()
+        try:
+            return await anext(self._requests)
+        finally:
+            self._waiting = None
+
+    def end(self, _call: object) -> None:
+        """Cancels who waits for a request: the task that grpc.aio made for that."""
+        self._over = True
+        if self._waiting:
+            self._waiting.cancel()

@@ -1,0 +1,119 @@
+"""The tables of `docs/telemetry.md`: what is expected of every ending, and what contrib makes of it.
+
+The second one is also the record that contrib is tested against; `python -m rpc_conformance` renews it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from repository import ROOT
+from rpc_conformance.observing import Fault
+from rpc_conformance.table import ENDINGS, IMPOSSIBLE_ROWS, ROWS, Ending, Row, cells, impossible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rpc_conformance.table import Outcome
+
+DOCUMENT = ROOT / "docs" / "telemetry.md"
+FIRST, LAST = "<!-- the conformance tables: python -m rpc_conformance -->", "<!-- end of the conformance tables -->"
+
+CLEAN, VARIES, UNSTABLE, NONE = "✓", "~", "?", "-"
+
+ISSUE = "https://github.com/open-telemetry/opentelemetry-python-contrib/{0}"
+MEANINGS = {
+    Fault.HANGS: ("the call, or the end of its process, hangs", ("pull/5046",)),
+    Fault.BREAKS_THE_CALL: ("the call ends in another way than without tracing", ("issues/3066", "pull/5046")),
+    Fault.NO_CLIENT_SPAN: ("the client span does not end", ("issues/3271",)),
+    Fault.WRONG_CLIENT_STATUS: ("the client span has a wrong status", ("issues/3271",)),
+    Fault.NO_SERVER_SPAN: ("the server span is missing, or does not end", ("issues/3271",)),
+    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", ()),
+    Fault.SECOND_SPAN: ("a span too many", ()),
+    Fault.WRONG_PARENT: ("a wrong parent or trace", ()),
+    Fault.SECOND_EXCEPTION: ("the same exception is recorded twice", ("issues/5068",)),
+    Fault.HANDLER_GOES_ON: ("the handler goes on though its client has gone", ("issues/3271",)),
+    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", ("issues/2357", "issues/3066")),
+}
+
+
+def verdict(runs: Sequence[frozenset[Fault]]) -> str:
+    """What the document says of a cell, from what was wrong in each of its runs.
+
+    The signs of the faults of every run; `~` after them where some runs had others, too; `?` where some had none.
+    """
+    if not any(runs):
+        return CLEAN
+    if not all(runs):
+        return UNSTABLE
+    always = "".join(sorted(frozenset.intersection(*runs)))
+    return always if len(set(runs)) == 1 else always + VARIES
+
+
+def recorded(text: str) -> dict[tuple[Row, Ending], str]:
+    """The verdict of each cell in the document."""
+    lines = dict(re.findall(rf"^\| (.+?) \| ((?:[^|]+ \| ){{{len(ROWS) - 1}}}[^|]+) \|$", text, re.MULTILINE))
+    verdicts = {ending: [each.strip() for each in lines[ending.name].split("|")] for ending in ENDINGS}
+    return {(row, ending): verdicts[ending][ROWS.index(row)] for row, ending in cells()}
+
+
+def render(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
+    """The tables, from the verdicts on contrib."""
+    parts = (_numbers(), _expected(), _impossible(), _contrib(verdicts), _meanings(verdicts))
+    return "\n\n".join((FIRST, *parts, LAST))
+
+
+def section(text: str) -> str:
+    """The part of the document that `render` makes."""
+    return text[text.index(FIRST) : text.index(LAST) + len(LAST)]
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def _numbers() -> str:
+    rows = ((str(number), row.arity, row.handler, row.caller) for number, row in enumerate(ROWS, 1))
+    return _table(("", "arity", "the handler", "the caller"), rows)
+
+
+def _expected() -> str:
+    head = ("the call ends so", "its caller gets", "client span", "server span", "the handler")
+    return _table(head, (_line(ending.name, ending.outcome) for ending in ENDINGS))
+
+
+def _line(name: str, outcome: Outcome) -> tuple[str, ...]:
+    return (
+        name,
+        outcome.caller or NONE,
+        outcome.client or NONE,
+        outcome.server or NONE,
+        "is cancelled" if outcome.cancelled else "",
+    )
+
+
+def _impossible() -> str:
+    kept = [
+        f"- {ending.name}, {caller}: {outcome.client}, for grpc.aio keeps a call that is written to"
+        for ending in ENDINGS
+        for caller, outcome in ending.but.items()
+    ]
+    reasons = {ending.name: {impossible(row, ending) for row in ROWS} - {""} for ending in ENDINGS}
+    cannot = [f"- {name}: not where {reason}" for name, why in reasons.items() for reason in why]
+    return "\n".join([*kept, *cannot, *(f"- {row}: {why}" for row, why in IMPOSSIBLE_ROWS.items())])
+
+
+def _contrib(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
+    lines = ((ending.name, *(verdicts.get((row, ending), NONE) for row in ROWS)) for ending in ENDINGS)
+    return _table(("", *(str(number) for number, _ in enumerate(ROWS, 1))), lines)
+
+
+def _meanings(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
+    count = {fault: sum(fault in verdict for verdict in verdicts.values()) for fault in Fault}
+    rows = ((f"`{fault}`", MEANINGS[fault][0], str(count[fault]), _links(fault)) for fault in Fault if count[fault])
+    return _table(("sign", "what is wrong", "cells", "known upstream"), rows)
+
+
+def _links(fault: Fault) -> str:
+    return ", ".join(f"[{path.partition('/')[2]}]({ISSUE.format(path)})" for path in MEANINGS[fault][1])

@@ -1,0 +1,85 @@
+"""Runs each cell in a short-lived process, forked from one that has everything imported: 25 ms each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+from rpc_conformance import cell as cells
+from rpc_conformance.observing import Fault, Seen, faults
+from rpc_conformance.table import TOO_LATE
+
+from meshkit.telemetry.server import TRANSIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
+
+    from rpc_conformance.cell import Cell
+
+LIMIT = 10.0
+"""Seconds that a cell may take beyond its patience."""
+
+Verdict: TypeAlias = "tuple[frozenset[Fault], Seen | None]"
+
+_context = multiprocessing.get_context("forkserver")
+
+
+@contextmanager
+def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
+    """Lends what starts a cell and answers what will come of it; so many run at a time, and mostly wait."""
+    _context.set_forkserver_preload(["rpc_conformance.cell", "opentelemetry.instrumentation.grpc"])
+    with (
+        pytest.MonkeyPatch.context() as environment
+    ):  # nothing else tells Python 3.11's fork server where the tests are
+        environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    with ThreadPoolExecutor(workers) as pool:
+        yield lambda cell: pool.submit(judged, cell)
+
+
+def judged(cell: Cell) -> Verdict:
+    """What is wrong with a cell, and what was seen of it."""
+    seen = see(cell)
+    return faults(seen, cell.outcome) if seen else frozenset({Fault.HANGS}), seen
+
+
+def see(cell: Cell) -> Seen | None:
+    """What is seen of a cell; None if it does not come to an end.
+
+    On a machine that keeps a request from its server for long, the client's deadline is not the server's, and a cell
+    that is about the two says nothing: it is made again.
+    """
+    seen = _see(cell)
+    late = seen is not None and (not seen.begun or seen.left > TRANSIT)
+    return see(cell) if late and cell.outcome is TOO_LATE and cell.instrumentation == "native" else seen
+
+
+def _see(cell: Cell) -> Seen | None:
+    ours, theirs = _context.Pipe()
+    peers = _context.Pipe() if cell.ending.caller in cells.PEERS else (None, None)
+    with ExitStack() as running:
+        running.enter_context(_process(cells.run, cell, theirs, peers[0]))
+        if peers[1]:
+            running.enter_context(_process(cells.PEERS[cell.ending.caller], cell, peers[1]))
+        for pipe in (ours, theirs, *peers):
+            running.callback(pipe.close) if pipe else None
+        return ours.recv() if ours.poll(cell.patience + cell.ending.timeout + LIMIT) else None
+
+
+@contextmanager
+def _process(target: Callable[..., None], *arguments: object) -> Iterator[BaseProcess]:
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+        process.close()

@@ -1,0 +1,180 @@
+"""The conformance table of RPC traces: rows, columns, and what is expected of every cell.
+
+A row is an arity with the form of its handler and of its caller. A column is a way in which a call ends. Each cell is
+one call. Expected are exactly one client span and one server span, both ended, in the caller's trace, the server's
+under the client's, each with the status code that its `Outcome` says and the span status that the semantic conventions
+give that code, at most one exception event, and nothing logged at WARNING or above by asyncio, grpc or opentelemetry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arity, how its handler takes requests and gives responses, and how its caller does."""
+
+    arity: str
+    handler: str
+    caller: str
+
+    @property
+    def streams_requests(self) -> bool:
+        return self.arity.startswith("stream-")
+
+    @property
+    def streams_responses(self) -> bool:
+        return self.arity.endswith("-stream")
+
+    def __str__(self) -> str:
+        return f"{self.arity}: {self.handler}; {self.caller}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ends: for its caller, in both spans (None where there is none), and for the handler.
+
+    `caller` is a status code, the name of an exception, or one of the two that are joined by " or ".
+
+    `cancelled` is whether the handler must have been cancelled (or closed, if it is a generator); a handler that was
+    never called counts as neither.
+    """
+
+    caller: str
+    client: str | None
+    server: str | None
+    cancelled: bool = False
+
+
+def both(code: str) -> Outcome:
+    """The server ends the call, and all agree how."""
+    return Outcome(code, code, code)
+
+
+def one(code: str) -> Outcome:
+    """The server has no span: the call never came to it, or it was killed."""
+    return Outcome(code, code, None)
+
+
+def survived(code: str) -> Outcome:
+    """The client was killed, and its span with it."""
+    return Outcome("", None, code, cancelled=True)
+
+
+def left(caller: str) -> Outcome:
+    """The caller leaves the call, which cancels it."""
+    return Outcome(caller, "CANCELLED", "CANCELLED", cancelled=True)
+
+
+CANCELLED = left("CANCELLED")
+TOO_LATE = Outcome("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", cancelled=True)
+WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's answer to a write that fails
+STOPPED = Outcome("UNAVAILABLE", "UNAVAILABLE", "CANCELLED", cancelled=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """A way in which a call ends.
+
+    Attributes:
+        name: the column's head.
+        outcome: what is expected.
+        handler: what the handler does once it has begun. It `answers`, it `waits` in its own code, it `reads` a request
+            that does not come, it `writes` without end, or it fails.
+        caller: what the caller does: it `stays` to the end, or leaves.
+        timeout: the deadline of the call, in seconds.
+        but: another outcome, for some callers.
+    """
+
+    name: str
+    outcome: Outcome
+    handler: str
+    caller: str
+    timeout: float = 5
+    but: Mapping[str, Outcome] = field(default_factory=dict)
+
+
+ROWS = (
+    Row("unary-unary", "returns", "awaits"),
+    Row("unary-stream", "yields", "async for"),
+    Row("unary-stream", "yields", "read"),
+    Row("unary-stream", "context.write", "async for"),
+    Row("unary-stream", "context.write", "read"),
+    Row("stream-unary", "async for, returns", "iterator, awaits"),
+    Row("stream-unary", "async for, returns", "write, awaits"),
+    Row("stream-unary", "context.read, returns", "iterator, awaits"),
+    Row("stream-unary", "context.read, returns", "write, awaits"),
+    Row("stream-stream", "async for, yields", "iterator, async for"),
+    Row("stream-stream", "async for, yields", "write, read"),
+    Row("stream-stream", "async for, context.write", "iterator, async for"),
+    Row("stream-stream", "async for, context.write", "write, read"),
+    Row("stream-stream", "context.read, yields", "iterator, async for"),
+    Row("stream-stream", "context.read, yields", "write, read"),
+    Row("stream-stream", "context.read, context.write", "iterator, async for"),
+    Row("stream-stream", "context.read, context.write", "write, read"),
+)
+
+IMPOSSIBLE_ROWS = {
+    "a handler of a unary response that yields": "grpc.aio takes the one response that it returns",
+    "a handler of a unary response that calls `context.write`": "the returned response would be a second one",
+    "a handler of a unary request that iterates or calls `context.read`": "the one request is its argument",
+}
+
+ONE_RESPONSE = ("-unary", "there is one response, and no stream of them to leave")
+ONE_REQUEST = ("unary-", "there is one request, and the handler has it")
+IMPOSSIBLE = {"reads": ONE_REQUEST, "writes on": ONE_REQUEST, "breaks": ONE_RESPONSE, "drops": ONE_RESPONSE}
+"""What a handler or a caller cannot do in some arities (those that begin or end so), and why."""
+
+KEPT = {"write, read": replace(TOO_LATE, caller="OK")}
+"""A call that is written to and dropped: grpc.aio's own queue of requests keeps it until its deadline."""
+
+# fmt: off
+ENDINGS = (
+    #      name                               outcome                    the handler      the caller
+    Ending("ok",                              both("OK"),                "answers",       "stays"),
+    Ending("abort",                           both("NOT_FOUND"),         "aborts",        "stays"),
+    Ending("abort, caller writes on",         WRITTEN_ON,                "aborts",        "writes on"),
+    Ending("abort_with_status",               both("UNAVAILABLE"),       "aborts richly", "stays"),
+    Ending("service error",                   both("ALREADY_EXISTS"),    "refuses",       "stays"),
+    Ending("unhandled exception",             both("INTERNAL"),          "crashes",       "stays"),
+    Ending("client deadline",                 TOO_LATE,                  "waits",         "stays", timeout=0.5),
+    Ending("client deadline, handler reads",  TOO_LATE,                  "reads",         "stays", timeout=0.5),
+    Ending("deadline passed on arrival",      both("DEADLINE_EXCEEDED"), "answers",       "is early", timeout=0.5),
+    Ending("budget spent before the call",    one("DEADLINE_EXCEEDED"),  "answers",       "has no time"),
+    Ending("task cancelled",                  CANCELLED,                 "waits",         "task.cancel"),
+    Ending("task cancelled, handler reads",   CANCELLED,                 "reads",         "task.cancel"),
+    Ending("call.cancel()",                   CANCELLED,                 "waits",         "call.cancel"),
+    Ending("asyncio.timeout",                 left("TimeoutError"),      "waits",         "asyncio.timeout"),
+    Ending("TaskGroup sibling fails",         left("ExceptionGroup"),    "waits",         "TaskGroup"),
+    Ending("consumer breaks early",           left("OK"),                "waits",         "breaks"),
+    Ending("… while the handler writes",      left("OK"),                "writes",        "breaks"),
+    Ending("… and drops the call",            left("OK"),                "waits",         "drops", timeout=2, but=KEPT),
+    Ending("server killed",                   one("UNAVAILABLE"),        "waits",         "kills the server"),
+    Ending("client killed",                   survived("CANCELLED"),     "waits",         "is killed"),
+    Ending("client killed, handler reads",    survived("CANCELLED"),     "reads",         "is killed"),
+    Ending("channel closed",                  CANCELLED,                 "waits",         "channel.close"),
+    Ending("server stopped",                  STOPPED,                   "waits",         "server.stop"),
+    Ending("nobody listens",                  one("UNAVAILABLE"),        "answers",       "finds nobody"),
+)
+# fmt: on
+
+
+def expected(row: Row, ending: Ending) -> Outcome:
+    """What is expected of a cell."""
+    return ending.but.get(row.caller, ending.outcome)
+
+
+def impossible(row: Row, ending: Ending) -> str:
+    """Why a cell cannot exist; empty for one that can."""
+    arity, reason = IMPOSSIBLE.get(ending.handler) or IMPOSSIBLE.get(ending.caller) or ("none", "")
+    return reason if row.arity.startswith(arity) or row.arity.endswith(arity) else ""
+
+
+def cells() -> list[tuple[Row, Ending]]:
+    """Every cell that can exist."""
+    return [(row, ending) for ending in ENDINGS for row in ROWS if not impossible(row, ending)]
