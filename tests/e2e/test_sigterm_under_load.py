@@ -33,7 +33,7 @@ CLIENTS, ORDERS = 4, 12
 PATIENT = {"X-Request-Timeout-Ms": "15000"}
 RPC_STATUS = "rpc.response.status_code"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 15 * ROUNDS)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 30 * ROUNDS)]
 
 
 class Mesh:
