@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from contextlib import redirect_stderr
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -98,3 +101,19 @@ def test_libraries_are_heard_from_warnings_on(logged: Callable[[], Lines]) -> No
     logging.getLogger("alembic.runtime.plugins").info("setup plugin")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     assert [line["message"] for line in logged()] == ["Invalid HTTP request received."]
+
+
+@pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
+def test_a_service_asks_grpc_for_nothing_but_errors_before_it_imports_it(service: str) -> None:
+    """GRPC reads the variable once, and writes lines that are no JSON."""
+    program = f"""
+import os, sys
+def told(event, arguments):
+    if event == "import" and arguments[0] == "grpc._cython.cygrpc":
+        print(os.environ.get("GRPC_VERBOSITY"))
+sys.addaudithook(told)
+import {service}.__main__
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"ERROR"}

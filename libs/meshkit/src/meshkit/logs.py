@@ -17,16 +17,18 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 TALKATIVE = ("alembic", "uvicorn")
 """Libraries whose lines at INFO say what our own lines say already."""
 
+# gRPC's core writes lines of its own, and not as JSON. It reads this once, when grpc is imported: a process that wants
+# none of them but errors imports this module before anything that imports grpc.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure_logs(service: str, level: str = "INFO") -> None:
     """Sends all logs to standard error as JSON lines. Call it once, before the first channel or server is made.
 
-    (grpc.aio can deadlock with a logging configuration made while it runs: grpc/grpc#43421.) gRPC's core writes lines
-    of its own, and not as JSON: only its errors are let through, unless GRPC_VERBOSITY says otherwise.
+    (grpc.aio can deadlock with a logging configuration made while it runs: grpc/grpc#43421.)
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

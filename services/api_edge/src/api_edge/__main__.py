@@ -3,13 +3,15 @@
 import sys
 from functools import partial
 
+from meshkit.logs import configure_logs  # the first: see GRPC_VERBOSITY there
+
+# isort: split
 import uvloop
 
 from api_edge.app import run
 from api_edge.settings import Settings
 from meshkit import lifecycle, telemetry
 from meshkit.config import load_settings
-from meshkit.logs import configure_logs
 
 
 def main() -> int:

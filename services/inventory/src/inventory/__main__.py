@@ -2,11 +2,13 @@
 
 import sys
 
+from meshkit.logs import configure_logs  # the first: see GRPC_VERBOSITY there
+
+# isort: split
 from inventory.app import main
 from inventory.settings import Settings
 from meshkit.config import load_settings
 from meshkit.lifecycle import run
-from meshkit.logs import configure_logs
 from meshkit.telemetry.provider import configure
 
 if __name__ == "__main__":

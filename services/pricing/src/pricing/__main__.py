@@ -2,9 +2,11 @@
 
 import sys
 
+from meshkit.logs import configure_logs  # the first: see GRPC_VERBOSITY there
+
+# isort: split
 from meshkit.config import load_settings
 from meshkit.lifecycle import run
-from meshkit.logs import configure_logs
 from meshkit.telemetry import configure
 from pricing.app import main
 from pricing.settings import Settings
