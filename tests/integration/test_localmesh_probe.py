@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -29,8 +29,9 @@ async def health_server() -> AsyncIterator[tuple[int, health.aio.HealthServicer]
 @asynccontextmanager
 async def http_server(answer: bytes) -> AsyncIterator[int]:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
+        with suppress(asyncio.IncompleteReadError):  # whoever has waited long enough closes the connection
+            request = await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:

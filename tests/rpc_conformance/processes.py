@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver
@@ -29,6 +30,8 @@ LIMIT = 10.0
 Verdict: TypeAlias = "tuple[frozenset[Fault], Seen | None]"
 
 _context = multiprocessing.get_context("forkserver")
+_children = threading.Lock()
+"""Each start looks at all children of the process, and finds those broken that another thread is closing."""
 
 
 @contextmanager
@@ -76,10 +79,12 @@ def _see(cell: Cell) -> Seen | None:
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[BaseProcess]:
     process = _context.Process(target=target, args=arguments)
-    process.start()
+    with _children:
+        process.start()
     try:
         yield process
     finally:
         process.kill()
         process.join()
-        process.close()
+        with _children:
+            process.close()
