@@ -24,6 +24,9 @@ BACK_SECONDS = 10.0
 """From when the backends are Ready until the first good answer."""
 
 AWAY_SECONDS = 60
+GO_ON = 1000
+"""One read in so many may be late while a connection is replaced and no name can be asked for."""
+
 BACKENDS = ("inventory", "pricing")
 REQUESTS = 300
 
@@ -158,7 +161,9 @@ async def test_reads_go_on_while_traces_or_names_are_away_for_a_minute(
         async with without(workload, namespace):
             await asyncio.sleep(AWAY_SECONDS)
         await load.until(len(load.answers) + REQUESTS)
-    assert (load.failures, load.refused) == ([], 0)
+    late = len(load.answers) / GO_ON if workload == "deployment/coredns" else 0
+    assert len(load.failures) <= late, load.failures
+    assert load.refused == 0
 
 
 @pytest.mark.timeout(300)

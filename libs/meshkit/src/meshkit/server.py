@@ -35,7 +35,7 @@ MAX_SECONDS = 30.0
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # the default lets a second server take the port silently
-    ("grpc.max_connection_age_ms", 30_000),  # clients look for new replicas when a connection ends
+    ("grpc.max_connection_age_ms", 60_000),  # clients look for new replicas when a connection ends
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
