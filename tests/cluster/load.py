@@ -50,6 +50,7 @@ class Answered:
 class Load:
     """What the load was answered so far, and what went wrong: `refused` are connections that were never made.
 
+    Each client asks once in `interval` seconds at most: a machine that has nothing else left to do answers late.
     `reads_only` leaves the orders out; `read` is what is read; `at` is where to connect in place of the mesh's own
     address.
     """
@@ -61,6 +62,7 @@ class Load:
     reads_only: bool = False
     read: str = PRODUCT
     at: str | None = None
+    interval: float = 0.1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Load]:
@@ -89,10 +91,12 @@ class Load:
             for number in count():
                 if stop.is_set():
                     return
+                due = time.monotonic() + self.interval
                 if number % ORDER_EVERY or self.reads_only:
                     await self._ask(session, "GET", self.read, kept=kept)
                 else:
                     await self._order(session, kept=kept)
+                await asyncio.sleep(due - time.monotonic())
 
     async def _order(self, session: aiohttp.ClientSession, *, kept: bool) -> None:
         order = await self._ask(session, "POST", "/v1/orders", kept=kept, json=ORDER)

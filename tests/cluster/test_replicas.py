@@ -63,7 +63,7 @@ def test_without_metrics_the_autoscalers_keep_their_minimum() -> None:
 @pytest.mark.skipif(not (METRICS_SERVER or has_metrics()), reason="needs metrics-server: set AIOMESH_METRICS_SERVER")
 @pytest.mark.timeout(420)
 async def test_the_autoscaler_adds_pods_under_load_and_no_request_fails(mesh: ClusterMesh) -> None:
-    load = Load(mesh, reads_only=True, read=PAGE)
+    load = Load(mesh, reads_only=True, read=PAGE, interval=0)
     async with metrics(), load.running():
 
         async def more() -> bool:
