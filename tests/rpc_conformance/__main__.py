@@ -1,4 +1,4 @@
-"""Runs the table against contrib and writes what it finds into `docs/telemetry.md`.
+"""Renews the conformance tables in `docs/telemetry.md`: after so many runs against contrib, or from its own record.
 
 PYTHONPATH=tests .venv/bin/python -m rpc_conformance 20
 """
@@ -6,23 +6,32 @@ PYTHONPATH=tests .venv/bin/python -m rpc_conformance 20
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rpc_conformance.cell import Cell
-from rpc_conformance.document import DOCUMENT, render, section, verdict
+from rpc_conformance.document import DOCUMENT, recorded, render, section, verdict
 from rpc_conformance.processes import side_by_side
 from rpc_conformance.table import cells
 
+if TYPE_CHECKING:
+    from rpc_conformance.table import Ending, Row
+
 
 def main(runs: int) -> None:
-    """Classifies every cell by its runs."""
+    """Renews the tables."""
+    text = DOCUMENT.read_text()
+    verdicts = classified(runs) if runs else recorded(text)
+    DOCUMENT.write_text(text.replace(section(text), render(verdicts)))
+
+
+def classified(runs: int) -> dict[tuple[Row, Ending], str]:
+    """The verdict on each cell."""
     every = cells()
     with side_by_side(16) as start:
         running = [start(Cell(*cell, "contrib", patience=3)) for _ in range(runs) for cell in every]
         found = [each.result()[0] for each in running]
-    verdicts = {cell: verdict(found[index :: len(every)]) for index, cell in enumerate(every)}
-    text = DOCUMENT.read_text()
-    DOCUMENT.write_text(text.replace(section(text), render(verdicts)))
+    return {cell: verdict(found[index :: len(every)]) for index, cell in enumerate(every)}
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

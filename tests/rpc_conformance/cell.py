@@ -68,7 +68,7 @@ class Cell:
             yield service, script
 
 
-def run(cell: Cell, report: Connection, peer: Connection | None) -> None:
+def run(cell: Cell, report: Connection, peer: Connection | None = None) -> None:
     """Sees to a cell and reports it: the target of a process."""
     listener = Listener()
     logging.getLogger().addHandler(listener)
@@ -104,7 +104,7 @@ async def with_a_server_to_kill(cell: Cell, peer: Any) -> Seen:
         await channel.channel_ready()
         with root(client) as parent, cell.caller(channel) as caller:
             task = asyncio.create_task(caller.run())
-            await until(lambda: peer.poll() or task.done(), cell.patience)
+            await until(lambda: peer.poll() or task.done(), cell.patience + cell.ending.timeout)
             os.kill(process, signal.SIGKILL)
             ended = await outcome(task)
             seen = await settled(cell, ended, parent, client)
@@ -116,7 +116,7 @@ async def with_a_client_to_kill(cell: Cell, peer: Any) -> Seen:
         peer.send(service.address)
         process, parent = await asyncio.to_thread(peer.recv)
         peer.send("call")
-        await until(script.begun.is_set, cell.patience)
+        await until(script.begun.is_set, cell.ending.timeout)
         os.kill(process, signal.SIGKILL)
         seen = await settled(cell, "", parent, service.client, service.server, script)
     return counted(seen, service.client, service.server)

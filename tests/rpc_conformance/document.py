@@ -22,32 +22,38 @@ FIRST, LAST = "<!-- the conformance tables: python -m rpc_conformance -->", "<!-
 
 CLEAN, VARIES, UNSTABLE, NONE = "✓", "~", "?", "-"
 
-ISSUE = "https://github.com/open-telemetry/opentelemetry-python-contrib/{0}"
+NOTHING_SEEN = {Fault.CRASHES, Fault.HANGS}
+
+CONTRIB, GRPC = "open-telemetry/opentelemetry-python-contrib", "grpc/grpc"
 MEANINGS = {
-    Fault.HANGS: ("the call, or the end of its process, hangs", ("pull/5046",)),
-    Fault.BREAKS_THE_CALL: ("the call ends in another way than without tracing", ("issues/3066", "pull/5046")),
-    Fault.NO_CLIENT_SPAN: ("the client span does not end", ("issues/3271",)),
-    Fault.WRONG_CLIENT_STATUS: ("the client span has a wrong status", ("issues/3271",)),
-    Fault.NO_SERVER_SPAN: ("the server span is missing, or does not end", ("issues/3271",)),
-    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", ()),
-    Fault.SECOND_SPAN: ("a span too many", ()),
-    Fault.WRONG_PARENT: ("a wrong parent or trace", ()),
-    Fault.SECOND_EXCEPTION: ("the same exception is recorded twice", ("issues/5068",)),
-    Fault.HANDLER_GOES_ON: ("the handler goes on though its client has gone", ("issues/3271",)),
-    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", ("issues/2357", "issues/3066")),
+    Fault.CRASHES: ("closing the channel raises an InternalError", {}),
+    Fault.HANGS: ("the call, or the end of its process, hangs", {}),
+    Fault.BREAKS_THE_CALL: ("the call ends in another way than without tracing", {CONTRIB: [3066], GRPC: [34530]}),
+    Fault.NO_CLIENT_SPAN: ("the client span does not end", {CONTRIB: [3271, 5046]}),
+    Fault.WRONG_CLIENT_STATUS: ("the client span has a wrong status", {CONTRIB: [3271]}),
+    Fault.NO_SERVER_SPAN: ("the server span does not end, or there is none", {CONTRIB: [3271]}),
+    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", {CONTRIB: [1226]}),
+    Fault.SECOND_SPAN: ("a span too many", {}),
+    Fault.WRONG_PARENT: ("a wrong parent or trace", {}),
+    Fault.SECOND_EXCEPTION: ("an exception is recorded twice", {CONTRIB: [5068]}),
+    Fault.HANDLER_GOES_ON: ("the handler goes on though its client has gone", {CONTRIB: [3271]}),
+    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", {CONTRIB: [2357, 3066]}),
 }
+"""What each sign means, and the threads upstream about it, by repository."""
 
 
 def verdict(runs: Sequence[frozenset[Fault]]) -> str:
     """What the document says of a cell, from what was wrong in each of its runs.
 
-    The signs of the faults of every run; `~` after them where some runs had others, too; `?` where some had none.
+    The signs of the faults of every run (but those of which nothing was seen); `~` after them where some runs had
+    others, too; `?` where some had none.
     """
     if not any(runs):
         return CLEAN
     if not all(runs):
         return UNSTABLE
-    always = "".join(sorted(frozenset.intersection(*runs)))
+    seen = [run for run in runs if not run & NOTHING_SEEN] or runs
+    always = "".join(sorted(frozenset.intersection(*seen)))
     return always if len(set(runs)) == 1 else always + VARIES
 
 
@@ -60,7 +66,7 @@ def recorded(text: str) -> dict[tuple[Row, Ending], str]:
 
 def render(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
     """The tables, from the verdicts on contrib."""
-    parts = (_numbers(), _expected(), _impossible(), _contrib(verdicts), _meanings(verdicts))
+    parts = (_numbers(), _expected(), _impossible(), _count(verdicts), _contrib(verdicts), _meanings(verdicts))
     return "\n\n".join((FIRST, *parts, LAST))
 
 
@@ -80,7 +86,12 @@ def _numbers() -> str:
 
 def _expected() -> str:
     head = ("the call ends so", "its caller gets", "client span", "server span", "the handler")
-    return _table(head, (_line(ending.name, ending.outcome) for ending in ENDINGS))
+    but = [
+        (f"{ending.name}, {caller}", outcome)
+        for ending in ENDINGS
+        for caller, outcome in [("", ending.outcome), *ending.but.items()]
+    ]
+    return _table(head, (_line(name.removesuffix(", "), outcome) for name, outcome in but))
 
 
 def _line(name: str, outcome: Outcome) -> tuple[str, ...]:
@@ -94,14 +105,17 @@ def _line(name: str, outcome: Outcome) -> tuple[str, ...]:
 
 
 def _impossible() -> str:
-    kept = [
-        f"- {ending.name}, {caller}: {outcome.client}, for grpc.aio keeps a call that is written to"
-        for ending in ENDINGS
-        for caller, outcome in ending.but.items()
-    ]
-    reasons = {ending.name: {impossible(row, ending) for row in ROWS} - {""} for ending in ENDINGS}
-    cannot = [f"- {name}: not where {reason}" for name, why in reasons.items() for reason in why]
-    return "\n".join([*kept, *cannot, *(f"- {row}: {why}" for row, why in IMPOSSIBLE_ROWS.items())])
+    why = {ending.name: {impossible(row, ending) for row in ROWS} - {""} for ending in ENDINGS}
+    reasons = {reason: [name for name, whys in why.items() if reason in whys] for reason in set().union(*why.values())}
+    cannot = [f"- where {reason}: {'; '.join(names)}" for reason, names in sorted(reasons.items())]
+    return "\n".join(
+        ["There is no such cell:\n", *cannot, *(f"- {row}: {why}" for row, why in IMPOSSIBLE_ROWS.items())]
+    )
+
+
+def _count(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
+    clean = sum(verdict == CLEAN for verdict in verdicts.values())
+    return f"With contrib {clean} of {len(verdicts)} cells are as expected, and the others are not:"
 
 
 def _contrib(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
@@ -116,4 +130,5 @@ def _meanings(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
 
 
 def _links(fault: Fault) -> str:
-    return ", ".join(f"[{path.partition('/')[2]}]({ISSUE.format(path)})" for path in MEANINGS[fault][1])
+    threads = ((repository, number) for repository, numbers in MEANINGS[fault][1].items() for number in numbers)
+    return ", ".join(f"[{name.partition('/')[2]}#{it}](https://github.com/{name}/issues/{it})" for name, it in threads)

@@ -34,6 +34,7 @@ NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 class Fault(StrEnum):
     """What can be wrong with a cell; the value is its sign in the document."""
 
+    CRASHES = "X"
     HANGS = "H"
     BREAKS_THE_CALL = "B"
     NO_CLIENT_SPAN = "C"

@@ -38,9 +38,8 @@ _children = threading.Lock()
 def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
     """Lends what starts a cell and answers what will come of it; so many run at a time, and mostly wait."""
     _context.set_forkserver_preload(["rpc_conformance.cell", "opentelemetry.instrumentation.grpc"])
-    with (
-        pytest.MonkeyPatch.context() as environment
-    ):  # nothing else tells Python 3.11's fork server where the tests are
+    # Nothing else tells the fork server of Python 3.11 where the tests are.
+    with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         forkserver.ensure_running()
     with ThreadPoolExecutor(workers) as pool:
@@ -49,7 +48,10 @@ def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
 
 def judged(cell: Cell) -> Verdict:
     """What is wrong with a cell, and what was seen of it."""
-    seen = see(cell)
+    try:
+        seen = see(cell)
+    except EOFError:  # the process has failed, and told why on its standard error
+        return frozenset({Fault.CRASHES}), None
     return faults(seen, cell.outcome) if seen else frozenset({Fault.HANGS}), seen
 
 
@@ -66,13 +68,15 @@ def see(cell: Cell) -> Seen | None:
 
 def _see(cell: Cell) -> Seen | None:
     ours, theirs = _context.Pipe()
-    peers = _context.Pipe() if cell.ending.caller in cells.PEERS else (None, None)
+    pipes = [ours, theirs]
     with ExitStack() as running:
-        running.enter_context(_process(cells.run, cell, theirs, peers[0]))
-        if peers[1]:
-            running.enter_context(_process(cells.PEERS[cell.ending.caller], cell, peers[1]))
-        for pipe in (ours, theirs, *peers):
-            running.callback(pipe.close) if pipe else None
+        if cell.ending.caller in cells.PEERS:
+            pipes += _context.Pipe()
+            running.enter_context(_process(cells.PEERS[cell.ending.caller], cell, pipes[2]))
+        running.enter_context(_process(cells.run, cell, theirs, *pipes[3:]))
+        for pipe in pipes[1:]:  # so that a process which fails closes the last end of its pipe
+            pipe.close()
+        running.callback(ours.close)
         return ours.recv() if ours.poll(cell.patience + cell.ending.timeout + LIMIT) else None
 
 

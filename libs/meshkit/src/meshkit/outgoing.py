@@ -47,5 +47,5 @@ class Outgoing:
     def end(self, _call: object) -> None:
         """Cancels who waits for a request: the task that grpc.aio made for that."""
         self._over = True
-        if self._waiting:
-            self._waiting.cancel()
+        if self._waiting:  # soon, for an interceptor without that waits for the call's end has the first turn
+            self._waiting.get_loop().call_soon(self._waiting.cancel)
