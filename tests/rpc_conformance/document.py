@@ -21,6 +21,12 @@ DOCUMENT = ROOT / "docs" / "telemetry.md"
 FIRST, LAST = "<!-- the conformance tables: python -m rpc_conformance -->", "<!-- end of the conformance tables -->"
 
 CLEAN, VARIES, UNSTABLE, NONE = "✓", "~", "?", "-"
+MARKS = {
+    CLEAN: "as expected",
+    VARIES: "in some of the runs there was more",
+    UNSTABLE: "in some there was nothing wrong",
+    NONE: "no such cell",
+}
 
 NOTHING_SEEN = {Fault.CRASHES, Fault.HANGS}
 
@@ -126,7 +132,8 @@ def _contrib(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
 def _meanings(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
     count = {fault: sum(fault in verdict for verdict in verdicts.values()) for fault in Fault}
     rows = ((f"`{fault}`", MEANINGS[fault][0], str(count[fault]), _links(fault)) for fault in Fault if count[fault])
-    return _table(("sign", "what is wrong", "cells", "known upstream"), rows)
+    marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
+    return "\n\n".join((_table(("sign", "what is wrong", "cells", "known upstream"), rows), f"{marks}."))
 
 
 def _links(fault: Fault) -> str:
