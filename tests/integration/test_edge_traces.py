@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from edge import Mesh, get, mesh, nobody, post_order, wire
+from edge import Mesh, assert_problem, get, mesh, nobody, post_order, wire
 from opentelemetry.trace import SpanKind, StatusCode
+
+from aiomesh.inventory.v1.inventory_pb2 import Reservation
+from aiomesh.inventory.v1.inventory_service_pb2 import GetReservationResponse
+from inventory.servicer import InventoryServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +41,15 @@ def tree(spans: list[ReadableSpan], parent: int | None = None) -> list[Any]:
         for span in below
         if span.context
     )
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as wrong, but for asyncio's remarks on the speed of the machine."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name != "asyncio"
+    ]
 
 
 def rpc(service: str, method: str, *statements: str) -> tuple[str, str, list[Any]]:
@@ -106,6 +120,69 @@ async def test_an_error_of_ours_is_one_of_the_http_span(tmp_path: Path) -> None:
     assert span.status.status_code is StatusCode.ERROR
 
 
+async def test_an_exception_that_nobody_expects_is_an_event_of_the_http_span(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh(tmp_path, inventory_servicer=Nonsense) as shop:
+        answer = await shop.get("/v1/orders/00000000-0000-0000-0000-000000000000")
+        (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("GET")]
+    assert_problem(answer, 500, "INTERNAL")
+    assert span.status.status_code is StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == "500"
+    assert [event.name for event in span.events] == ["exception"]
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+class Nonsense(InventoryServicer):
+    """Answers a reservation in a state that there is not."""
+
+    async def GetReservation(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
+        state: Any = 99
+        return GetReservationResponse(reservation=Reservation(state=state))
+
+
+CHUNKED = get("/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked").replace(b"GET", b"POST", 1)
+
+
+@pytest.mark.parametrize("sent", [[CHUNKED + b"ZZ"], [CHUNKED, b"ZZ"], [get("/v1/products/TEA-0001") + b"\0"]])
+async def test_what_is_no_http_is_a_400_of_the_request_that_it_spoils(
+    shop: Mesh, sent: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with wire(shop) as connection:
+        for part in sent:
+            await connection.send(part)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert_problem(answer, 400, "INVALID_HTTP")
+    (span,) = [span for span in await shop.spans(answer.trace_id) if span.parent is None]
+    assert (span.attributes or {})["http.response.status_code"] == 400
+    assert span.status.status_code is StatusCode.UNSET
+    assert [vars(record)["status"] for record in caplog.records if record.name == "api_edge.access"] == [400]
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("sent", [b"\0", get("/nothing").replace(b"GET", b"SING", 1)])
+async def test_what_is_no_http_from_its_first_byte_on_is_a_400_without_a_trace(
+    shop: Mesh, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wire(shop) as connection:
+        await connection.send(sent)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert (answer.status, answer.body["reason"], answer.body["trace_id"]) == (400, "INVALID_HTTP", "")
+    assert warnings(caplog) == []
+
+
+async def test_another_protocol_that_a_client_would_rather_speak_is_no_warning(
+    shop: Mesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wire(shop) as connection:
+        await connection.send(get("/v1/products/TEA-0001", Connection="Upgrade", Upgrade="h2c"))
+        assert (await connection.answer()).status == 200
+    assert warnings(caplog) == []
+
+
 async def test_a_trace_that_comes_in_goes_on(shop: Mesh) -> None:
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     assert answer.trace_id == TRACE
@@ -134,11 +211,13 @@ ANSWERS = [
     ("DELETE", "/v1/orders/x", 404, set()),
     ("PUT", "/v1/orders", 405, set()),
     ("GET", "/v1/nothing", 404, set()),
+    ("GET", "/nothing", 404, set()),
+    ("GET", "/docs", 200, set()),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "status", "services"), ANSWERS)
-async def test_every_answer_of_the_api_names_its_trace_and_the_time_of_each_backend(
+async def test_every_answer_names_its_trace_and_the_time_of_each_backend(
     shop: Mesh, method: str, path: str, status: int, services: set[str]
 ) -> None:
     answer = await shop.ask(method, path)

@@ -183,6 +183,13 @@ class ClientDisconnected(Cancelled, domain=DOMAIN):
         super().__init__("the client closed its connection")
 
 
+class InvalidHttp(InvalidArgument, domain=DOMAIN):
+    """What the client sent is no HTTP."""
+
+    def __init__(self) -> None:
+        super().__init__("what came is no HTTP/1.1 request")
+
+
 class InvalidTimeout(InvalidArgument, domain=DOMAIN):
     """The X-Request-Timeout-Ms header is no time budget."""
 

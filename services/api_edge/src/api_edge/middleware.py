@@ -17,17 +17,15 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.clients import Timing, timings
-from api_edge.domain import ClientDisconnected, InvalidTimeout, ShuttingDown
+from api_edge.domain import InvalidTimeout, ShuttingDown
 from api_edge.problems import http_problem, internal_error, service_problem
-from api_edge.server import DISCONNECTED
+from api_edge.server import CANCELLED_FOR
 from meshkit.deadline import budget
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from meshkit.errors import ServiceError
 
 log = logging.getLogger("api_edge.access")
 
@@ -45,7 +43,7 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
 class TraceHeaders:
-    """Tells every caller of the API where its trace is, and logs one line for each request.
+    """Tells every caller but probes where its trace is, and logs one line for each request.
 
     `traceresponse` (W3C Trace Context, level 2), whose flags say whether the trace was sampled, `X-Trace-Id`,
     `Server-Timing`, and for a trace that was sampled, and so can be looked at, `Link: …; rel="trace"`.
@@ -68,19 +66,20 @@ class TraceHeaders:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if scope["path"].startswith(API):
-                    self._add_headers(MutableHeaders(scope=message), noted, time.perf_counter() - started)
+                self._add_headers(MutableHeaders(scope=message), noted, time.perf_counter() - started)
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         except asyncio.CancelledError:  # with a client that is gone, this tells the span and the log how it ended
             if not status:
-                await service_problem(scope["path"], _cancellation(scope))(scope, receive, send_with_headers)
-        except Exception:
+                error = scope["state"].get(CANCELLED_FOR) or ShuttingDown()
+                await service_problem(scope["path"], error)(scope, receive, send_with_headers)
+        except Exception as error:
             if status:
                 raise
             log.exception("%s %s failed", scope["method"], scope["path"])
+            get_current_span().record_exception(error)
             await internal_error(scope["path"])(scope, receive, send_with_headers)
         finally:
             timings.reset(token)
@@ -88,17 +87,14 @@ class TraceHeaders:
 
     def _add_headers(self, headers: MutableHeaders, noted: list[Timing], seconds: float) -> None:
         context = get_current_span().get_span_context()
+        headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
+        if not context.is_valid:  # with OTEL_SDK_DISABLED
+            return
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
         headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
         headers["X-Trace-Id"] = trace_id
-        headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
         if self._trace_url and context.trace_flags.sampled:
             headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
-
-
-def _cancellation(scope: Scope) -> ServiceError:
-    """Why a request was cancelled: its client is gone, or the process ends and has waited long enough."""
-    return ClientDisconnected() if scope["state"].get(DISCONNECTED) else ShuttingDown()
 
 
 class Limits:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/problem+json"
 
 REASONS = {
-    400: "INVALID_HTTP",
     404: "UNKNOWN_ROUTE",
     405: "METHOD_NOT_ALLOWED",
     413: "CONTENT_TOO_LARGE",

@@ -17,7 +17,8 @@ import uvicorn
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api_edge.problems import http_problem
+from api_edge.domain import ClientDisconnected, InvalidHttp
+from api_edge.problems import service_problem
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from meshkit.errors import ServiceError
     from meshkit.lifecycle import Stop
 
 log = logging.getLogger("api_edge.server")
@@ -38,8 +40,8 @@ CANCEL_SECONDS = 1.0
 """How long requests that were cancelled may take to end."""
 
 
-DISCONNECTED = "disconnected"
-"""In the ASGI scope's `state`: true once the client of a request that has no answer yet is gone."""
+CANCELLED_FOR = "cancelled_for"
+"""In the ASGI scope's `state`: the error for which the connection cancelled a request that had no answer yet."""
 
 
 class DrainingProtocol(HttpToolsProtocol):
@@ -51,6 +53,7 @@ class DrainingProtocol(HttpToolsProtocol):
 
     It cancels a request whose client goes before its answer begins. With other requests waiting behind it in the
     pipeline nothing more is read from the connection, so that their client is missed when the first has its answer.
+    So it does where no HTTP follows, be it in the request's own body; the answer is then 400, and the last one.
     """
 
     def __init__(self, *args: Any, stop: Stop, **kwargs: Any) -> None:
@@ -58,15 +61,13 @@ class DrainingProtocol(HttpToolsProtocol):
         self._stop = stop
         self._reading = False
         self._unanswered: tuple[asyncio.Task[None], Scope] | None = None
+        self._broken: InvalidHttp | None = None
         self.app = partial(self._answered, self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, and whatever it waits for is cancelled."""
         super().connection_lost(exc)
-        if self._unanswered:
-            task, scope = self._unanswered
-            scope["state"][DISCONNECTED] = True
-            task.cancel()
+        self._cancel(ClientDisconnected())
 
     def on_message_begin(self) -> None:
         """The first bytes of a request have come."""
@@ -88,31 +89,48 @@ class DrainingProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Closes the connection if no request is left on it."""
-        cycle: RequestResponseCycle | None = self.cycle  # the newest one; None before the first request
-        if not self._reading and (cycle is None or cycle.response_complete):
+        if not (self._reading or self._is_answering()):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no HTTP as a problem, in place of uvicorn's plain text, and ends the connection."""
-        response = http_problem("/", 400, msg)
+        self._broken = InvalidHttp()
+        if self._is_answering():
+            self._cancel(self._broken)
+            return
+        peer = ":".join(map(str, self.client or ()))
+        log.info("%s from %s", msg, peer, extra={"status": 400, "peer": peer})
+        response = service_problem("/", self._broken)
         head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in response.raw_headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", response.body]))
         self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # the newest one; None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def _cancel(self, error: ServiceError) -> None:
+        if self._unanswered:
+            task, scope = self._unanswered
+            scope["state"].setdefault(CANCELLED_FOR, error)
+            task.cancel()
 
     async def _answered(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_last(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._unanswered = None
                 nothing_left = not (self._reading or self.pipeline)
-                if self._stop.requested.is_set() and nothing_left:
+                if self._broken or (self._stop.requested.is_set() and nothing_left):
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         self._unanswered = cast("asyncio.Task[None]", asyncio.current_task()), scope
+        if self._broken:
+            self._cancel(self._broken)
         try:
             await app(scope, receive, send_last)
         except asyncio.CancelledError:
-            if DISCONNECTED not in scope["state"]:
+            if CANCELLED_FOR not in scope["state"]:
                 raise
 
 
@@ -176,6 +194,7 @@ def _config(app: FastAPI, stop: Stop) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
+        log_level=logging.ERROR,  # it warns of each client that sends no HTTP, or would rather speak another protocol
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         reset_contextvars=True,  # else a request has the budget and the trace of one before it on its connection
