@@ -18,6 +18,8 @@ from meshkit.telemetry import semconv
 from meshkit.testing import SpanCapture, listening
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from opentelemetry.sdk.trace import ReadableSpan
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -144,6 +146,119 @@ async def test_an_error_that_comes_when_the_call_is_over_changes_nothing(
         _, server = await one_span_each(service)
     assert (code(server), server.events) == (status, ())
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def abort(context: Context) -> None:
+    await context.abort(grpc.StatusCode.NOT_FOUND, "no")
+
+
+async def abort_in_a_task_group(request: bytes, context: Context) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(abort(context))
+    return request
+
+
+async def abort_and_fail(request: bytes, context: Context) -> bytes:
+    try:
+        await abort(context)
+    finally:
+        raise NotFound("what was aborted already")
+
+
+async def abort_and_answer(request: bytes, context: Context) -> bytes:
+    with contextlib.suppress(grpc.aio.AbortError):
+        await abort(context)
+    return request
+
+
+async def abort_and_cancel(request: bytes, context: Context) -> bytes:
+    try:
+        await abort(context)
+    finally:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("handler", [abort_in_a_task_group, abort_and_fail, abort_and_answer, abort_and_cancel])
+async def test_what_becomes_of_an_abort_in_the_handler_changes_nothing(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.unary()
+        client, server = await one_span_each(service)
+    assert refused.value.details() == "no"
+    assert (code(client), code(server)) == ("NOT_FOUND", "NOT_FOUND")
+    assert [record for record in caplog.records if record.name.startswith("grpc")] == []
+
+
+async def test_an_abort_of_a_call_that_is_cancelled_is_a_cancellation(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def abort_late(request: bytes, context: Context) -> bytes:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await abort(context)
+        return request
+
+    async with echo(UnaryUnary=abort_late) as service:
+        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+        await begun.wait()
+        call.cancel()
+        _, server = await one_span_each(service)
+    assert (code(server), server.events) == ("CANCELLED", ())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def number(request: bytes, context: Context) -> Any:
+    return 1
+
+
+async def cancel_another_task(request: bytes, context: Context) -> bytes:
+    other = asyncio.create_task(asyncio.Event().wait())
+    other.cancel()
+    await other
+    return request
+
+
+@pytest.mark.parametrize(
+    ("handler", "exception"), [(number, "TypeError"), (cancel_another_task, "asyncio.exceptions.CancelledError")]
+)
+@pytest.mark.parametrize("arity", ["UnaryUnary", "StreamUnary"])
+async def test_no_answer_of_a_handler_is_an_internal_error(arity: str, handler: Any, exception: str) -> None:
+    async with echo(**{arity: handler}) as service:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.channel.stream_unary(f"/{SERVICE}/{arity}")(iter([b""]))
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("INTERNAL", "INTERNAL")
+    [event] = server.events
+    assert event.attributes is not None
+    assert event.attributes["exception.type"] == exception
+
+
+async def overcome(request: bytes, context: Context) -> bytes:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    except* ZeroDivisionError:
+        pass
+    return request
+
+
+async def overcome_and_yield(request: bytes, context: Context) -> AsyncIterator[bytes]:
+    yield await overcome(request, context)
+
+
+@pytest.mark.parametrize(("arity", "handler"), [("UnaryUnary", overcome), ("UnaryStream", overcome_and_yield)])
+async def test_a_task_group_that_fails_and_is_overcome_cancels_no_call(arity: str, handler: Any) -> None:
+    async with echo(**{arity: handler}) as service:
+        async for _ in service.channel.unary_stream(f"/{SERVICE}/{arity}")(b""):
+            pass
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("OK", "OK")
 
 
 async def test_health_and_reflection_make_no_spans() -> None:

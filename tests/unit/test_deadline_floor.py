@@ -12,7 +12,7 @@ from meshkit.errors import DeadlineExceeded
 from meshkit.server import MAX_SECONDS, _deadlines
 
 if TYPE_CHECKING:
-    from meshkit.handlers import Context
+    from meshkit.handlers import Stream
 
 METHOD = "/shop.v1.TillService/Sell"
 
@@ -27,8 +27,8 @@ class Caller:
         return self.seconds
 
     @property
-    def context(self) -> Context:
-        return cast("Context", self)
+    def context(self) -> Stream:
+        return cast("Stream", self)
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Handler:
 
     budgets: list[float] = field(default_factory=list)
 
-    async def __call__(self, request: object, context: Context) -> object:
+    async def __call__(self, request: object, context: Stream) -> object:
         left = remaining()
         assert left is not None
         self.budgets.append(left)

@@ -6,7 +6,8 @@ of coroutines. It also ends a generator inside the task of its RPC: grpc.aio lea
 the garbage collector, where context variables can no longer be reset.
 
 A handler of one request becomes one that reads it. grpc.aio would read it first, and call no handler, and so make no
-span, for a call whose client gave up while it waited for this process, or whose request is no message.
+span, for a call whose client gave up while it waited for this process, or whose request is no message. Likewise the one
+response is serialized here: grpc.aio would do that last, and tell the client of a failure that no span knows of.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 
 from meshkit.errors import Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Behavior: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+Behavior: TypeAlias = "Callable[[Any, Stream], Awaitable[Any]]"
 """What answers one RPC: takes the request (or the iterator of requests) and the context."""
 
 Handler: TypeAlias = Any  # a grpc.RpcMethodHandler; its published types know synchronous behaviors only
@@ -70,57 +71,74 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
 
 
 def wrap(handler: Handler, decorate: Callable[[Behavior], Behavior]) -> Handler:
-    """A handler that answers as before through the decorated behavior, and reads its requests itself."""
+    """A handler that answers as before through the decorated behavior, but reads its requests and serializes itself."""
     if handler.response_streaming:
         make, behavior = grpc.stream_stream_rpc_method_handler, handler.stream_stream or handler.unary_stream
+        serializer, behavior = handler.response_serializer, _writing(behavior)
     else:
         make, behavior = grpc.stream_unary_rpc_method_handler, handler.stream_unary or handler.unary_unary
-    if inspect.isasyncgenfunction(behavior):
-        behavior = _writing(behavior)
+        serializer, behavior = None, _serializing(behavior, handler.response_serializer)
     return make(
-        decorate(_streaming(behavior) if handler.request_streaming else _reading(behavior)),
+        _streaming(decorate(behavior if handler.request_streaming else _reading(behavior))),
         request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
+        response_serializer=serializer,
     )
 
 
-def _writing(generate: Callable[[Any, Context], AsyncGenerator[Any]]) -> Behavior:
-    async def written(request: object, context: Context) -> None:
-        async with aclosing(generate(request, context)) as responses:
+def _streaming(behavior: Behavior) -> Handler:
+    async def streamed(_: object, context: Context) -> object:
+        stream = Stream(context)
+        return await behavior(stream, stream)
+
+    return streamed
+
+
+def _reading(behavior: Behavior) -> Behavior:
+    async def read(requests: Stream, context: Stream) -> object:
+        request = await requests.read()
+        if request is grpc.aio.EOF:  # "request cardinality violation" in gRPC's table of statuses
+            raise Unimplemented("this method takes one request, and none came")
+        return await behavior(request, context)
+
+    return read
+
+
+def _writing(behavior: Any) -> Behavior:
+    if not inspect.isasyncgenfunction(behavior):
+        return cast("Behavior", behavior)
+
+    async def written(request: object, context: Stream) -> None:
+        async with aclosing(behavior(request, context)) as responses:
             async for response in responses:
                 await context.write(response)
 
     return written
 
 
-def _reading(behavior: Behavior) -> Behavior:
-    async def read(_: object, context: Context) -> object:
-        stream: Any = Stream(context)
-        request = await stream.read()
-        if request is grpc.aio.EOF:  # "request cardinality violation" in gRPC's table of statuses
-            raise Unimplemented("this method takes one request, and none came")
-        return await behavior(request, stream)
+def _serializing(behavior: Behavior, serialize: Callable[[Any], bytes] | None) -> Behavior:
+    async def serialized(request: object, context: Stream) -> object:
+        response = await behavior(request, context)
+        if context.code_name() != "OK":  # gRPC sends no response with it
+            return None
+        message = serialize(response) if serialize else response
+        if not isinstance(message, bytes | str | None):  # what gRPC takes
+            raise TypeError(f"the handler answered with {type(message).__name__}, which is no message")
+        return message
 
-    return read
-
-
-def _streaming(behavior: Behavior) -> Behavior:
-    async def streamed(_: object, context: Context) -> object:
-        stream: Any = Stream(context)
-        return await behavior(stream, stream)
-
-    return streamed
+    return serialized
 
 
 class Stream:
     """The context that a handler gets, and its requests, where they are many. A client that goes cancels the handler.
 
-    In grpc.aio that comes as the end of the requests, or as the failure of a write, and only then as a cancellation;
-    a handler would take half of an upload for the whole.
+    In grpc.aio that comes as the end of the requests, or as the failure of what is sent, and only then as a
+    cancellation; a handler would take half of an upload for the whole.
     """
 
     def __init__(self, context: Context) -> None:
         self._context: Any = context
+        self._failed = False
+        self._overcome = 0
 
     async def read(self) -> Any:
         """The next request, or EOF."""
@@ -131,10 +149,42 @@ class Stream:
 
     async def write(self, response: Any) -> None:
         """Sends a response."""
+        await self._sent(self._context.write(response))
+        self._overcome = _cancellations()  # none was the client's
+
+    async def abort(self, *status: Any, **more: Any) -> None:
+        """Ends the call with a status: raises AbortError."""
+        await self._sent(self._context.abort(*status, **more))
+
+    async def abort_with_status(self, status: Any) -> None:
+        """Ends the call with a status: raises AbortError."""
+        await self._sent(self._context.abort_with_status(status))
+
+    async def _sent(self, sending: Awaitable[None]) -> None:
         try:
-            await self._context.write(response)
+            await sending
         except grpc.aio.InternalError:
+            self._failed = True
             raise asyncio.CancelledError from None
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has gone or its time is up, as far as this task has been told."""
+        return self._failed or _cancellations() > self._overcome
+
+    async def is_lost(self) -> bool:
+        """Whether it has, though the handler has kept that to itself and answered."""
+        if self._context.done() or not self.is_cancelled():
+            return self._failed
+        try:  # before Python 3.13 a TaskGroup that fails may leave its own cancellation in the count
+            await self._context.send_initial_metadata(())
+        except grpc.aio.BaseError:  # or they are sent
+            return True
+        return False
+
+    def code_name(self) -> str:
+        """The name of the status code that the handler left behind: OK unless it set or aborted with another."""
+        code: Any = self._context.code()  # a StatusCode or a number once set; 0 or None before
+        return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
 
     def __aiter__(self) -> Stream:
         return self
@@ -146,3 +196,11 @@ class Stream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}

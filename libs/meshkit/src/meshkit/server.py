@@ -24,7 +24,7 @@ from meshkit.telemetry.server import tracing_interceptor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshkit.handlers import Behavior, Context
+    from meshkit.handlers import Behavior, Stream
     from meshkit.health import Health
     from meshkit.telemetry.provider import Telemetry
 
@@ -77,23 +77,25 @@ def _errors(method: str, behavior: Behavior) -> Behavior:
     """Ends the RPC with the rich status of the ServiceError that its handler raised.
 
     Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
+    So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
     """
 
-    async def translated(request: object, context: Context) -> object:
+    async def translated(request: object, context: Stream) -> object:
         try:
             return await behavior(request, context)
         except grpc.aio.AbortError:
             raise
         except ServiceError as error:
             status = write_status(error)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
+                raise
             log.exception("%s failed", method.lstrip("/"))
             trace.get_current_span().record_exception(error)
             status = write_status(Internal("internal error"))
-        try:
-            return await context.abort_with_status(rpc_status.to_status(status))
-        except grpc.aio.InternalError:  # the call is over: its deadline has passed, or its client has gone
-            raise asyncio.CancelledError from None
+        if not context.done():  # as it is after an `abort` that the handler turned into something else
+            await context.abort_with_status(rpc_status.to_status(status))
+        return None
 
     return translated
 
@@ -101,7 +103,7 @@ def _errors(method: str, behavior: Behavior) -> Behavior:
 def _deadlines(method: str, behavior: Behavior) -> Behavior:
     """Refuses at once what cannot be answered in time, and opens the budget that outgoing calls share."""
 
-    async def limited(request: object, context: Context) -> object:
+    async def limited(request: object, context: Stream) -> object:
         left: float | None = context.time_remaining()
         if left is not None and left < FLOOR:
             raise DeadlineExceeded(f"{method.lstrip('/')} came with {max(left, 0) * 1000:.0f} ms left")
@@ -113,7 +115,7 @@ def _deadlines(method: str, behavior: Behavior) -> Behavior:
     return limited
 
 
-async def _at_most(seconds: float, behavior: Behavior, request: object, context: Context) -> object:
+async def _at_most(seconds: float, behavior: Behavior, request: object, context: Stream) -> object:
     try:
         async with asyncio.timeout(seconds) as timeout:
             return await behavior(request, context)

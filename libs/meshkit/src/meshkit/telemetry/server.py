@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from opentelemetry import context as otel_context
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Tracer
 
-    from meshkit.handlers import Behavior, Context, Handler
+    from meshkit.handlers import Behavior, Handler, Stream
     from meshkit.telemetry.calls import MeasuredMethod
     from meshkit.telemetry.provider import Telemetry
 
@@ -57,7 +57,7 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
     known = method.name == name
     common = method.attributes if known else {**method.attributes, semconv.RPC_METHOD_ORIGINAL: name}
 
-    async def traced(request: object, context: Context) -> object:
+    async def traced(request: object, context: Stream) -> object:
         parent = extract(_carrier(context))
         attributes = {**common, **_peer(context.peer())}
         span = tracer.start_span(name if known else semconv.GRPC, parent, SpanKind.SERVER, attributes)
@@ -67,9 +67,9 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
         began, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
         try:
             response = await behavior(request, context)
-            code = _cancellation(context, budget) if _is_cancelled() else _code(context)
+            code = _cancellation(context, budget) if await context.is_lost() else context.code_name()
         except grpc.aio.AbortError:
-            code = _code(context)
+            code = context.code_name()
             raise
         except asyncio.CancelledError:
             code = _cancellation(context, budget)
@@ -83,7 +83,7 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
     return traced
 
 
-async def _unserved(_requests: object, context: Context) -> None:
+async def _unserved(_requests: object, context: Stream) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
@@ -91,7 +91,7 @@ _UNSERVED: Handler = grpc.stream_stream_rpc_method_handler(_unserved)
 """Takes calls of every arity: an error has no message."""
 
 
-def _carrier(context: Context) -> dict[str, str]:
+def _carrier(context: Stream) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
 
@@ -106,19 +106,7 @@ def _peer(peer: str) -> dict[str, str | int]:
     return {semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: int(port)}
 
 
-def _code(context: Context) -> str:
-    """The name of the status code that a handler left behind: OK (0 or none) unless it set or aborted with another."""
-    code: Any = context.code()  # a StatusCode once set; 0 or None before
-    return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
-
-
-def _is_cancelled() -> bool:
-    """Whether the RPC was cancelled, though its handler has kept that to itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _cancellation(context: Context, budget: float | None) -> str:
+def _cancellation(context: Stream, budget: float | None) -> str:
     """Why a call was cancelled that had `budget` seconds when it came: its time was up, or its client wanted no more.
 
     A client that gives up at its deadline says no more than that it cancels, and says so before the server's own clock
@@ -142,6 +130,3 @@ def _log(method: str, code: str, seconds: float, peer: str) -> None:
     level = logging.WARNING if code in semconv.SERVER_ERRORS else logging.INFO
     fields = {"method": method, "status": code, "duration_ms": round(seconds * 1000, 2), "peer": peer}
     log.log(level, "%s %s", method, code, extra=fields)
-
-
-_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
