@@ -190,6 +190,16 @@ async def test_a_trace_that_comes_in_goes_on(shop: Mesh) -> None:
     assert len(await shop.spans(TRACE)) == 7
 
 
+async def test_no_trace_state_or_baggage_that_a_client_may_send_costs_it_its_answer(shop: Mesh) -> None:
+    """As much of both as OpenTelemetry hands on: 8 KiB each."""
+    headers = {
+        "traceparent": f"00-{TRACE}-{PARENT}-01",
+        "tracestate": ",".join(f"k{number}={'v' * 250}" for number in range(31)),
+        "baggage": ",".join(f"k{number}={'v' * 100}" for number in range(75)),
+    }
+    assert (await shop.get("/v1/products/TEA-0001?strict=true", headers=headers)).status == 200
+
+
 async def test_an_unsampled_trace_makes_no_spans_and_is_named_all_the_same(shop: Mesh) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{trace}-{PARENT}-00"})
