@@ -13,6 +13,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
@@ -30,13 +31,15 @@ log = logging.getLogger("shop.till")
 def logged() -> Iterator[Callable[[], Lines]]:
     """Configures the logs as a process does; answers what it has written to standard error."""
     root, stderr = logging.getLogger(), StringIO()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, excepthook = root.handlers[:], root.level, sys.excepthook
     root.handlers.clear()  # those of pytest, which configure_logs would close
     with redirect_stderr(stderr):
         configure_logs("shop", "info")
     yield lambda: [json.loads(line) for line in stderr.getvalue().splitlines()]
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(False)
+    sys.excepthook = excepthook
 
 
 def test_each_record_is_one_object_on_one_line(logged: Callable[[], Lines]) -> None:
@@ -45,6 +48,34 @@ def test_each_record_is_one_object_on_one_line(logged: Callable[[], Lines]) -> N
     first, second = logged()
     assert (first["message"], first["level"], first["logger"]) == ("sold 2 of\nTEA-0001", "INFO", "shop.till")
     assert (second["message"], second["level"], second["service"]) == ("none left · ende", "WARNING", "shop")
+
+
+def test_a_line_ends_at_its_end_to_every_reader(logged: Callable[[], Lines]) -> None:
+    """`str.splitlines` and some viewers break lines at more characters than that of ASCII."""
+    log.info("/v1/products/\r\x0b\x1c\x85\u2028\u2029")
+    (line,) = logged()
+    assert line["message"] == "/v1/products/\r\x0b\x1c\x85\u2028\u2029"
+
+
+def test_what_python_warns_of_and_dies_of_are_lines_too() -> None:
+    program = """
+import warnings
+from meshkit.logs import configure_logs
+configure_logs("shop")
+warnings.warn("it is late")
+raise LookupError("nothing left")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    warned, died = map(json.loads, done.stderr.splitlines())
+    assert (warned["level"], "UserWarning: it is late" in warned["message"]) == ("WARNING", True)
+    assert (died["level"], done.returncode) == ("CRITICAL", 1)
+    assert died["exception"].endswith("LookupError: nothing left")
+
+
+def test_what_a_client_sends_for_baggage_is_no_warning(logged: Callable[[], Lines]) -> None:
+    extract({"tracestate": "\xff==", "baggage": "\xff,=,;;;", "traceparent": f"00-{1:032x}-{1:016x}-01"})
+    extract({"tracestate": "a=" + "b" * 9000, "traceparent": f"00-{1:032x}-{1:016x}-01"})
+    assert logged() == []
 
 
 def test_the_time_is_utc_with_its_offset(logged: Callable[[], Lines]) -> None:

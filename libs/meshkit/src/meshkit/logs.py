@@ -11,11 +11,18 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 TALKATIVE = ("alembic", "uvicorn")
 """Libraries whose lines at INFO say what our own lines say already."""
+
+COMPLAINING = ("opentelemetry.attributes", "opentelemetry.baggage", "opentelemetry.trace")
+"""Libraries that warn of what a client sent: baggage or trace state that is none, a path too long for a span."""
 
 # gRPC's core writes lines of its own, and not as JSON. It reads this once, when grpc is imported: a process that wants
 # none of them but errors imports this module before anything that imports grpc.
@@ -32,8 +39,11 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for library in TALKATIVE:
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    for libraries, least in ((TALKATIVE, logging.WARNING), (COMPLAINING, logging.ERROR)):
+        for library in libraries:
+            logging.getLogger(library).setLevel(max(least, logging.getLogger().level))
 
 
 class JsonFormatter(logging.Formatter):
@@ -56,7 +66,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(line, default=str)  # in ASCII, for not everyone ends a line at the same characters
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    logging.getLogger("meshkit").critical("the process ends by an exception", exc_info=(kind, error, traceback))
 
 
 def _trace() -> dict[str, str]:
