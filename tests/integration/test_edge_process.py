@@ -291,6 +291,23 @@ async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
     assert (line["trace_id"], int(line["span_id"], 16) != 0) == (trace, True)
 
 
+async def test_without_telemetry_it_answers_and_names_no_trace(tmp_path: Path) -> None:
+    collector = Collector()
+    async with (
+        collecting(collector) as exporter,
+        edge(
+            tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, OTEL_SDK_DISABLED="true", OTEL_PROPAGATORS="none"
+        ) as running,
+    ):
+        async with running.http.get(f"{running.url}/v1/products/TEA-0001?strict=true") as answer:
+            assert answer.status == 200
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert not {"X-Trace-Id", "traceresponse", "Link"} & answer.headers.keys()
+    assert collector.traces == {}
+    assert [entry for entry in running.log if entry["level"] != "INFO"] == []
+
+
 async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
     with listen_socket("127.0.0.1:0") as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.trace import ReadableSpan
 from prometheus_client import CollectorRegistry, generate_latest
 
-from meshkit.telemetry.provider import configure, exports_metrics, otlp_processor, resource
+from meshkit.telemetry.provider import configure, resource
+from meshkit.telemetry.variables import exports_metrics, exports_spans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,19 +45,17 @@ async def test_nothing_is_exported_without_an_endpoint(monkeypatch: pytest.Monke
     telemetry = configure("shop")
     with telemetry.tracer_provider.get_tracer("shop").start_as_current_span("sell") as span:
         assert span.is_recording()
-    assert otlp_processor() is None
     assert exporters() <= before
     await telemetry.shutdown()
 
 
 @pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_an_endpoint_turns_the_export_on(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+async def test_an_endpoint_turns_the_export_on(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, NOWHERE)
     before = exporters()
-    processor = otlp_processor()
-    assert processor is not None
+    telemetry = configure("shop")
     assert exporters() - before
-    processor.shutdown()
+    await telemetry.shutdown()
 
 
 async def test_shutdown_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +126,94 @@ def test_metrics_are_exported_to_an_endpoint_that_takes_them(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert exports_metrics() is exports
+
+
+@pytest.mark.parametrize(
+    ("variables", "exports"),
+    [
+        ({}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console, OTLP"}, True),
+        ({"OTEL_TRACES_EXPORTER": ""}, True),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_TRACES_EXPORTER": "console"}, False),
+        ({"OTEL_SDK_DISABLED": "True"}, False),
+    ],
+)
+def test_spans_are_exported_unless_they_are_to_go_elsewhere_or_nowhere(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], *, exports: bool
+) -> None:
+    for name, value in ({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE} | dict(variables)).items():
+        monkeypatch.setenv(name, value)
+    assert exports_spans() is exports
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console", "OTEL_TRACES_EXPORTER=console is not heeded; it may be otlp or none"),
+        (
+            "OTEL_METRICS_EXPORTER",
+            "none,x",
+            "OTEL_METRICS_EXPORTER=x is not heeded; it may be otlp or prometheus or none",
+        ),
+        ("OTEL_LOGS_EXPORTER", "otlp", "OTEL_LOGS_EXPORTER=otlp is not heeded; it may be none"),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf is not heeded; it may be grpc",
+        ),
+        ("OTEL_CONFIG_FILE", "x.yaml", "OTEL_CONFIG_FILE=x.yaml is not heeded; it may be unset"),
+    ],
+)
+def test_what_is_asked_for_and_not_to_be_had_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    configure("shop")
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
+@pytest.mark.parametrize(
+    "name", ["OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_PROPAGATORS", "OTEL_TRACES_EXPORTER"]
+)
+async def test_an_empty_variable_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
+    monkeypatch.setenv(name, " ")
+    await configure("shop").shutdown()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "7z"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few"),
+    ],
+)
+def test_a_wrong_value_ends_the_start_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        configure("shop")
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("OTEL_*: ")
+
+
+@pytest.mark.parametrize(("variables", "length"), [({}, 2048), ({"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "9"}, 9)])
+def test_the_text_of_an_attribute_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], length: int
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    span = configure("shop").tracer_provider.get_tracer("shop").start_span("sell", attributes={"path": "x" * 9000})
+    assert isinstance(span, ReadableSpan)
+    assert len(str((span.attributes or {})["path"])) == length

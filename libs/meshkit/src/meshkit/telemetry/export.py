@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import grpc
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
+from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -32,14 +32,19 @@ FLUSH_SECONDS = 5.0
 QUEUE_SIZE = 2048
 """Spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
 
+BATCH_SIZE = 256
+"""Spans to a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE says otherwise: even with all that a client may send in
+paths, queries and trace state they make less than the 4 MiB that a collector takes."""
+
 
 class SpanExport(SpanProcessor):
     """Queues ended spans for an exporter, which runs in a thread of its own, and counts all of them."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._delivery = _Delivery(exporter)
-        self._batches = BatchSpanProcessor(self._delivery)
         self._room = _queue_size()
+        batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._room)
+        self._batches = BatchSpanProcessor(self._delivery, max_export_batch_size=batch)
         self._lock = threading.Lock()
         self._started = self._ended = 0
         self._closed = False

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
-from meshkit.telemetry import semconv
+from meshkit.telemetry import semconv, variables
 from meshkit.telemetry.calls import CallMetrics, client_calls, server_calls
 from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.sdk.trace import SpanProcessor
 
     from meshkit.telemetry.metrics import MetricsPage
 
 Instrumentation = Literal["native", "contrib"]
 """Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
 
-GENERAL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TEXT_LENGTH = 2048
+"""Characters of an attribute of a span, unless the standard variables say: a batch of spans must fit in a message."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def configure(
 ) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
+    A wrong value of one of them ends the process with status 2 and one line.
+
     The caller ends it with `shutdown`. Make it once, before the first channel or server (both processors and
     exporter start threads). Without an endpoint, page or reader for them there are no metrics.
 
@@ -93,18 +95,29 @@ def configure(
         prometheus: whether there is a `page` of the metrics.
         metric_readers: what else reads the metrics.
     """
-    own = resource(service_name)
-    provider = TracerProvider(resource=own, shutdown_on_exit=False)
-    if processor := otlp_processor():
-        provider.add_span_processor(processor)
-    if not (prometheus or metric_readers or exports_metrics()):
-        return Telemetry(provider, instrumentation=instrumentation)
-    from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
+    variables.prepare()
+    with variables.told():
+        own = resource(service_name)
+        provider = tracer_provider(own)
+        if not (prometheus or metric_readers or variables.exports_metrics()):
+            return Telemetry(provider, instrumentation=instrumentation)
+        from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
 
-    page = MetricsPage() if prometheus else None
-    readers = [*metric_readers, page.reader] if page else metric_readers
-    meters = meter_provider(readers, own, exporting=exports_metrics())
-    return Telemetry(provider, meters, instrumentation, page)
+        page = MetricsPage() if prometheus else None
+        readers = [*metric_readers, page.reader] if page else metric_readers
+        meters = meter_provider(readers, own, exporting=variables.exports_metrics())
+        return Telemetry(provider, meters, instrumentation, page)
+
+
+def tracer_provider(own: Resource) -> TracerProvider:
+    """The provider of tracers, with a batching OTLP/gRPC exporter behind it if the variables name an endpoint."""
+    limits = SpanLimits()
+    if limits.max_span_attribute_length is None:
+        limits = SpanLimits(max_span_attribute_length=TEXT_LENGTH)
+    provider = TracerProvider(resource=own, shutdown_on_exit=False, span_limits=limits)
+    if variables.exports_spans():
+        provider.add_span_processor(otlp_export())
+    return provider
 
 
 def resource(service_name: str) -> Resource:
@@ -115,22 +128,3 @@ def resource(service_name: str) -> Resource:
         "process.pid": os.getpid(),
     }
     return Resource.create({**own, **OTELResourceDetector().detect().attributes})
-
-
-def otlp_processor() -> SpanProcessor | None:
-    """A batching processor with an OTLP/gRPC exporter, or None where no endpoint is set."""
-    if not any(map(os.environ.get, (GENERAL_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))):
-        return None
-    return otlp_export()
-
-
-def exports_metrics() -> bool:
-    """Whether the standard variables name an endpoint for metrics.
-
-    The general one alone is one for traces, as most trace backends take no metrics: OTEL_METRICS_EXPORTER=otlp makes
-    it one for metrics too.
-    """
-    exporters = os.environ.get("OTEL_METRICS_EXPORTER") or "otlp"
-    named = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    general = os.environ.get(GENERAL_ENDPOINT) if os.environ.get("OTEL_METRICS_EXPORTER") else None
-    return "otlp" in exporters.split(",") and bool(named or general)

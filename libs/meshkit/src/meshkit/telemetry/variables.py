@@ -1,0 +1,100 @@
+"""What the standard OTEL_* variables ask for, as far as it is not the SDK's own business.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. What is asked for and not to be had
+is told in the log; what is no value at all ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import propagate
+from opentelemetry.context import get_current
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import default_getter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import CarrierT, Getter
+
+log = logging.getLogger("meshkit.telemetry")
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+HEEDED: dict[str, tuple[str, ...]] = {
+    "OTEL_TRACES_EXPORTER": ("otlp", "none"),
+    "OTEL_METRICS_EXPORTER": ("otlp", "prometheus", "none"),
+    "OTEL_LOGS_EXPORTER": ("none",),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("grpc",),
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("grpc",),
+    "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": ("grpc",),
+    "OTEL_CONFIG_FILE": (),
+}
+"""The values that there are, of variables that may have others."""
+
+
+def prepare() -> None:
+    """Makes of the variables what the SDK expects, and tells which of them are not heeded.
+
+    An empty one is none, says the specification; the SDK stumbles over some. So it does over no propagators.
+    """
+    for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
+        del os.environ[name]
+    if _listed("OTEL_PROPAGATORS") == ["none"]:
+        propagate.set_global_textmap(NoPropagator([]))
+    for name, heeded in HEEDED.items():
+        for value in _listed(name):
+            if value not in heeded and not is_disabled():
+                log.warning("%s=%s is not heeded; it may be %s", name, value, " or ".join(heeded) or "unset")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Ends the process with status 2 and one line if the SDK cannot do with a value of a variable."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the exporters have their own
+        print(f"OTEL_*: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        sys.exit(2)
+
+
+def is_disabled() -> bool:
+    """Whether there is to be no telemetry at all."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def exports_spans() -> bool:
+    """Whether the variables name an endpoint for spans, and no other exporter."""
+    named = os.environ.get(ENDPOINT) or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return bool(named) and "otlp" in (_listed("OTEL_TRACES_EXPORTER") or ["otlp"]) and not is_disabled()
+
+
+def exports_metrics() -> bool:
+    """Whether the variables name an endpoint for metrics.
+
+    The general one alone is one for traces, as most trace backends take no metrics: OTEL_METRICS_EXPORTER=otlp makes
+    it one for metrics too.
+    """
+    exporters = _listed("OTEL_METRICS_EXPORTER")
+    named = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or (exporters and os.environ.get(ENDPOINT))
+    return bool(named) and "otlp" in (exporters or ["otlp"]) and not is_disabled()
+
+
+class NoPropagator(CompositePropagator):
+    """Reads and writes nothing, and unlike one of nothing answers a context."""
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """The context as it is."""
+        return super().extract(carrier, get_current() if context is None else context, getter)
+
+
+def _listed(name: str) -> list[str]:
+    return [value.strip().lower() for value in os.environ.get(name, "").split(",") if value.strip()]
