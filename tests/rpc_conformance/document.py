@@ -38,12 +38,13 @@ MEANINGS = {
     Fault.NO_CLIENT_SPAN: ("the client span does not end", {CONTRIB: [3271, 5046]}),
     Fault.WRONG_CLIENT_STATUS: ("the client span has a wrong status", {CONTRIB: [3271]}),
     Fault.NO_SERVER_SPAN: ("the server span does not end, or there is none", {CONTRIB: [3271]}),
-    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", {CONTRIB: [1226]}),
+    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", {}),
     Fault.SECOND_SPAN: ("a span too many", {}),
     Fault.WRONG_PARENT: ("a wrong parent or trace", {}),
     Fault.SECOND_EXCEPTION: ("an exception is recorded twice", {CONTRIB: [5068]}),
+    Fault.HANDLER_NOT_CALLED: ("the handler is never called", {CONTRIB: [3066], GRPC: [34530]}),
     Fault.HANDLER_GOES_ON: ("the handler goes on though its client has gone", {CONTRIB: [3271]}),
-    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", {CONTRIB: [2357, 3066]}),
+    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", {CONTRIB: [3066]}),
 }
 """What each sign means, and the threads upstream about it, by repository."""
 

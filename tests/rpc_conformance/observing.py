@@ -44,6 +44,7 @@ class Fault(StrEnum):
     SECOND_SPAN = "D"
     WRONG_PARENT = "P"
     SECOND_EXCEPTION = "E"
+    HANDLER_NOT_CALLED = "N"
     HANDLER_GOES_ON = "G"
     LOGS = "L"
 
@@ -108,7 +109,8 @@ def faults(seen: Seen, expected: Outcome) -> frozenset[Fault]:
         or any(span.parent_id != seen.root.span_id for span in seen.client)
         or any(span.parent_id != client.span_id for span in seen.server for client in seen.client),
         Fault.SECOND_EXCEPTION: any(span.exceptions > 1 for span in spans),
-        Fault.HANDLER_GOES_ON: expected.cancelled and not seen.cancelled,
+        Fault.HANDLER_NOT_CALLED: expected.called and not seen.begun,
+        Fault.HANDLER_GOES_ON: expected.cancelled and seen.begun and not seen.cancelled,
         Fault.LOGS: bool(seen.logged),
     }
     return frozenset(fault for fault, is_so in wrong.items() if is_so)

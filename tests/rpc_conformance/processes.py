@@ -41,6 +41,7 @@ def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
     # Nothing else tells the fork server of Python 3.11 where the tests are.
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        environment.setenv("GRPC_VERBOSITY", "ERROR")
         forkserver.ensure_running()
     with ThreadPoolExecutor(workers) as pool:
         yield lambda cell: pool.submit(judged, cell)

@@ -41,14 +41,15 @@ class Outcome:
 
     `caller` is a status code, the name of an exception, or one of the two that are joined by " or ".
 
-    `cancelled` is whether the handler must have been cancelled (or closed, if it is a generator); a handler that was
-    never called counts as neither.
+    `called` is whether the handler must have been, as far as that is seen, and `cancelled` whether it must have been
+    cancelled (or closed, if it is a generator).
     """
 
     caller: str
     client: str | None
     server: str | None
     cancelled: bool = False
+    called: bool = True
 
 
 def both(code: str) -> Outcome:
@@ -58,7 +59,7 @@ def both(code: str) -> Outcome:
 
 def one(code: str) -> Outcome:
     """The server has no span: the call never came to it, or it was killed."""
-    return Outcome(code, code, None)
+    return Outcome(code, code, None, called=False)
 
 
 def survived(code: str) -> Outcome:
@@ -74,6 +75,7 @@ def left(caller: str) -> Outcome:
 CANCELLED = left("CANCELLED")
 TOO_LATE = Outcome("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", cancelled=True)
 WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's answer to a write that fails
+REFUSED = replace(both("DEADLINE_EXCEEDED"), called=False)
 STOPPED = Outcome("UNAVAILABLE", "UNAVAILABLE", "CANCELLED", cancelled=True)
 
 
@@ -144,7 +146,7 @@ ENDINGS = (
     Ending("unhandled exception",             both("INTERNAL"),          "crashes",       "stays"),
     Ending("client deadline",                 TOO_LATE,                  "waits",         "stays", timeout=0.5),
     Ending("client deadline, handler reads",  TOO_LATE,                  "reads",         "stays", timeout=0.5),
-    Ending("deadline passed on arrival",      both("DEADLINE_EXCEEDED"), "answers",       "is early", timeout=0.5),
+    Ending("deadline passed on arrival",      REFUSED,                   "answers",       "is early", timeout=0.5),
     Ending("budget spent before the call",    one("DEADLINE_EXCEEDED"),  "answers",       "has no time"),
     Ending("task cancelled",                  CANCELLED,                 "waits",         "task.cancel"),
     Ending("task cancelled, handler reads",   CANCELLED,                 "reads",         "task.cancel"),
