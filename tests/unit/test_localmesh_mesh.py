@@ -69,11 +69,14 @@ def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector.example:4317",
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
         "OTEL_SERVICE_NAME": "shell",
+        "OTEL_TRACES_EXPORTER": "console",
     }
     given = programs(environ)[service].environment
-    assert {name: value for name, value in given.items() if name.startswith(("OTEL_EXPORTER", "OTEL_SERVICE"))} == {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1005"
-    }
+    assert {
+        name: value
+        for name, value in given.items()
+        if name.startswith(("OTEL_EXPORTER", "OTEL_SERVICE", "OTEL_TRACES_E"))
+    } == {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1005"}
 
 
 def test_a_users_database_sampler_and_delays_win() -> None:

@@ -12,6 +12,7 @@ from localmesh.welcome import welcome
 OTLP_EXPORTER = "OTEL_EXPORTER_OTLP_"
 # The mesh has no place for metrics of its own, so these may go where the user's shell says.
 METRICS_EXPORTER = f"{OTLP_EXPORTER}METRICS_"
+NOT_INHERITED = {"OTEL_SERVICE_NAME", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"}
 # A trace is complete in the trace backend within 2 s of the answer; OpenTelemetry's own delay is 5 s.
 SPANS_SOON = {"OTEL_BSP_SCHEDULE_DELAY": "500"}
 # Nobody balances load over a single local process: there is nobody to wait for before it stops to serve.
@@ -62,8 +63,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environ.items()
-        if name.startswith(METRICS_EXPORTER)
-        or not (name.startswith(OTLP_EXPORTER) or name in {"OTEL_SERVICE_NAME", "OTEL_METRICS_EXPORTER"})
+        if name.startswith(METRICS_EXPORTER) or not (name.startswith(OTLP_EXPORTER) or name in NOT_INHERITED)
     }
     # gRPC's core sends calls, to loopback addresses too, through a proxy that the environment names.
     direct = kept.get("no_grpc_proxy") or kept.get("no_proxy") or ""

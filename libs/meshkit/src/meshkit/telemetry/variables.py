@@ -34,9 +34,13 @@ HEEDED: dict[str, tuple[str, ...]] = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": ("grpc",),
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("grpc",),
     "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": ("grpc",),
+    "OTEL_BSP_EXPORT_TIMEOUT": (),
+    "OTEL_LOG_LEVEL": (),
+    "OTEL_EXPORTER_PROMETHEUS_HOST": (),
+    "OTEL_EXPORTER_PROMETHEUS_PORT": (),
     "OTEL_CONFIG_FILE": (),
 }
-"""The values that there are, of variables that may have others."""
+"""The values that there are, of variables that may have others; none: there is no such thing here."""
 
 
 def prepare() -> None:
