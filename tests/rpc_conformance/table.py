@@ -8,11 +8,7 @@ give that code, at most one exception event, and nothing logged at WARNING or ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,6 @@ class Ending:
             that does not come, it `writes` without end, or it fails.
         caller: what the caller does: it `stays` to the end, or leaves.
         timeout: the deadline of the call, in seconds.
-        but: another outcome, for some callers.
     """
 
     name: str
@@ -98,7 +93,6 @@ class Ending:
     handler: str
     caller: str
     timeout: float = 5
-    but: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 ROWS = (
@@ -132,9 +126,6 @@ ONE_REQUEST = ("unary-", "there is one request, and the handler has it")
 IMPOSSIBLE = {"reads": ONE_REQUEST, "writes on": ONE_REQUEST, "breaks": ONE_RESPONSE, "drops": ONE_RESPONSE}
 """What a handler or a caller cannot do in some arities (those that begin or end so), and why."""
 
-KEPT = {"write, read": replace(TOO_LATE, caller="OK")}
-"""A call that is written to and dropped: grpc.aio's own queue of requests keeps it until its deadline."""
-
 # fmt: off
 ENDINGS = (
     #      name                               outcome                    the handler      the caller
@@ -155,7 +146,7 @@ ENDINGS = (
     Ending("TaskGroup sibling fails",         left("ExceptionGroup"),    "waits",         "TaskGroup"),
     Ending("consumer breaks early",           left("OK"),                "waits",         "breaks"),
     Ending("… while the handler writes",      left("OK"),                "writes",        "breaks"),
-    Ending("… and drops the call",            left("OK"),                "waits",         "drops", timeout=2, but=KEPT),
+    Ending("… and drops the call",            left("OK"),                "waits",         "drops"),
     Ending("server killed",                   one("UNAVAILABLE"),        "waits",         "kills the server"),
     Ending("client killed",                   survived("CANCELLED"),     "waits",         "is killed"),
     Ending("client killed, handler reads",    survived("CANCELLED"),     "reads",         "is killed"),
@@ -164,11 +155,6 @@ ENDINGS = (
     Ending("nobody listens",                  one("UNAVAILABLE"),        "answers",       "finds nobody"),
 )
 # fmt: on
-
-
-def expected(row: Row, ending: Ending) -> Outcome:
-    """What is expected of a cell."""
-    return ending.but.get(row.caller, ending.outcome)
 
 
 def impossible(row: Row, ending: Ending) -> str:

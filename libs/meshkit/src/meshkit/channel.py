@@ -1,4 +1,4 @@
-"""Opens client channels: balancing, retries, reconnecting, renewal, keepalive, and the interceptors of every call.
+"""Opens client channels: balancing, retries, reconnecting, renewal, keepalive, and what every call has around it.
 
 https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Retries live here alone: for UNAVAILABLE, for the
 methods that the caller names as safe to repeat, with throttling.
@@ -14,13 +14,14 @@ import grpc
 
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded
-from meshkit.outgoing import lasting
+from meshkit.outgoing import request_interceptors
 from meshkit.renewal import RenewedChannel
-from meshkit.telemetry.client import tracing_interceptors
+from meshkit.telemetry.client import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from meshkit.renewal import Begin
     from meshkit.telemetry.provider import Telemetry
 
 RETRY_POLICY = {
@@ -56,9 +57,10 @@ def open_channel(
         telemetry: whose spans the calls make.
     """
     options = [*OPTIONS, ("grpc.service_config", service_config(service, repeatable))]
-    interceptors = [*_tracing(telemetry, target), *_deadlines(limit)]
+    native = telemetry.instrumentation == "native"
+    interceptors = [*([] if native else _contrib(telemetry)), *request_interceptors()]
     make = partial(grpc.aio.insecure_channel, target, options=options, interceptors=interceptors)
-    return RenewedChannel(make, grace=limit)
+    return RenewedChannel(make, *[tracing(telemetry, target)] * native, limited(limit), grace=limit)
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:
@@ -78,59 +80,28 @@ def service_config(service: str, repeatable: Sequence[str]) -> str:
     )
 
 
-def _tracing(telemetry: Telemetry, target: str) -> list[grpc.aio.ClientInterceptor]:
-    if telemetry.instrumentation == "native":
-        return tracing_interceptors(telemetry, target)
+def limited(limit: float) -> Callable[[str, Begin], Begin]:
+    """Gives each call a deadline: the shortest of its own timeout, the channel's limit and the budget."""
+
+    def decorate(_path: str, begin: Begin) -> Begin:
+        def within(*request: object, timeout: float | None = None, **options: Any) -> Any:
+            own = limit if timeout is None else min(timeout, limit)
+            return begin(*request, timeout=_timeout(own), **options)
+
+        return within
+
+    return decorate
+
+
+def _timeout(limit: float) -> float:
+    try:
+        return call_timeout(limit)
+    except DeadlineExceeded:  # gRPC ends such a call at once, and sends nothing
+        return -1
+
+
+def _contrib(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:
     from opentelemetry.instrumentation.grpc import aio_client_interceptors  # noqa: PLC0415 - only where chosen
 
     make: Callable[..., list[grpc.aio.ClientInterceptor]] = aio_client_interceptors
     return make(tracer_provider=telemetry.tracer_provider)
-
-
-def _deadlines(limit: float) -> list[grpc.aio.ClientInterceptor]:
-    return [kind(limit) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)]
-
-
-class _Limited:
-    """Gives each call a deadline: the shortest of its own timeout, the channel's limit and the budget."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-
-    async def limited(
-        self,
-        continuation: Callable[[Any, Any], Awaitable[Any]],
-        details: Any,
-        request: object,
-    ) -> Any:
-        own = self._limit if details.timeout is None else min(details.timeout, self._limit)
-        return await continuation(details._replace(timeout=_timeout(own)), request)
-
-
-def _timeout(limit: float) -> float:
-    """The call's timeout; a spent budget is an AioRpcError, the one kind of error that call objects know."""
-    try:
-        return call_timeout(limit)
-    except DeadlineExceeded as error:
-        code, nothing = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.Metadata()
-        raise grpc.aio.AioRpcError(code, nothing, nothing, details=error.message) from error
-
-
-class _UnaryUnary(_Limited, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self.limited(continuation, client_call_details, request)
-
-
-class _UnaryStream(_Limited, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self.limited(continuation, client_call_details, request)
-
-
-class _StreamUnary(_Limited, grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await lasting(partial(self.limited, continuation, client_call_details), request_iterator)
-
-
-class _StreamStream(_Limited, grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await lasting(partial(self.limited, continuation, client_call_details), request_iterator)

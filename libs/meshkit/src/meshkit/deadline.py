@@ -1,7 +1,7 @@
 """The remaining budget of the request at hand, as a context variable.
 
 The edge opens a budget for each request, a server interceptor opens one for each RPC from its gRPC deadline, and
-the client interceptor gives every outgoing call `min(its limit, remaining - RESERVE)`. So time is handed down the
+the channel gives every outgoing call `min(its limit, remaining - RESERVE)`. So time is handed down the
 chain: no backend works longer than its caller waits (gRPC in Python does not propagate deadlines by itself).
 """
 

@@ -142,28 +142,30 @@ class Stream:
 
     async def read(self) -> Any:
         """The next request, or EOF."""
-        request = await self._context.read()
+        request = await self._reached(self._context.read())
         if request is grpc.aio.EOF:
-            await self._context.read()  # comes after the notice that cancels, if there is one
+            await self._reached(self._context.read())  # comes after the notice that cancels, if there is one
         return request
 
     async def write(self, response: Any) -> None:
         """Sends a response."""
-        await self._sent(self._context.write(response))
+        await self._reached(self._context.write(response))
         self._overcome = _cancellations()  # none was the client's
 
     async def abort(self, *status: Any, **more: Any) -> None:
         """Ends the call with a status: raises AbortError."""
-        await self._sent(self._context.abort(*status, **more))
+        await self._reached(self._context.abort(*status, **more))
 
     async def abort_with_status(self, status: Any) -> None:
         """Ends the call with a status: raises AbortError."""
-        await self._sent(self._context.abort_with_status(status))
+        await self._reached(self._context.abort_with_status(status))
 
-    async def _sent(self, sending: Awaitable[None]) -> None:
+    async def _reached(self, operation: Awaitable[Any]) -> Any:
         try:
-            await sending
-        except grpc.aio.InternalError:
+            return await operation
+        except (grpc.aio.AbortError, grpc.aio.UsageError):
+            raise
+        except grpc.aio.BaseError:  # it fails, or the server has stopped
             self._failed = True
             raise asyncio.CancelledError from None
 

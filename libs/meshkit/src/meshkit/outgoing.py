@@ -1,7 +1,8 @@
 """The requests that a caller streams, for as long as its call lasts.
 
-grpc.aio takes them in a task of its own, and through interceptors that is so for `call.write`, too. It leaves that task
-waiting for the next request when the server has ended the call; asyncio complains of it, once it is collected.
+grpc.aio takes them in a task of its own, and through interceptors that is so for `call.write`, too, which otherwise
+loses the status of a server that ends the call. It leaves that task waiting for the next request when the call has
+ended; asyncio complains of it, once it is collected.
 """
 
 from __future__ import annotations
@@ -10,16 +11,32 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-async def lasting(begin: Callable[[Any], Awaitable[Any]], requests: Any) -> Any:
-    """Begins a call with requests that end when it does, and hands it back."""
+def request_interceptors() -> list[grpc.aio.ClientInterceptor]:
+    """The interceptors that end the requests of a call when it ends; they belong last, within all others."""
+    return [_StreamUnary(), _StreamStream()]
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await _lasting(continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await _lasting(continuation, client_call_details, request_iterator)
+
+
+async def _lasting(continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, requests: Any) -> Any:
     if not isinstance(requests, AsyncIterable):
-        return await begin(requests)
+        return await continuation(details, requests)
     outgoing = Outgoing(requests)
-    call = await begin(outgoing)
+    call = await continuation(details, outgoing)
     call.add_done_callback(outgoing.end)
     return call
 

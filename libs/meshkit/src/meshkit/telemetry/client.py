@@ -1,8 +1,8 @@
 """The client side of gRPC tracing: one span and one duration for every call, however it ends.
 
-https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. grpc.aio registers an interceptor for one arity only, hence
-four classes. None of them awaits the call: they hand it back at once and end the span in its done callback.
-So cancelling the caller cancels the RPC, and a stream that is left early still ends its span.
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span begins where the call is made, and ends in its done
+callback. There is no interceptor: gRPC runs those in a task that may be cancelled before it begins. And nothing here
+awaits the call, so cancelling the caller cancels the RPC, and a stream that is left early still ends its span.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import grpc
+from grpc.aio import Metadata
 from opentelemetry import context as otel_context
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
@@ -18,11 +18,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from opentelemetry.trace import Span
 
-    from meshkit.telemetry.calls import Attributes, MeasuredMethod
+    from meshkit.renewal import Begin
+    from meshkit.telemetry.calls import Attributes
     from meshkit.telemetry.provider import Telemetry
 
 WRITE_FAILED = "Internal error from Core"
@@ -35,87 +36,51 @@ STATUS_SECONDS = 1.0
 """How long that status may take; then the call has ended with INTERNAL."""
 
 
-def tracing_interceptors(telemetry: Telemetry, target: str) -> list[grpc.aio.ClientInterceptor]:
-    """The interceptors that make client spans for a channel to `target`; they belong first, outside all others."""
-    calls = _Calls(telemetry, target)
-    return [_UnaryUnary(calls), _UnaryStream(calls), _StreamUnary(calls), _StreamStream(calls)]
+def tracing(telemetry: Telemetry, target: str) -> Callable[[str, Begin], Begin]:
+    """What makes client spans for the calls of a channel to `target`: the outermost decorator of each method."""
+    tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
+    server = _server(target)
+
+    def decorate(path: str, begin: Begin) -> Begin:
+        method = telemetry.client_calls.method(path.lstrip("/"), server)
+
+        def traced(*request: object, metadata: Iterable[Any] | None = None, **options: Any) -> Any:
+            """Makes the call under a new span and hands it back; the span ends when the call is done."""
+            span = tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
+            context = set_span_in_context(span)
+            began, ended = method.begin(), False
+
+            def end(code: str) -> None:
+                nonlocal ended
+                if not ended:
+                    ended = True
+                    method.end(began, code, context)
+                    _end(span, code)
+
+            # The tasks of the call, such as the one that takes the requests, belong to the span.
+            token = otel_context.attach(context)
+            try:
+                call = begin(*request, metadata=_with_trace(metadata), **options)
+            except BaseException:
+                end("UNKNOWN")
+                raise
+            finally:
+                otel_context.detach(token)
+            call.add_done_callback(lambda call: _when_told(call, end))
+            return call
+
+        return traced
+
+    return decorate
 
 
-class _Calls:
-    """Begins and ends the spans of one channel's calls."""
-
-    def __init__(self, telemetry: Telemetry, target: str) -> None:
-        self._tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
-        self._calls = telemetry.client_calls
-        self._server = _server(target)
-        self._methods: dict[str | bytes, MeasuredMethod] = {}
-
-    async def traced(
-        self,
-        continuation: Callable[[Any, Any], Awaitable[Any]],
-        details: Any,
-        request: object,
-    ) -> Any:
-        """Starts the call under a new span and hands it back; the span ends when the call is done."""
-        method = self._methods.get(details.method) or self._method(details.method)
-        span = self._tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
-        context = set_span_in_context(span)
-        began, ended = method.begin(), False
-
-        def end(code: str) -> None:
-            nonlocal ended
-            if not ended:
-                ended = True
-                method.end(began, code, context)
-                _end(span, code)
-
-        def done(call: Any) -> None:
-            code, details = _now(call.code()).name, _now(call.details())
-            if details == WRITE_FAILED:
-                asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code)
-            else:
-                end(code)
-
-        # The interceptors within run in this task, so they and what they log belong to the span.
-        token = otel_context.attach(context)
-        try:
-            call = await continuation(details._replace(metadata=_with_trace(details.metadata)), request)
-        except BaseException as error:
-            end(_code_of_exception(error))
-            raise
-        finally:
-            otel_context.detach(token)
-        call.add_done_callback(done)
-        return call
-
-    def _method(self, method: str | bytes) -> MeasuredMethod:
-        name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
-        return self._methods.setdefault(method, self._calls.method(name, self._server))
-
-
-class _Interceptor:
-    def __init__(self, calls: _Calls) -> None:
-        self._calls = calls
-
-
-class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._calls.traced(continuation, client_call_details, request)
-
-
-class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._calls.traced(continuation, client_call_details, request)
-
-
-class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._calls.traced(continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._calls.traced(continuation, client_call_details, request_iterator)
+def _when_told(call: Any, end: Callable[[str], None]) -> None:
+    """Ends a call that is done, once the status is its server's."""
+    code = _now(call.code()).name
+    if _now(call.details()) == WRITE_FAILED:
+        asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code)
+    else:
+        end(code)
 
 
 def _server(target: str) -> Attributes:
@@ -126,17 +91,11 @@ def _server(target: str) -> Attributes:
     return {semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
 
 
-def _with_trace(metadata: grpc.aio.Metadata | None) -> grpc.aio.Metadata:
-    """A copy of the caller's metadata with the current span's context added (W3C Trace Context)."""
+def _with_trace(metadata: Iterable[Any] | None) -> Metadata:
+    """A copy of the caller's metadata with the current span's context in it (W3C Trace Context)."""
     carrier: dict[str, str] = {}
     inject(carrier)
-    return grpc.aio.Metadata(*(metadata or ()), *carrier.items())
-
-
-def _code_of_exception(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return str(error.code().name)
-    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"
+    return Metadata(*(pair for pair in metadata or () if pair[0] not in carrier), *carrier.items())
 
 
 def _now(result: Coroutine[Any, Any, Any]) -> Any:
