@@ -12,7 +12,7 @@ from edge import Mesh, assert_problem, get, mesh, nobody, post_order, wire
 from opentelemetry.trace import SpanKind, StatusCode
 
 from aiomesh.inventory.v1.inventory_pb2 import Reservation
-from aiomesh.inventory.v1.inventory_service_pb2 import GetReservationResponse
+from aiomesh.inventory.v1.inventory_service_pb2 import ReserveStockResponse
 from inventory.servicer import InventoryServicer
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ async def test_an_exception_that_nobody_expects_is_an_event_of_the_http_span(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with mesh(tmp_path, inventory_servicer=Nonsense) as shop:
-        answer = await shop.get("/v1/orders/00000000-0000-0000-0000-000000000000")
-        (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("GET")]
+        answer = await shop.order(("TEA-0001", 1))
+        (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("POST")]
     assert_problem(answer, 500, "INTERNAL")
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "500"
@@ -136,9 +136,9 @@ async def test_an_exception_that_nobody_expects_is_an_event_of_the_http_span(
 class Nonsense(InventoryServicer):
     """Answers a reservation in a state that there is not."""
 
-    async def GetReservation(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
+    async def ReserveStock(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
         state: Any = 99
-        return GetReservationResponse(reservation=Reservation(state=state))
+        return ReserveStockResponse(reservation=Reservation(state=state))
 
 
 CHUNKED = get("/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked").replace(b"GET", b"POST", 1)
@@ -193,7 +193,7 @@ async def test_a_trace_that_comes_in_goes_on(shop: Mesh) -> None:
 async def test_no_trace_state_or_baggage_that_a_client_may_send_costs_it_its_answer(shop: Mesh) -> None:
     """As much of both as OpenTelemetry hands on: 8 KiB each."""
     headers = {
-        "traceparent": f"00-{TRACE}-{PARENT}-01",
+        "traceparent": f"00-{TRACE[::-1]}-{PARENT}-01",
         "tracestate": ",".join(f"k{number}={'v' * 250}" for number in range(31)),
         "baggage": ",".join(f"k{number}={'v' * 100}" for number in range(75)),
     }
