@@ -85,6 +85,31 @@ async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered(
     assert code(server) == "CANCELLED"
 
 
+async def test_a_handler_that_outlives_its_server_is_cancelled_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, stopped, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.add_done_callback(lambda _: over.set())
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await stopped.wait()
+        return request
+
+    async with echo(UnaryUnary=handler) as service:
+        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+        await begun.wait()
+        await service.running.stop(None)
+        stopped.set()
+        await over.wait()
+        client, server = await one_span_each(service)
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    assert (code(client), code(server)) == ("UNAVAILABLE", "CANCELLED")
+    assert [record for record in caplog.records if record.name.startswith("grpc")] == []
+
+
 async def test_a_call_without_its_one_request_is_refused_and_leaves_spans() -> None:
     async with echo(UnaryUnary=ok) as service:
         with pytest.raises(grpc.aio.AioRpcError) as refused:

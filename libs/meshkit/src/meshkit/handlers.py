@@ -88,7 +88,10 @@ def wrap(handler: Handler, decorate: Callable[[Behavior], Behavior]) -> Handler:
 def _streaming(behavior: Behavior) -> Handler:
     async def streamed(_: object, context: Context) -> object:
         stream = Stream(context)
-        return await behavior(stream, stream)
+        response = await behavior(stream, stream)
+        if stream.failed:  # gRPC would try to send it
+            raise asyncio.CancelledError
+        return response
 
     return streamed
 
@@ -133,11 +136,14 @@ class Stream:
 
     In grpc.aio that comes as the end of the requests, or as the failure of what is sent, and only then as a
     cancellation; a handler would take half of an upload for the whole.
+
+    Attributes:
+        failed: whether something could not be sent or read.
     """
 
     def __init__(self, context: Context) -> None:
         self._context: Any = context
-        self._failed = False
+        self.failed = False
         self._overcome = 0
 
     async def read(self) -> Any:
@@ -166,22 +172,24 @@ class Stream:
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
         except grpc.aio.BaseError:  # it fails, or the server has stopped
-            self._failed = True
+            self.failed = True
             raise asyncio.CancelledError from None
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone or its time is up, as far as this task has been told."""
-        return self._failed or _cancellations() > self._overcome
+        return self.failed or _cancellations() > self._overcome
 
     async def is_lost(self) -> bool:
         """Whether it has, though the handler has kept that to itself and answered."""
         if self._context.done() or not self.is_cancelled():
-            return self._failed
+            return self.failed
         try:  # before Python 3.13 a TaskGroup that fails may leave its own cancellation in the count
             await self._context.send_initial_metadata(())
-        except grpc.aio.BaseError:  # or they are sent
+        except grpc.aio.UsageError:  # or they are sent
             return True
-        return False
+        except grpc.aio.BaseError:
+            self.failed = True
+        return self.failed
 
     def code_name(self) -> str:
         """The name of the status code that the handler left behind: OK unless it set or aborted with another."""
