@@ -49,7 +49,6 @@ class Mesh:
             name: {"database_url": f"sqlite:///{folder / name}.db", "drain_seconds": "0.1"}
             for name in ("inventory", "pricing")
         }
-        self._settings["inventory"]["reservation_ttl_seconds"] = "5"  # the stock is for more orders than it has units
         targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in self._settings}
         self._settings["api_edge"] = {"drain_seconds": "0.2", **targets}
 
@@ -68,7 +67,7 @@ class Mesh:
     async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
         """Reads and orders, one after the other, until it is to stop or the edge takes no more connections."""
         edge = f"http://127.0.0.1:{self._ports['api_edge']}"
-        order = {"lines": [{"sku": "TEA-0002", "quantity": 1}]}
+        order = {"lines": [{"sku": "GFT-0009", "quantity": 1}]}
         while not stop.is_set():
             for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
                 try:
