@@ -44,7 +44,7 @@ class Fault(StrEnum):
     SECOND_SPAN = "D"
     WRONG_PARENT = "P"
     SECOND_EXCEPTION = "E"
-    HANDLER_NOT_CALLED = "N"
+    HANDLER_NOT_BEGUN = "N"
     HANDLER_GOES_ON = "G"
     LOGS = "L"
 
@@ -70,7 +70,7 @@ class Seen:
         root: the caller's own span.
         client: the client spans that had ended when all had happened that must, or patience was at an end.
         server: likewise the server spans.
-        begun: whether the handler was called.
+        begun: whether the handler had its first request.
         cancelled: whether the handler was cancelled.
         left: the seconds that the handler had left, by its own clock, when it was cancelled.
         in_the_end: how many client and server spans there were when everything was torn down.
@@ -109,7 +109,7 @@ def faults(seen: Seen, expected: Outcome) -> frozenset[Fault]:
         or any(span.parent_id != seen.root.span_id for span in seen.client)
         or any(span.parent_id != client.span_id for span in seen.server for client in seen.client),
         Fault.SECOND_EXCEPTION: any(span.exceptions > 1 for span in spans),
-        Fault.HANDLER_NOT_CALLED: expected.called and not seen.begun,
+        Fault.HANDLER_NOT_BEGUN: expected.begun and not seen.begun,
         Fault.HANDLER_GOES_ON: expected.cancelled and seen.begun and not seen.cancelled,
         Fault.LOGS: bool(seen.logged),
     }

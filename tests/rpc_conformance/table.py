@@ -37,15 +37,15 @@ class Outcome:
 
     `caller` is a status code, the name of an exception, or one of the two that are joined by " or ".
 
-    `called` is whether the handler must have been, as far as that is seen, and `cancelled` whether it must have been
-    cancelled (or closed, if it is a generator).
+    `begun` is whether the handler must have had its first request, as far as that is seen, and `cancelled` whether it
+    must have been cancelled (or closed, if it is a generator).
     """
 
     caller: str
     client: str | None
     server: str | None
     cancelled: bool = False
-    called: bool = True
+    begun: bool = True
 
 
 def both(code: str) -> Outcome:
@@ -55,7 +55,7 @@ def both(code: str) -> Outcome:
 
 def one(code: str) -> Outcome:
     """The server has no span: the call never came to it, or it was killed."""
-    return Outcome(code, code, None, called=False)
+    return Outcome(code, code, None, begun=False)
 
 
 def survived(code: str) -> Outcome:
@@ -71,7 +71,7 @@ def left(caller: str) -> Outcome:
 CANCELLED = left("CANCELLED")
 TOO_LATE = Outcome("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", cancelled=True)
 WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's answer to a write that fails
-REFUSED = replace(both("DEADLINE_EXCEEDED"), called=False)
+REFUSED = replace(both("DEADLINE_EXCEEDED"), begun=False)
 STOPPED = Outcome("UNAVAILABLE", "UNAVAILABLE", "CANCELLED", cancelled=True)
 
 
