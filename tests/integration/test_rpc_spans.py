@@ -68,6 +68,15 @@ async def test_a_deadline_that_is_rounded_up_on_its_way_is_no_cancellation() -> 
     assert (code(client), code(server)) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
 
 
+async def cancelled_once_begun(service: Echo, begun: asyncio.Event) -> ReadableSpan:
+    """The server span of a call that is cancelled when its handler has begun."""
+    call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+    await begun.wait()
+    call.cancel()
+    _, server = await one_span_each(service)
+    return server
+
+
 async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered() -> None:
     begun = asyncio.Event()
 
@@ -78,10 +87,7 @@ async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered(
         return request
 
     async with echo(UnaryUnary=handler) as service:
-        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
-        await begun.wait()
-        call.cancel()
-        _, server = await one_span_each(service)
+        server = await cancelled_once_begun(service, begun)
     assert code(server) == "CANCELLED"
 
 
@@ -227,10 +233,7 @@ async def test_an_abort_of_a_call_that_is_cancelled_is_a_cancellation(caplog: py
         return request
 
     async with echo(UnaryUnary=abort_late) as service:
-        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
-        await begun.wait()
-        call.cancel()
-        _, server = await one_span_each(service)
+        server = await cancelled_once_begun(service, begun)
     assert (code(server), server.events) == ("CANCELLED", ())
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 

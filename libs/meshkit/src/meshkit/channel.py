@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshkit.deadline import call_timeout
-from meshkit.errors import DeadlineExceeded
 from meshkit.outgoing import request_interceptors
 from meshkit.renewal import RenewedChannel
 from meshkit.telemetry.client import tracing
@@ -86,18 +85,11 @@ def limited(limit: float) -> Callable[[str, Begin], Begin]:
     def decorate(_path: str, begin: Begin) -> Begin:
         def within(*request: object, timeout: float | None = None, **options: Any) -> Any:
             own = limit if timeout is None else min(timeout, limit)
-            return begin(*request, timeout=_timeout(own), **options)
+            return begin(*request, timeout=call_timeout(own), **options)
 
         return within
 
     return decorate
-
-
-def _timeout(limit: float) -> float:
-    try:
-        return call_timeout(limit)
-    except DeadlineExceeded:  # gRPC ends such a call at once, and sends nothing
-        return -1
 
 
 def _contrib(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:

@@ -1,8 +1,8 @@
 """The remaining budget of the request at hand, as a context variable.
 
 The edge opens a budget for each request, a server interceptor opens one for each RPC from its gRPC deadline, and
-the channel gives every outgoing call `min(its limit, remaining - RESERVE)`. So time is handed down the
-chain: no backend works longer than its caller waits (gRPC in Python does not propagate deadlines by itself).
+the channel gives every outgoing call `min(its limit, remaining - RESERVE)`. So time is handed down the chain: no
+backend works longer than its caller waits (gRPC in Python does not propagate deadlines by itself).
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-
-from meshkit.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +55,9 @@ def own_budget(seconds: float) -> Iterator[None]:
 def call_timeout(limit: float) -> float:
     """Seconds that a call made now may take: its own limit, or what remains less RESERVE if that is shorter.
 
-    Raises:
-        DeadlineExceeded: nothing useful remains.
+    Negative when nothing useful remains: gRPC ends such a call at once, with DEADLINE_EXCEEDED, and sends nothing.
     """
     left = remaining()
     if left is None:
         return limit
-    if left - RESERVE < FLOOR:
-        raise DeadlineExceeded("the request's time budget is spent")
-    return min(limit, left - RESERVE)
+    return -1 if left - RESERVE < FLOOR else min(limit, left - RESERVE)

@@ -18,11 +18,17 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 if TYPE_CHECKING:
     from types import TracebackType
 
-TALKATIVE = ("alembic", "uvicorn")
-"""Libraries whose lines at INFO say what our own lines say already."""
+LEAST = {
+    "alembic": logging.WARNING,
+    "opentelemetry.attributes": logging.ERROR,
+    "opentelemetry.baggage": logging.ERROR,
+    "opentelemetry.trace": logging.ERROR,
+}
+"""The levels from which on libraries are heard.
 
-COMPLAINING = ("opentelemetry.attributes", "opentelemetry.baggage", "opentelemetry.trace")
-"""Libraries that warn of what a client sent: baggage or trace state that is none, a path too long for a span."""
+Below them is what our own lines say already, and warnings of what a client sent: baggage or trace state that is none, a
+path too long for a span.
+"""
 
 # gRPC's core writes lines of its own, and not as JSON. It reads this once, when grpc is imported: a process that wants
 # none of them but errors imports this module before anything that imports grpc.
@@ -41,9 +47,8 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
-    for libraries, least in ((TALKATIVE, logging.WARNING), (COMPLAINING, logging.ERROR)):
-        for library in libraries:
-            logging.getLogger(library).setLevel(max(least, logging.getLogger().level))
+    for library, least in LEAST.items():
+        logging.getLogger(library).setLevel(max(least, logging.getLogger().level))
 
 
 class JsonFormatter(logging.Formatter):
