@@ -183,6 +183,44 @@ async def test_another_protocol_that_a_client_would_rather_speak_is_no_warning(
     assert warnings(caplog) == []
 
 
+OFFER = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2_Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+ORDER = post_order(**OFFER)
+IN_CHUNKS = ORDER.replace(b"Content-Length: ", b"Transfer-Encoding: chunked\r\nX: ")
+HEAD, _, BODY = ORDER.partition(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [ORDER],
+        [HEAD + b"\r\n\r\n", BODY],
+        [bytes([byte]) for byte in ORDER],
+        [IN_CHUNKS.removesuffix(BODY) + b"%x\r\n" % len(BODY), BODY + b"\r\n0\r\n\r\n"],
+    ],
+    ids=["at once", "head and body", "bytes", "chunks"],
+)
+async def test_a_request_that_offers_another_protocol_is_read_to_its_end_and_so_is_what_follows(
+    shop: Mesh, sent: list[bytes]
+) -> None:
+    async with wire(shop) as connection:
+        for part in sent:
+            await connection.send(part)
+        await connection.send(get("/v1/products/TEA-0001", **OFFER) + get("/v1/products/TEA-0002"))
+        answers = [await connection.answer() for _ in range(3)]
+    assert [answer.status for answer in answers] == [201, 200, 200]
+    assert [line["quantity"] for line in answers[0].body["lines"]] == [2]
+    assert [product.body["sku"] for product in answers[1:]] == ["TEA-0001", "TEA-0002"]
+
+
+@pytest.mark.parametrize("target", ["/v1/products", "http://x/y", "*"])
+async def test_a_tunnel_is_refused_and_the_next_request_answered(shop: Mesh, target: str) -> None:
+    async with wire(shop) as connection:
+        await connection.send(get(target).replace(b"GET", b"CONNECT", 1) + get("/v1/products/TEA-0001"))
+        refused, answered = await connection.answer(), await connection.answer()
+    assert refused.status in {404, 405}
+    assert answered.status == 200
+
+
 async def test_a_trace_that_comes_in_goes_on(shop: Mesh) -> None:
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     assert answer.trace_id == TRACE

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -54,6 +55,9 @@ class DrainingProtocol(HttpToolsProtocol):
     It cancels a request whose client goes before its answer begins. With other requests waiting behind it in the
     pipeline nothing more is read from the connection, so that their client is missed when the first has its answer.
     So it does where no HTTP follows, be it in the request's own body; the answer is then 400, and the last one.
+
+    A client that offers to speak another protocol, as Java's does with every request in plain text, is answered in
+    this one (RFC 9110, section 7.8). httptools would drop the body of its request.
     """
 
     def __init__(self, *args: Any, stop: Stop, **kwargs: Any) -> None:
@@ -69,13 +73,30 @@ class DrainingProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._cancel(ClientDisconnected())
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come, of one request or of some."""
+        self._unset_keepalive_if_required()
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._parsed(left) :]
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
     def on_message_begin(self) -> None:
         """The first bytes of a request have come."""
         self._reading = True
         super().on_message_begin()
 
+    def on_headers_complete(self) -> None:
+        """The head of a request has come. One with an offer comes once more, without it."""
+        if not self._offers_upgrade():
+            super().on_headers_complete()
+
     def on_message_complete(self) -> None:
         """All of a request has come. It may have been answered before that."""
+        if self._offers_upgrade():
+            return
         self._reading = False
         super().on_message_complete()
         if self._stop.requested.is_set():
@@ -104,6 +125,26 @@ class DrainingProtocol(HttpToolsProtocol):
         head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in response.raw_headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", response.body]))
         self.transport.close()
+
+    def _parsed(self, data: memoryview) -> int:
+        """How many bytes the parser took: all of them, or up to the end of a head with an offer, or of a CONNECT."""
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            if self._offers_upgrade():
+                self._decline()
+            return int(offer.args[0])
+        return len(data)
+
+    def _offers_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _decline(self) -> None:
+        """Begins the request anew: the parser that saw the offer takes no body any more."""
+        request = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        self.parser.feed_data(b"".join([b"%b %b HTTP/%b\r\n" % request, *fields, b"\r\n"]))
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # the newest one; None before the first request
