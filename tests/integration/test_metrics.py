@@ -237,7 +237,7 @@ async def test_a_port_that_is_taken_ends_the_process_and_is_named(tmp_path: Path
 async def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
     async with running("pricing", metrics_listen="9464") as process:
         assert await process.ended() == 2
-    assert process.lines == ["PRICING_METRICS_LISTEN: must be host:port, such as 127.0.0.1:9464, or empty\n"]
+    assert process.lines == ["PRICING_METRICS_LISTEN: must be host:port, such as 127.0.0.1:9464\n"]
 
 
 class Collector(metrics_service_pb2_grpc.MetricsServiceServicer):

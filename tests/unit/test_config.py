@@ -9,8 +9,11 @@ import pytest
 from pydantic import PositiveFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api_edge.settings import Settings as EdgeSettings
+from inventory.settings import Settings as InventorySettings
 from meshkit.config import load_settings
 from meshkit.engines import DatabaseUrl
+from pricing.settings import Settings as PricingSettings
 
 
 class Settings(BaseSettings):
@@ -27,10 +30,10 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"SHOP_{name.upper()}", raising=False)
 
 
-def refusal(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def refusal(capsys: pytest.CaptureFixture[str], cls: type[BaseSettings] = Settings) -> list[str]:
     """The lines that loading the settings ends with."""
     with pytest.raises(SystemExit) as ended:
-        load_settings(Settings)
+        load_settings(cls)
     assert ended.value.code == 2
     printed = capsys.readouterr()
     assert not printed.out
@@ -74,3 +77,29 @@ def test_no_line_gives_a_password_away(
     (line,) = refusal(capsys)
     assert re.match("SHOP_DATABASE_URL: a database is sqlite:///file or postgresql:", line)
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    "cls", [EdgeSettings, InventorySettings, PricingSettings], ids=["edge", "inventory", "pricing"]
+)
+@pytest.mark.parametrize(
+    "address", ["", "9464", "127.0.0.1", ":9464", "127.0.0.1:-1", "127.0.0.1:65536", "127.0.0.1:²"]
+)
+def test_no_service_listens_on_what_is_no_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[BaseSettings], address: str
+) -> None:
+    variable = f"{cls.model_config['env_prefix']}LISTEN"
+    monkeypatch.setenv(variable, address)
+    assert refusal(capsys, cls) == [f"{variable}: must be host:port, such as 127.0.0.1:9464"]
+
+
+@pytest.mark.parametrize(
+    "cls", [EdgeSettings, InventorySettings, PricingSettings], ids=["edge", "inventory", "pricing"]
+)
+@pytest.mark.parametrize("name", ["DRAIN_SECONDS", "GRACE_SECONDS"])
+def test_no_service_takes_for_ever_to_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[BaseSettings], name: str
+) -> None:
+    variable = f"{cls.model_config['env_prefix']}{name}"
+    monkeypatch.setenv(variable, "inf")
+    assert refusal(capsys, cls) == [f"{variable}: Input should be a finite number"]

@@ -14,13 +14,16 @@ Settings = TypeVar("Settings", bound="BaseSettings")
 
 
 def _host_and_port(address: str) -> str:
-    port = address.rpartition(":")[2]
-    if address and (":" not in address or not (port.isascii() and port.isdecimal() and int(port) < 2**16)):
-        raise ValueError("must be host:port, such as 127.0.0.1:9464, or empty")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise ValueError("must be host:port, such as 127.0.0.1:9464")
     return address
 
 
-OptionalAddress = Annotated[str, AfterValidator(_host_and_port)]
+Address = Annotated[str, AfterValidator(_host_and_port)]
+"""The type of a setting that is `host:port`. (gRPC itself takes 443 for a missing port, and others modulo 2^16.)"""
+
+OptionalAddress = Annotated[str, AfterValidator(lambda address: address and _host_and_port(address))]
 """The type of a setting that is `host:port`, or empty for none."""
 
 

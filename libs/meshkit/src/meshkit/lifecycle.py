@@ -149,7 +149,7 @@ def bind(server: grpc.aio.Server, listen: str) -> int:
     try:
         return server.add_insecure_port(listen)
     except RuntimeError as error:
-        raise AddressInUse(f"cannot listen on {listen}: is the port taken?") from error
+        raise AddressInUse(f"cannot listen on {listen}: is the port taken, or the host not of this machine?") from error
 
 
 @asynccontextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit.config import Address
 from meshkit.telemetry import Instrumentation
 
 
@@ -15,7 +16,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDGE_", frozen=True)
 
-    listen: str = "127.0.0.1:8080"
+    listen: Address = "127.0.0.1:8080"
     inventory_target: str = Field("127.0.0.1:50051", min_length=1)
     pricing_target: str = Field("127.0.0.1:50052", min_length=1)
     trace_url: str = Field(
@@ -27,11 +28,3 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)
     telemetry: Instrumentation = "native"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, listen: str) -> str:
-        port = listen.rpartition(":")[2]
-        if ":" not in listen or not (port.isascii() and port.isdecimal() and int(port) < 2**16):
-            raise ValueError("must be host:port, such as 127.0.0.1:8080")
-        return listen

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from meshkit.config import OptionalAddress
+from meshkit.config import Address, OptionalAddress
 from meshkit.engines import DatabaseUrl
 from meshkit.telemetry.provider import Instrumentation
 
@@ -29,12 +29,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INVENTORY_", frozen=True)
 
-    listen: str = "127.0.0.1:50051"
+    listen: Address = "127.0.0.1:50051"
     metrics_listen: OptionalAddress = ""
     database_url: DatabaseUrl = "sqlite:///inventory.db"
     reservation_ttl_seconds: float = Field(900.0, gt=0, le=YEAR)
     sweep_seconds: float = Field(2.0, gt=0, le=3600)
-    drain_seconds: NonNegativeFloat = 0.0
-    grace_seconds: NonNegativeFloat = 5.0
+    drain_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    grace_seconds: float = Field(5.0, ge=0, allow_inf_nan=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     telemetry: Instrumentation = "native"
