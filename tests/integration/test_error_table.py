@@ -92,6 +92,25 @@ async def test_an_unexpected_exception_tells_the_caller_nothing_and_the_log_ever
     assert "Traceback" in caplog.text
 
 
+async def test_what_made_a_service_fail_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.Unavailable("the database cannot serve now")
+    error.__cause__ = OSError("(driver) disk is full")
+    error.__cause__.__cause__ = OSError("disk is full")
+    failure = await failure_of(error)
+
+    assert failure.details() == "the database cannot serve now"
+    lines = [record.getMessage() for record in caplog.records if record.name == "meshkit.server"]
+    assert lines == ["test.Echo/UnaryUnary failed: the database cannot serve now ((driver) disk is full)"]
+
+
+async def test_what_is_wrong_with_a_request_is_no_failure_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.InvalidArgument("no page token")
+    error.__cause__ = ValueError("padding")
+    await failure_of(error)
+
+    assert not [record for record in caplog.records if record.name == "meshkit.server"]
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -115,6 +115,16 @@ async def test_the_log_says_why_in_one_line(caplog: pytest.LogCaptureFixture) ->
     assert told(caplog) == [f"{SERVICE} is NOT_SERVING: the database cannot be reached (127.0.0.1:5432)"]
 
 
+async def test_the_log_says_that_a_check_did_not_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with running(Health(SERVICE, hang, interval=60, timeout=0.01).watch):
+        while not told(caplog):
+            await asyncio.sleep(0)
+    assert told(caplog) == [f"{SERVICE} is NOT_SERVING: its check took longer than 0.01 s"]
+
+
 async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     reasons = iter(["away", "away", "asleep", "asleep", ""])
     done = asyncio.Event()

@@ -173,3 +173,10 @@ def mapping_of(error: ServiceError | type[ServiceError]) -> ErrorMapping:
 def mapping_of_code(code: str) -> ErrorMapping:
     """The table's row for a gRPC status code by name; codes that no kind sends come back as the nearest one."""
     return _BY_CODE.get(code, _BY_KIND[Unknown])
+
+
+def in_words(error: BaseException) -> str:
+    """What failed and, on one line, why: callers are told the first alone, the log is told both."""
+    said = str(error).partition("\n")[0] or type(error).__name__
+    why = in_words(error.__cause__) if error.__cause__ else said
+    return said if why in said else f"{said} ({why})"

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshkit.errors import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -74,15 +76,15 @@ class Health:
 
     async def _checked(self) -> Exception | None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout) as limit:
                 await self._check()
         except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot serve
-            return error
+            return TimeoutError(f"its check took longer than {self._timeout:g} s") if limit.expired() else error
         return None
 
     async def _set(self, failure: Exception | None) -> None:
         """Publishes and logs what the check found, once for each change."""
-        found = "" if failure is None else _words(failure)
+        found = "" if failure is None else in_words(failure)
         if found == self._told or self._draining:
             return
         self._told = found
@@ -95,9 +97,3 @@ class Health:
     async def _publish(self, status: int) -> None:
         for name in (self._service, ""):
             await self._servicer.set(name, status)
-
-
-def _words(failure: BaseException) -> str:
-    """What failed and, on one line, why: callers are told the first alone, the log is told both."""
-    said = str(failure).partition("\n")[0] or type(failure).__name__
-    return f"{said} ({_words(failure.__cause__)})" if failure.__cause__ else said

@@ -16,9 +16,10 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 
 from meshkit.deadline import FLOOR, budget
-from meshkit.errors import DeadlineExceeded, Internal, ServiceError
+from meshkit.errors import DeadlineExceeded, Internal, ServiceError, in_words, mapping_of
 from meshkit.handlers import HandlerInterceptor
 from meshkit.status import write_status
+from meshkit.telemetry.semconv import SERVER_ERRORS
 from meshkit.telemetry.server import tracing_interceptor
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
 def _errors(method: str, behavior: Behavior) -> Behavior:
     """Ends the RPC with the rich status of the ServiceError that its handler raised.
 
+    What made the service fail, such as a database that is full, is told to the log alone.
     Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
     So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
     """
@@ -88,6 +90,8 @@ def _errors(method: str, behavior: Behavior) -> Behavior:
             raise
         except ServiceError as error:
             status = write_status(error)
+            if error.__cause__ and mapping_of(error).code in SERVER_ERRORS:
+                log.warning("%s failed: %s", method.lstrip("/"), in_words(error))
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
                 raise
