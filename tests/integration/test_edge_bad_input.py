@@ -11,10 +11,12 @@ from urllib.parse import quote, urlencode
 
 import pytest
 import pytest_asyncio
-from edge import PROBLEM, Answer, Mesh, assert_problem, mesh
+from edge import PROBLEM, Answer, Mesh, assert_problem, get, mesh, post_order, wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+
+from api_edge.middleware import DISCARD_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 1024 * 1024
+CHUNKED = get(
+    "/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked", X_Request_Timeout_Ms="50"
+).replace(b"GET", b"POST", 1)
 LINE = {"sku": "TEA-0001", "quantity": 1}
 
 
@@ -146,6 +151,31 @@ async def test_a_body_that_grows_beyond_1_mib_is_413(shop: Mesh) -> None:
 
     answer = await shop.ask("POST", "/v1/orders", data=chunks(), headers={"Content-Type": "application/json"})
     assert_problem(answer, 413, "CONTENT_TOO_LARGE")
+
+
+async def test_a_body_that_ends_where_it_becomes_too_large_is_413_at_once(shop: Mesh) -> None:
+    head = CHUNKED.replace(b"-Ms: 50", b"-Ms: 30000")
+    async with wire(shop) as connection, asyncio.timeout(DISCARD_SECONDS):
+        await connection.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (MIB + 1, b" " * (MIB + 1)))
+        assert_problem(await connection.answer(), 413, "CONTENT_TOO_LARGE")
+
+
+@pytest.mark.parametrize("lacking", [post_order(X_Request_Timeout_Ms="50")[:-1], CHUNKED + b"1\r\n{\r\n"])
+async def test_a_body_that_does_not_come_within_the_budget_is_408_and_the_end_of_its_connection(
+    shop: Mesh, lacking: bytes
+) -> None:
+    async with wire(shop) as connection:
+        await connection.send(lacking)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert_problem(answer, 408, "REQUEST_TIMEOUT")
+    assert answer.headers["Connection"] == "close"
+
+
+async def test_a_length_may_have_any_number_of_zeros_in_front(shop: Mesh) -> None:
+    async with wire(shop) as connection:
+        await connection.send(post_order().replace(b"Length: ", b"Length: " + b"0" * 5000))
+        assert (await connection.answer()).status == 201
 
 
 def posted(address: tuple[str, int], size: int) -> int:

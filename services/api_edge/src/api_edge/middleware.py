@@ -20,7 +20,7 @@ from api_edge.clients import Timing, timings
 from api_edge.domain import InvalidTimeout, ShuttingDown
 from api_edge.problems import http_problem, internal_error, service_problem
 from api_edge.server import CANCELLED_FOR
-from meshkit.deadline import budget
+from meshkit.deadline import budget, remaining
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -40,6 +40,7 @@ PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """The paths that machines poll: no spans, no log lines."""
 
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+TOO_SLOW = "the body did not come within the time budget of the request"
 
 
 class TraceHeaders:
@@ -98,7 +99,7 @@ class TraceHeaders:
 
 
 class Limits:
-    """Opens the time budget of a request and refuses bodies of more than 1 MiB."""
+    """Opens the time budget of a request; refuses bodies of more than 1 MiB, and those that do not come within it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -136,23 +137,32 @@ def _budget(scope: Scope, headers: Headers) -> AbstractContextManager[None]:
 
 def _declared_length(headers: Headers) -> int:
     length = headers.get("content-length", "0")
-    return int(length) if length.isdecimal() else 0
+    return int(length.lstrip("0") or 0) if length.isdecimal() else 0  # Python reads no more than 4300 digits
 
 
 def _limited(receive: Receive) -> Receive:
-    """Counts a body that does not declare its length while it comes in."""
+    """Watches a body while it comes in: how long that takes, and its size if it does not declare it."""
     total = 0
 
     async def limited() -> Message:
         nonlocal total
-        message = await receive()
+        message = await _in_time(receive)
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
-            await _discard(receive)
+            if message.get("more_body"):
+                await _discard(receive)
             raise HTTPException(413, TOO_LARGE)
         return message
 
     return limited
+
+
+async def _in_time(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(remaining()):
+            return await receive()
+    except TimeoutError:
+        raise HTTPException(408, TOO_SLOW, {"Connection": "close"}) from None  # as RFC 9110 has it, section 15.5.9
 
 
 async def _discard(receive: Receive) -> None:

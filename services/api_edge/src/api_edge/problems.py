@@ -29,6 +29,7 @@ MEDIA_TYPE = "application/problem+json"
 REASONS = {
     404: "UNKNOWN_ROUTE",
     405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
     413: "CONTENT_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     422: "INVALID_REQUEST",
@@ -112,7 +113,9 @@ async def _http_error(routes: Sequence[BaseRoute], request: Request, error: HTTP
             response.headers["Allow"] = ", ".join(_methods(routes, path))
             return response
         case status:
-            return http_problem(path, status, error.detail)
+            response = http_problem(path, status, error.detail)
+            response.headers.update(error.headers or {})
+            return response
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:

@@ -40,6 +40,7 @@ EXAMPLES = {
     "UNKNOWN_CURRENCY": Example(400, PRICING, "no exchange rate for currency 'XXX'", {"currency": "XXX"}),
     "UNKNOWN_SKU": Example(404, EDGE, "there is no product TEA-9999", {"sku": "TEA-9999"}),
     "UNKNOWN_ORDER": Example(404, EDGE, f"there is no order {ORDER_ID}", {"order_id": ORDER_ID}),
+    "REQUEST_TIMEOUT": Example(408, EDGE, "the body did not come within the time budget of the request"),
     "INSUFFICIENT_STOCK": Example(
         409,
         INVENTORY,

@@ -67,6 +67,7 @@ OrderId = Annotated[str, Depends(checked_id)]
             "INVALID_IDEMPOTENCY_KEY",
             "UNKNOWN_CURRENCY",
             "UNKNOWN_SKU",
+            "REQUEST_TIMEOUT",
             "INSUFFICIENT_STOCK",
             "REQUEST_ID_REUSED",
             "UNSUPPORTED_MEDIA_TYPE",
