@@ -243,7 +243,10 @@ class Database:
         """Raises the service's error for a database that cannot serve; callers never see a driver's text."""
         try:
             yield
-        except (OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            message = "the database cannot be reached, or others keep it busy"
+            raise self._unavailable(message, retry_after=RETRY_AFTER) from error
+        except OSError as error:
             raise self._unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
         except DBAPIError as error:
             if not _transient(error):

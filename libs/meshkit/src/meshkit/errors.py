@@ -177,6 +177,6 @@ def mapping_of_code(code: str) -> ErrorMapping:
 
 def in_words(error: BaseException) -> str:
     """What failed and, on one line, why: callers are told the first alone, the log is told both."""
-    said = str(error).partition("\n")[0] or type(error).__name__
-    why = in_words(error.__cause__) if error.__cause__ else said
+    said, cause = str(error).partition("\n")[0] or type(error).__name__, error.__cause__
+    why = in_words(cause) if cause and str(cause) else said
     return said if why in said else f"{said} ({why})"

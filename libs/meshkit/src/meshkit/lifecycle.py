@@ -125,7 +125,8 @@ async def serve(
         listen: `host:port`; port 0 takes a free one, the log says which.
         health: decides between SERVING and NOT_SERVING.
         stop: when to end.
-        background: coroutines that run beside the server and are cancelled after it. One that fails ends the process.
+        background: coroutines that run beside the server and are cancelled after it. One that fails ends the process,
+            which answers the RPCs in flight first.
         drain_seconds: how long to go on serving after NOT_SERVING.
         grace_seconds: how long RPCs in flight may take after that.
 
@@ -136,11 +137,13 @@ async def serve(
     await server.start()
     log.info("listening on %s", f"{listen.rpartition(':')[0]}:{port}", extra={"port": port})
     async with running(health.watch, *background):
-        await stop.requested.wait()
-        log.info("draining")
-        await health.drain()
-        await stop.pause(drain_seconds)
-        await _stop(server, stop, grace_seconds)
+        try:
+            await stop.requested.wait()
+            log.info("draining")
+            await health.drain()
+            await stop.pause(drain_seconds)
+        finally:  # or something in the background has failed
+            await _stop(server, stop, grace_seconds)
     log.info("stopped")
 
 

@@ -1,0 +1,65 @@
+"""A process that cannot go on ends like one that is asked to: what it has begun is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from meshkit.health import Health
+from meshkit.lifecycle import Stop, serve
+from meshkit.server import build_server
+from meshkit.testing import SpanCapture
+
+SERVICE = "test.Lifecycle"
+
+
+async def nothing_to_check() -> None:
+    pass
+
+
+async def test_a_server_whose_background_fails_answers_what_it_has_begun(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "meshkit.lifecycle")
+    began, failed = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: bytes, _context: object) -> bytes:
+        began.set()
+        await failed.wait()
+        return request
+
+    async def breaks() -> None:
+        await began.wait()
+        failed.set()
+        raise LookupError("the table is gone")
+
+    handler: Any = grpc.unary_unary_rpc_method_handler(slow)
+    handlers: Any = grpc.method_handlers_generic_handler(SERVICE, {"Slow": handler})
+    health = Health(SERVICE, nothing_to_check)
+    server = build_server(
+        services={SERVICE: lambda server: server.add_generic_rpc_handlers((handlers,))},
+        health=health,
+        telemetry=SpanCapture("server").telemetry,
+    )
+    serving = asyncio.create_task(
+        serve(
+            server,
+            listen="127.0.0.1:0",
+            health=health,
+            stop=Stop(),
+            background=[breaks],
+            drain_seconds=60,
+            grace_seconds=60,
+        )
+    )
+    while not (lines := [record for record in caplog.records if record.getMessage().startswith("listening on")]):
+        await asyncio.sleep(0)
+    async with grpc.aio.insecure_channel(lines[0].getMessage().removeprefix("listening on ")) as channel:
+        begin: Any = channel.unary_unary(f"/{SERVICE}/Slow")
+        assert await begin(b"begun") == b"begun"
+        with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="the table is gone")):
+            await serving
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await begin(b"late")
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
