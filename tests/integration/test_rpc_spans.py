@@ -125,7 +125,7 @@ async def test_a_call_without_its_one_request_is_refused_and_leaves_spans() -> N
     assert (code(client), code(server)) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
 
 
-async def test_a_request_that_is_no_message_leaves_a_span() -> None:
+async def test_a_request_that_is_no_message_leaves_a_span_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
     def add(server: grpc.aio.Server) -> None:
         method: Any = grpc.unary_unary_rpc_method_handler(cast("Any", ok), status_pb2.Status.FromString)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Parse": method}),))
@@ -135,8 +135,11 @@ async def test_a_request_that_is_no_message_leaves_a_span() -> None:
     async with listening(built) as address, grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await cast("Any", channel).unary_unary(f"/{SERVICE}/Parse")(b"\xff")
-    assert refused.value.code() is grpc.StatusCode.INTERNAL
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INTERNAL, "the request cannot be parsed")
     assert [code(span) for span in capture.spans()] == ["INTERNAL"]
+    [line] = [record for record in caplog.records if record.name == "meshkit.server"]
+    assert line.getMessage().startswith(f"{SERVICE}/Parse failed: the request cannot be parsed (Error parsing message")
+    assert line.exc_info is None, "it is the client's mistake, and no bug of ours"
 
 
 async def test_an_exception_that_nobody_expects_is_an_event_of_its_span() -> None:

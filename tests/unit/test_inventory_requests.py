@@ -154,6 +154,8 @@ def test_a_page_token_is_url_safe_and_read_back(sku: str) -> None:
 @example("AQ")
 @example(write_token("TEA-0001") + "=")
 @example(" " + write_token("TEA-0001"))
+@example(write_token(""))
+@example(write_token("TEA\0"))
 @example("A" * 1_000_000)
 def test_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(InvalidPageToken):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 
-from meshkit.errors import Unimplemented
+from meshkit.errors import Internal, Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -147,8 +147,17 @@ class Stream:
         self._overcome = 0
 
     async def read(self) -> Any:
-        """The next request, or EOF."""
-        request = await self._reached(self._context.read())
+        """The next request, or EOF.
+
+        Raises:
+            Internal: it is no message of the method, as "Error parsing request proto" in gRPC's table of statuses.
+        """
+        try:
+            request = await self._reached(self._context.read())
+        except grpc.aio.BaseError:
+            raise
+        except Exception as error:  # the deserializer's
+            raise Internal("the request cannot be parsed") from error
         if request is grpc.aio.EOF:
             await self._reached(self._context.read())  # comes after the notice that cancels, if there is one
         return request

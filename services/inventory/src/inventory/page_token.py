@@ -36,6 +36,6 @@ def read_token(token: str) -> str:
         after = payload[len(_FORMAT) + _CHECKSUM_BYTES :].decode()
     except (binascii.Error, ValueError) as error:
         raise InvalidPageToken from error
-    if write_token(after) != token:
+    if not (after and after.isprintable()) or write_token(after) != token:  # no SKU: PostgreSQL cannot hold U+0000
         raise InvalidPageToken
     return after
