@@ -114,7 +114,7 @@ class AdjustmentBelowReserved(FailedPrecondition, domain=DOMAIN):
 
 
 class DatabaseUnavailable(Unavailable, domain=DOMAIN):
-    """The database cannot be reached or stays locked; nothing was changed."""
+    """The database cannot serve; nothing was changed, unless the connection broke in the middle of COMMIT."""
 
 
 @dataclass(frozen=True, slots=True)

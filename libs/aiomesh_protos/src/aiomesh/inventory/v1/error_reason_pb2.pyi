@@ -102,8 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "sku": "TEA-0001", "on_hand": "7", "reserved": "5", "delta": "-3" } }
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 11
-    """The database cannot be reached or stays locked by other writers; nothing was changed.
-    UNAVAILABLE, with `google.rpc.RetryInfo`.
+    """The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
+    unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
     Example of an ErrorInfo:
 
@@ -195,8 +195,8 @@ Example of an ErrorInfo:
       "metadata": { "sku": "TEA-0001", "on_hand": "7", "reserved": "5", "delta": "-3" } }
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 11
-"""The database cannot be reached or stays locked by other writers; nothing was changed.
-UNAVAILABLE, with `google.rpc.RetryInfo`.
+"""The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
+unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
 Example of an ErrorInfo:
 

@@ -32,8 +32,10 @@ class InventoryServiceStub:
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel):
@@ -96,8 +98,10 @@ class InventoryServiceServicer:
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def GetStock(self, request, context):
@@ -243,8 +247,10 @@ class InventoryService:
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @staticmethod

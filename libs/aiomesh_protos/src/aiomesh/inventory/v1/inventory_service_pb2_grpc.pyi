@@ -33,8 +33,10 @@ class InventoryServiceStub:
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @_typing.overload
@@ -91,8 +93,10 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -145,8 +149,10 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
     an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @_abc_1.abstractmethod

@@ -61,8 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "request_id": "0b06b7a1-…" } }
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 6
-    """The database cannot be reached or stays locked by other writers; nothing was changed.
-    UNAVAILABLE, with `google.rpc.RetryInfo`.
+    """The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
+    unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
     Example of an ErrorInfo:
 
@@ -113,8 +113,8 @@ Example of an ErrorInfo:
       "metadata": { "request_id": "0b06b7a1-…" } }
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 6
-"""The database cannot be reached or stays locked by other writers; nothing was changed.
-UNAVAILABLE, with `google.rpc.RetryInfo`.
+"""The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
+unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
 Example of an ErrorInfo:
 

@@ -28,8 +28,10 @@ if _version_not_supported:
 class PricingServiceStub:
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel):
@@ -68,8 +70,10 @@ class PricingServiceStub:
 class PricingServiceServicer:
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def GetPrice(self, request, context):
@@ -155,8 +159,10 @@ def add_PricingServiceServicer_to_server(servicer, server):
 class PricingService:
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @staticmethod

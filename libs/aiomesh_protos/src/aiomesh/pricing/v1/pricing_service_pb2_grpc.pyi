@@ -29,8 +29,10 @@ GRPC_VERSION: str
 class PricingServiceStub:
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @_typing.overload
@@ -65,8 +67,10 @@ class PricingServiceStub:
 class PricingServiceAsyncStub(PricingServiceStub):
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,8 +101,10 @@ class PricingServiceAsyncStub(PricingServiceStub):
 class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; a field out of
-    range is INVALID_ARGUMENT (INVALID_REQUEST) with `google.rpc.BadRequest`. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
+    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
+    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
+    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @_abc_1.abstractmethod
