@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from api_edge.domain import OrderState
@@ -22,6 +23,15 @@ def _printable(text: str) -> str:
         raise PydanticCustomError("unprintable", "String should have printable characters only")
     return text
 
+
+def _in_digits(text: str) -> str:
+    if not re.fullmatch("-?[0-9]+", text):
+        raise PydanticCustomError("not_in_digits", "Input should be a whole number, in digits")
+    return text
+
+
+IN_DIGITS = BeforeValidator(_in_digits)
+"""For an integer in a query. Pydantic by itself would read `1_000`, `+5` and `1.0`, too."""
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
 Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, Path, Query
 from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.domain import Line, checked_currency
 from api_edge.routes.documented import problems, time_budget
-from api_edge.schemas import MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
+from api_edge.schemas import IN_DIGITS, MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
 
 router = APIRouter(prefix="/v1/products", tags=["products"], dependencies=[Depends(time_budget)])
 
 Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
-Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price")]
+Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price"), IN_DIGITS]
 Strict = Annotated[bool, Query(description="Answer with an error instead of `price: null`")]
 
 
@@ -26,7 +26,7 @@ Strict = Annotated[bool, Query(description="Answer with an error instead of `pri
 async def list_products(
     storefront: StorefrontDep,
     sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
-    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    page_size: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 20,
     page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
     currency: Currency = "EUR",
     quantity: Quantity = 1,
