@@ -270,6 +270,7 @@ async def test_an_unknown_route_outside_the_api_is_a_problem_too(shop: Mesh) -> 
         ("/v1/orders/x/commit", "POST"),
         ("/livez", "GET"),
         ("/openapi.json", "GET, HEAD"),
+        ("/docs/assets/swagger-ui.css", "GET, HEAD"),
     ],
 )
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE"])

@@ -51,6 +51,12 @@ async def test_what_is_not_an_asset_is_a_problem(shop: Mesh) -> None:
     assert (answer.status, answer.body["reason"]) == (404, "UNKNOWN_ROUTE")
 
 
+@pytest.mark.parametrize("wanted", ["bytes=0-5", "bytes=999999999-", "bytes=abc", "x"])
+async def test_an_asset_is_answered_whole_whatever_part_is_wanted(shop: Mesh, wanted: str) -> None:
+    path = "/docs/assets/swagger-ui.css"
+    assert (await shop.get(path, headers={"Range": wanted})).text == (await shop.get(path)).text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
 async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_path: Path) -> None:
     nowhere_else = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"

@@ -48,6 +48,9 @@ NOT_JSON = Violation(field="body", description="is not JSON in UTF-8")
 PATH_CHARACTERS = "/:@!$&'()*+,;="
 """What stands in the path of a URI as it is, besides letters, digits and -._~ (RFC 3986, section 3.3)."""
 
+FILE_METHODS = ("GET", "HEAD")
+"""The methods of what is no route but a file."""
+
 RETRY_AFTER = 1.0
 """Seconds to wait before another try where the error does not say: a lost backend is tried again once a second."""
 
@@ -110,7 +113,7 @@ async def _http_error(routes: Sequence[BaseRoute], request: Request, error: HTTP
             return http_problem(path, 404, f"there is no {method} {path}")
         case 405:
             response = http_problem(path, 405, f"there is no {method} {path}")
-            response.headers["Allow"] = ", ".join(_methods(routes, path))
+            response.headers["Allow"] = ", ".join(_methods(routes, path) or FILE_METHODS)
             return response
         case status:
             response = http_problem(path, status, error.detail)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import mimetypes
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads it at run time
 from fastapi.staticfiles import StaticFiles
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 router = APIRouter(include_in_schema=False)
 
@@ -15,8 +19,14 @@ ASSETS = "/docs/assets"
 
 mimetypes.init()  # reads files, which the event loop should not do
 
-assets = StaticFiles(packages=[("fastapi_offline", "static")])
-"""Swagger UI's script and style, as the package fastapi-offline carries them; to be mounted at ASSETS."""
+files = StaticFiles(packages=[("fastapi_offline", "static")])
+"""Swagger UI's script and style, as the package fastapi-offline carries them."""
+
+
+async def assets(scope: Scope, receive: Receive, send: Send) -> None:
+    """The files, each one whole, to be mounted at ASSETS (ASGI). Starlette answers wrong ranges in plain text."""
+    scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]
+    await files(scope, receive, send)
 
 
 @router.get("/docs")
