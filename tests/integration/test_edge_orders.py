@@ -185,7 +185,9 @@ async def test_a_known_key_with_another_order_is_409_and_changes_nothing(
     three = [await anext(skus) for _ in range(3)]
     first = await shop.order((three[0], 2), (three[1], 1), key=key)
     changed = [(three[number], quantity) for number, quantity in lines.items()]
-    assert_problem(await shop.order(*changed, key=key, currency=currency), 409, "REQUEST_ID_REUSED")
+    refused = await shop.order(*changed, key=key, currency=currency)
+    assert_problem(refused, 409, "REQUEST_ID_REUSED")
+    assert "Idempotency-Key" in refused.body["detail"]
     assert (await shop.get(first.headers["Location"])).body == first.body
     assert [(await shop.stock(sku))["reserved"] for sku in three] == [2, 1, 0]
 

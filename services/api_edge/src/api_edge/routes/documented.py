@@ -48,7 +48,10 @@ EXAMPLES = {
         {"sku": "TEA-0001", "requested": "12", "available": "5"},
     ),
     "REQUEST_ID_REUSED": Example(
-        409, INVENTORY, f"request id {ORDER_ID} stands for another request; take a new one", {"request_id": ORDER_ID}
+        409,
+        INVENTORY,
+        "Idempotency-Key stands for another order, with other lines or another currency; take a new key",
+        {"request_id": ORDER_ID},
     ),
     "RESERVATION_COMMITTED": Example(
         409, INVENTORY, f"reservation {ORDER_ID} is committed", {"reservation_id": ORDER_ID}

@@ -12,6 +12,7 @@ from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads i
 from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
 from api_edge.routes.documented import ORDER_ID, problems, time_budget
 from api_edge.schemas import NewOrder, Order
+from meshkit.errors import AlreadyExists
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"], dependencies=[Depends(time_budget)])
 
@@ -22,6 +23,9 @@ CREATED = {
     "Location": {"description": "The order's path", "schema": {"type": "string"}, "example": ORDER},
     "Idempotency-Key": {"description": "The key that names the order", "schema": {"type": "string"}},
 }
+
+
+KEY_REUSED = "Idempotency-Key stands for another order, with other lines or another currency; take a new key"
 
 
 def require_json(request: Request) -> None:
@@ -80,7 +84,11 @@ async def place_order(
 ) -> Order:
     """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
     lines = [Line(line.sku, line.quantity) for line in order.lines]
-    placed = Order.of(await storefront.place_order(key, lines, checked_currency(order.currency)))
+    try:
+        placed = Order.of(await storefront.place_order(key, lines, checked_currency(order.currency)))
+    except AlreadyExists as error:
+        error.message = KEY_REUSED  # the backends' own text speaks of a request id
+        raise
     response.headers["Location"] = f"/v1/orders/{placed.id}"
     response.headers["Idempotency-Key"] = key
     return placed
