@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import CHROMIUM, FLAGS, needs_browser
 from edge import Mesh, mesh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--virtual-time-budget=15000",
-    "--dump-dom",
-]
+DUMP = ["--disable-component-update", "--disable-sync", "--virtual-time-budget=15000", "--dump-dom"]
 
 
 @pytest.fixture
@@ -57,12 +45,13 @@ async def test_an_asset_is_answered_whole_whatever_part_is_wanted(shop: Mesh, wa
     assert (await shop.get(path, headers={"Range": wanted})).text == (await shop.get(path)).text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
+@needs_browser
 async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_path: Path) -> None:
     nowhere_else = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
     browser = await asyncio.create_subprocess_exec(
         str(CHROMIUM),
         *FLAGS,
+        *DUMP,
         nowhere_else,
         f"--user-data-dir={tmp_path / 'profile'}",
         f"{shop.url}/docs",

@@ -2,82 +2,24 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
 import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from tracebox_process import Tracebox, running, start
 from tracebox_spans import T0, export, span
 
-EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 WINDOW = f"start={(T0 - 3600) * 1_000_000}&end={(T0 + 3600) * 1_000_000}"
-FREE = "127.0.0.1:0"
-
-
-@dataclass(frozen=True)
-class Tracebox:
-    """A running tracebox, and a client for each of its ports."""
-
-    process: Process
-    otlp: str
-    channel: grpc.aio.Channel
-    http: aiohttp.ClientSession
-
-    async def export(
-        self, request: ExportTraceServiceRequest | bytes, compression: grpc.Compression | None = None
-    ) -> ExportTraceServiceResponse:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, ExportTraceServiceResponse]
-        call = self.channel.unary_unary(EXPORT, response_deserializer=ExportTraceServiceResponse.FromString)
-        encoded = request if isinstance(request, bytes) else request.SerializeToString()
-        response: ExportTraceServiceResponse = await call(encoded, timeout=10, compression=compression)
-        return response
-
-    async def get(self, path: str) -> Any:
-        async with self.http.get(path) as answer:
-            assert answer.status == 200, await answer.text()
-            return await answer.json()
-
-    async def data(self, path: str) -> Any:
-        return (await self.get(path))["data"]
-
-
-async def start(**variables: str) -> Process:
-    settings = {"TRACEBOX_OTLP_LISTEN": FREE, "TRACEBOX_QUERY_LISTEN": FREE, **variables}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "localmesh.tracebox", env={**os.environ, **settings}, stdout=PIPE, stderr=PIPE
-    )
-
-
-@asynccontextmanager
-async def running(**variables: str) -> AsyncIterator[Tracebox]:
-    process = await start(**variables)
-    try:
-        assert process.stdout
-        words = (await process.stdout.readline()).decode().split()
-        otlp, url = words[3].rstrip(","), words[-1]
-        async with grpc.aio.insecure_channel(otlp) as channel, aiohttp.ClientSession(url) as http:
-            yield Tracebox(process, otlp, channel, http)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @pytest.fixture

@@ -11,18 +11,20 @@ export function showDetail(node, { onGo, onClose }) {
   const { span } = node;
   const description = node.tags.get("otel.status_description");
   byId("detail").hidden = false;
-  byId("detail").replaceChildren(
+  const parts = [
     el("header", { style: { "--h": hue(node.service) } },
       el("span", { class: "chip", text: node.service, style: { "--h": hue(node.service) } }),
       el("button", { type: "button", class: "close", "aria-label": "Close the details", text: "×", onclick: onClose }),
       el("h2", {}, ...breakable(span.operationName))),
-    ...(node.failed ? [el("p", { class: "notice bad" }, el("b", { text: "Failed" }), description ? `: ${description}` : "")] : []),
+    node.failed ? el("p", { class: "notice bad" }, el("b", { text: "Failed" }), description ? `: ${description}` : "") : null,
     ...(span.warnings ?? []).map((text) => el("p", { class: "notice", text })),
     facts(node),
     table("Attributes", span.tags.filter((tag) => !SHOWN_ELSEWHERE.has(tag.key))),
     events(node),
     links(node, onGo),
-    table("Process", node.process?.tags ?? []));
+    table("Process", node.process?.tags ?? []),
+  ];
+  byId("detail").replaceChildren(...parts.filter(Boolean));
   byId("detail").scrollTop = 0;
 }
 

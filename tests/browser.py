@@ -1,0 +1,92 @@
+"""A headless Chromium, driven over the Chrome DevTools Protocol (https://chromedevtools.github.io/devtools-protocol)."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
+
+
+class Tab:
+    """One page, as narrow as a phone at first."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._calls = 0
+        self._session: dict[str, str] = {}
+
+    async def open(self) -> None:
+        target = await self._call("Target.createTarget", url="about:blank")
+        attached = await self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        await self.resize(390)
+
+    async def resize(self, width: int) -> None:
+        """Makes the page so many pixels wide."""
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1}
+        await self._call("Emulation.setDeviceMetricsOverride", mobile=True, **size)
+
+    async def show(self, url: str, until: str) -> None:
+        """Goes to an address and waits until an expression of JavaScript is true there."""
+        await self._call("Page.navigate", url=url)
+        while not await self.value(f"Boolean({until})"):
+            await asyncio.sleep(0.02)
+
+    async def value(self, expression: str) -> Any:
+        """The value of an expression; None if it throws, for example because the page is not there yet."""
+        answer = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer.get("result", {}).get("value")
+
+    async def drawn(self) -> None:
+        """Waits until the page has been drawn anew."""
+        twice = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        await self._call("Runtime.evaluate", expression=twice, awaitPromise=True)
+
+    async def _call(self, method: str, **parameters: object) -> Any:
+        self._calls += 1
+        await self._socket.send_json({"id": self._calls, "method": method, "params": parameters, **self._session})
+        async for message in self._socket:  # events come between
+            if (answer := message.json()).get("id") == self._calls:
+                return answer.get("result", {})
+        raise AssertionError("the browser is gone")
+
+
+@asynccontextmanager
+async def browsing(profile: Path) -> AsyncIterator[Tab]:
+    """A tab of a browser of its own, whose files go to `profile`."""
+    flags = (*FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}")
+    browser = await asyncio.create_subprocess_exec(str(CHROMIUM), *flags, stdout=DEVNULL, stderr=PIPE)
+    assert browser.stderr
+    try:
+        while b"DevTools listening on" not in (line := await browser.stderr.readline()):
+            assert line, "the browser did not start"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.ws_connect(line.split()[-1].decode(), max_msg_size=0) as socket,
+        ):
+            tab = Tab(socket)
+            await tab.open()
+            yield tab
+    finally:
+        browser.terminate()
+        await browser.communicate()
