@@ -6,7 +6,7 @@ export
 .PHONY: help install up test test-cluster check format generate lock reset kind-up kind-down
 
 help:  ## List the targets and the settings
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
 
 install:  ## Make .venv what requirements.lock says (every target does it first)
 	@$(PYTHON) tools/bootstrap.py

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ then run the same command again."""
 
 def main() -> None:
     """Brings the environment up to date, or runs uv with the given arguments."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback; the next run installs anew
     if sys.version_info < (3, 11):  # noqa: UP036 - the one file that an older Python may read
         sys.exit(TOO_OLD.format(python=sys.executable, version=sys.version.split()[0]))
     if sys.argv[1:2] == ["uv"]:

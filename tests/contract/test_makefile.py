@@ -76,8 +76,9 @@ def test_every_target_has_a_help_text_and_one_line() -> None:
 
 
 def test_make_help_lists_every_target() -> None:
-    listed = re.findall(r"^  make ([\w-]+) +(.+)$", make_help(), re.MULTILINE)
-    assert listed == [(target.name, target.help) for target in targets(MAKEFILE)]
+    rows = re.findall(r"^(  make ([\w-]+) +)(.+)$", make_help(), re.MULTILINE)
+    assert [(name, text) for _, name, text in rows] == [(target.name, target.help) for target in targets(MAKEFILE)]
+    assert len({len(before) for before, _, _ in rows}) == 1, "the texts stand in one column"
 
 
 def test_make_help_names_every_setting_and_its_default() -> None:
