@@ -197,6 +197,21 @@ async def test_reads_cancelled_in_the_middle_leave_clean_connections(database: D
     assert await words(database) == "written"
 
 
+async def test_reads_cancelled_while_their_connections_open_leave_nothing_to_complain_of(
+    database: Database, database_url: str, migrations: Path
+) -> None:
+    for turns in range(30):
+        async with opened(database_url) as fresh:
+            await fresh.prepare(migrations, seed)
+            reading = [asyncio.create_task(words(fresh)) for _ in range(4)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+    assert await words(database) == "one"
+
+
 async def test_reads_go_on_while_all_writers_wait(database: Database) -> None:
     in_the_way = [Held() for _ in range(20)]
     writing = [asyncio.create_task(database.write(held)) for held in in_the_way]

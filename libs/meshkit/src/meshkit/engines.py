@@ -7,6 +7,8 @@ lose the last commits, and that never corrupts. https://www.sqlite.org/pragma.ht
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,10 +63,21 @@ def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEn
         hide_parameters=True,
         pool_size=connections,
         max_overflow=0,
-        connect_args={"timeout": _SET_UP_SECONDS},
+        connect_args={"timeout": _SET_UP_SECONDS, "factory": _ClosedWhenDropped},
     )
     event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, int(busy_seconds * 1000)))
     return engine
+
+
+class _ClosedWhenDropped(sqlite3.Connection):
+    """What aiosqlite opens for a caller that is cancelled meanwhile, and drops unclosed: Python 3.13 warns of that.
+
+    What anybody else forgets to close is told by aiosqlite and SQLAlchemy all the same.
+    """
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it was never open
+            self.close()
 
 
 def _set_up_sqlite(busy_milliseconds: int, connection: DBAPIConnection, _record: object) -> None:
