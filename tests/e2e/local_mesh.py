@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import psutil
+from processes import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
 Json = Any
+GONE = 10.0  # seconds that a killed process may take to be gone
 
 
 class Mesh(Protocol):
@@ -119,7 +121,7 @@ class LocalMesh:
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for process in family:
             process.kill()
-        psutil.wait_procs(family)
+        assert left_of(family, GONE) == []
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process.wait()
