@@ -58,6 +58,14 @@ async def test_every_error_is_documented_as_a_problem_and_as_nothing_else(docume
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_a_header_is_documented_with_all_that_it_may_be(document: Any) -> None:
+    parameters = [item for _, _, operation in operations(document) for item in operation["parameters"]]
+    headers = {item["name"]: item["schema"] for item in parameters if item["in"] == "header"}
+    budget, key = headers["X-Request-Timeout-Ms"], headers["Idempotency-Key"]
+    assert (budget["type"], budget["minimum"], budget["maximum"]) == ("integer", 1, 30_000)
+    assert (key["type"], key["pattern"]) == ("string", "^[ -~]{1,255}$")
+
+
 async def test_every_reference_leads_somewhere(document: Any) -> None:
     def references(part: Any) -> Iterator[str]:
         if isinstance(part, dict):

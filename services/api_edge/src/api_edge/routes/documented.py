@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import SkipJsonSchema, models_json_schema
 
 from api_edge.problems import MEDIA_TYPE, title
 from api_edge.schemas import Problem
@@ -93,12 +93,11 @@ RETRIED = {429, 503}
 
 def time_budget(
     x_request_timeout_ms: Annotated[
-        int | None,
+        int | SkipJsonSchema[None],
         Header(
             alias="X-Request-Timeout-Ms",
-            ge=1,
-            le=30_000,
             description="Time budget in milliseconds; 2000 for reads, 5000 for orders if absent",
+            json_schema_extra={"minimum": 1, "maximum": 30_000},
         ),
     ] = None,
 ) -> None:

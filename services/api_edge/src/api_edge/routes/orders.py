@@ -7,6 +7,7 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
 from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
@@ -25,6 +26,7 @@ CREATED = {
 }
 
 
+KEY = "[ -~]{1,255}"
 KEY_REUSED = "Idempotency-Key stands for another order, with other lines or another currency; take a new key"
 
 
@@ -38,14 +40,18 @@ def require_json(request: Request) -> None:
 def checked_key(
     request: Request,
     idempotency_key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", description="Names the order: a repeat answers the same one. Made if absent."),
+        str | SkipJsonSchema[None],
+        Header(
+            alias="Idempotency-Key",
+            description="Names the order: a repeat answers the same one. Made if absent.",
+            json_schema_extra={"pattern": f"^{KEY}$"},
+        ),
     ] = None,
 ) -> str:
     """The idempotency key, made anew if absent. Raises InvalidIdempotencyKey."""
     key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
     only = len(request.headers.getlist("Idempotency-Key")) <= 1
-    if not (only and re.fullmatch("[ -~]{1,255}", key)):
+    if not (only and re.fullmatch(KEY, key)):
         raise InvalidIdempotencyKey
     return key
 
