@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,6 +21,7 @@ from inventory.domain import (
 )
 from inventory.page_token import read_token
 from meshkit.errors import FieldViolation
+from meshkit.validation import is_uuid, text_violations, uuid_violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from aiomesh.inventory.v1 import inventory_service_pb2 as pb
     from inventory.domain import Reservation, Stock
 
-_MAX_TEXT = {"sku": 64, "fingerprint": 128}
+_sku_violations = partial(text_violations, longest=64)
+_fingerprint_violations = partial(text_violations, longest=128)
 
 
 def to_sku(request: pb.GetStockRequest) -> str:
@@ -38,7 +40,7 @@ def to_sku(request: pb.GetStockRequest) -> str:
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(_text_violations("sku", request.sku))
+    _refuse(_sku_violations("sku", request.sku))
     return request.sku
 
 
@@ -72,10 +74,10 @@ def to_reservation_request(request: pb.ReserveStockRequest) -> ReservationReques
     """
     _refuse(
         [
-            *_uuid_violations("request_id", request.request_id),
-            *_uuid_violations("attempt_id", request.attempt_id),
+            *uuid_violations("request_id", request.request_id),
+            *uuid_violations("attempt_id", request.attempt_id),
             *_lines_violations(request.lines),
-            *_text_violations("fingerprint", request.fingerprint),
+            *_fingerprint_violations("fingerprint", request.fingerprint),
         ]
     )
     return ReservationRequest(
@@ -94,8 +96,8 @@ def to_attempt(request: pb.UndoReserveStockRequest) -> tuple[str, str]:
     """
     _refuse(
         [
-            *_uuid_violations("request_id", request.request_id),
-            *_uuid_violations("attempt_id", request.attempt_id),
+            *uuid_violations("request_id", request.request_id),
+            *uuid_violations("attempt_id", request.attempt_id),
         ]
     )
     return request.request_id.lower(), request.attempt_id.lower()
@@ -107,7 +109,7 @@ def to_reservation_id(reservation_id: str) -> str:
     Raises:
         UnknownReservation: it is no UUID, so it names no reservation.
     """
-    if not _is_uuid(reservation_id):
+    if not is_uuid(reservation_id):
         raise UnknownReservation(reservation_id)
     return reservation_id.lower()
 
@@ -120,8 +122,8 @@ def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
     """
     _refuse(
         [
-            *_uuid_violations("request_id", request.request_id),
-            *_text_violations("sku", request.sku),
+            *uuid_violations("request_id", request.request_id),
+            *_sku_violations("sku", request.sku),
             *_delta_violations(request.delta),
         ]
     )
@@ -169,7 +171,7 @@ def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
         yield FieldViolation("skus", f"must be 1 to {MAX_LINES}, are {len(skus)}")
         return
     for index, sku in enumerate(skus):
-        yield from _text_violations("sku", sku, f"skus[{index}]")
+        yield from _sku_violations(f"skus[{index}]", sku)
 
 
 def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterator[FieldViolation]:
@@ -178,7 +180,7 @@ def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterato
         return
     seen: set[str] = set()
     for index, line in enumerate(lines):
-        yield from _text_violations("sku", line.sku, f"lines[{index}].sku")
+        yield from _sku_violations(f"lines[{index}].sku", line.sku)
         if line.sku in seen:
             yield FieldViolation(f"lines[{index}].sku", "is in the request already; each SKU has one line")
         seen.add(line.sku)
@@ -189,22 +191,3 @@ def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterato
 def _delta_violations(delta: int) -> Iterator[FieldViolation]:
     if not 1 <= abs(delta) <= MAX_QUANTITY:
         yield FieldViolation("delta", f"must be -{MAX_QUANTITY} to {MAX_QUANTITY}, and not 0")
-
-
-def _text_violations(kind: str, text: str, path: str = "") -> Iterator[FieldViolation]:
-    # Unprintable characters are refused as well: PostgreSQL cannot hold U+0000.
-    if not (1 <= len(text) <= _MAX_TEXT[kind] and text.isprintable()):
-        yield FieldViolation(path or kind, f"must be 1 to {_MAX_TEXT[kind]} printable characters")
-
-
-def _uuid_violations(field: str, text: str) -> Iterator[FieldViolation]:
-    if not _is_uuid(text):
-        yield FieldViolation(field, "must be a UUID")
-
-
-def _is_uuid(text: str) -> bool:
-    """Whether it is a UUID in its usual form; uuid.UUID also reads others, such as braces and missing hyphens."""
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as PbMoney
 
 from aiomesh.pricing.v1 import pricing_pb2
 from meshkit.errors import FieldViolation
+from meshkit.validation import is_uuid, text_violations, uuid_violations
 from pricing.domain import (
     MAX_LINES,
     MAX_LIST_PRICE,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from pricing.domain import Price, Quote
 
 _NANOS = 1_000_000_000
-_MAX_TEXT = {"sku": 64, "fingerprint": 128}
+_sku_violations = partial(text_violations, longest=64)
+_fingerprint_violations = partial(text_violations, longest=128)
 
 
 def to_line(request: pb.GetPriceRequest) -> tuple[Line, str]:
@@ -62,11 +64,11 @@ def to_order(request: pb.CreateQuoteRequest) -> Order:
     """
     _refuse(
         [
-            *_uuid_violations(request.request_id),
+            *uuid_violations("request_id", request.request_id),
             *_lines_violations(request.lines),
             *_repeated_skus(request.lines),
             *_missing_currency(request.currency_code),
-            *_text_violations("fingerprint", request.fingerprint),
+            *_fingerprint_violations("fingerprint", request.fingerprint),
         ]
     )
     return Order(
@@ -83,7 +85,7 @@ def to_quote_id(request: pb.GetQuoteRequest) -> str:
     Raises:
         UnknownQuote: it is no UUID, so it names no quote.
     """
-    if not _is_uuid(request.quote_id):
+    if not is_uuid(request.quote_id):
         raise UnknownQuote(request.quote_id)
     return request.quote_id.lower()
 
@@ -96,8 +98,8 @@ def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
     """
     _refuse(
         [
-            *_uuid_violations(request.request_id),
-            *_text_violations("sku", request.sku),
+            *uuid_violations("request_id", request.request_id),
+            *_sku_violations("sku", request.sku),
             *_missing_currency(request.list_price.currency_code, "list_price.currency_code"),
         ]
     )
@@ -196,7 +198,7 @@ def _lines_violations(lines: Sequence[pb.PriceLine]) -> Iterator[FieldViolation]
 
 
 def _line_violations(line: pb.PriceLine | pb.GetPriceRequest, path: str) -> Iterator[FieldViolation]:
-    yield from _text_violations("sku", line.sku, path)
+    yield from _sku_violations(f"{path}sku", line.sku)
     if not 1 <= line.quantity <= MAX_QUANTITY:
         yield FieldViolation(f"{path}quantity", f"must be 1 to {MAX_QUANTITY}")
 
@@ -209,25 +211,6 @@ def _repeated_skus(lines: Iterable[pb.PriceLine]) -> Iterator[FieldViolation]:
         seen.add(line.sku)
 
 
-def _text_violations(field: str, text: str, path: str = "") -> Iterator[FieldViolation]:
-    # Unprintable characters are refused as well: PostgreSQL cannot hold U+0000.
-    if not (1 <= len(text) <= _MAX_TEXT[field] and text.isprintable()):
-        yield FieldViolation(f"{path}{field}", f"must be 1 to {_MAX_TEXT[field]} printable characters")
-
-
 def _missing_currency(currency: str, field: str = "currency_code") -> Iterator[FieldViolation]:
     if not currency:
         yield FieldViolation(field, "is missing")
-
-
-def _uuid_violations(request_id: str) -> Iterator[FieldViolation]:
-    if not _is_uuid(request_id):
-        yield FieldViolation("request_id", "must be a UUID")
-
-
-def _is_uuid(text: str) -> bool:
-    """Whether it is a UUID in its usual form; uuid.UUID also reads others, such as braces and missing hyphens."""
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
