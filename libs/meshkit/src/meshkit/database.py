@@ -32,9 +32,10 @@ from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
 from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
 from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
 from meshkit.telemetry.pools import Pools
+from meshkit.transactions import finished, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -190,7 +191,7 @@ class Database:
             ):
                 await self._begin(connection)
                 patience.reschedule(None)
-                return await _finished(_transaction(connection, work), finish_seconds)
+                return await finished(transaction(connection, work), finish_seconds)
 
     async def _begin(self, connection: AsyncConnection) -> None:
         if not self._sqlite:
@@ -265,47 +266,6 @@ async def _when_unlocked(connection: AsyncConnection, statement: str) -> None:
             await asyncio.sleep(POLL_SECONDS)
         else:
             return
-
-
-async def _transaction(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """The rest of a transaction that has begun."""
-    try:
-        result = await work(connection)
-        await connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        await _roll_back(connection)
-        raise
-    return result
-
-
-async def _roll_back(connection: AsyncConnection) -> None:
-    if connection.invalidated:  # a broken or interrupted connection is closed already, and so rolled back
-        return
-    try:
-        await connection.exec_driver_sql("ROLLBACK")
-    except DBAPIError:
-        await connection.invalidate()
-
-
-async def _finished(work: Coroutine[None, None, T], seconds: float) -> T:
-    """The result of `work`. A cancellation is raised only after it has ended, itself cancelled after `seconds`."""
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        await _ended(task, seconds)
-        raise
-    return task.result()
-
-
-async def _ended(task: asyncio.Task[T], seconds: float) -> None:
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()):
-            log.info("a write failed after its caller had gone: %s", type(error).__name__)
 
 
 def _transient(error: DBAPIError) -> bool:

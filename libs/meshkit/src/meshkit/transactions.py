@@ -1,0 +1,61 @@
+"""What a write transaction does once it has begun, so that it is committed whole or not at all, whoever goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from meshkit.errors import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+log = logging.getLogger("meshkit.database")
+
+T = TypeVar("T")
+
+
+async def transaction(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """The rest of a transaction that has begun: committed when `work` returns, rolled back when it raises."""
+    try:
+        result = await work(connection)
+        await connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        await _roll_back(connection)
+        raise
+    return result
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    if connection.invalidated:  # a broken or interrupted connection is closed already, and so rolled back
+        return
+    try:
+        await connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        await connection.invalidate()
+
+
+async def finished(work: Coroutine[None, None, T], seconds: float) -> T:
+    """The result of `work`. A cancellation is raised only after it has ended, itself cancelled after `seconds`."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _ended(task, seconds)
+        raise
+    return task.result()
+
+
+async def _ended(task: asyncio.Task[T], seconds: float) -> None:
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()):
+            log.info("a write failed after its caller had gone: %s", in_words(error))
