@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from localmesh.mesh import Program, describe
 from localmesh.settings import Settings
@@ -52,6 +53,14 @@ def test_the_processes_are_wired_to_each_other() -> None:
     assert edge["EDGE_TRACE_URL"] == "http://127.0.0.1:1004/trace/{trace_id}"
     assert found["tracebox"].environment["TRACEBOX_OTLP_LISTEN"] == "127.0.0.1:1005"
     assert found["tracebox"].environment["TRACEBOX_QUERY_LISTEN"] == "127.0.0.1:1004"
+
+
+@pytest.mark.parametrize("name", ["100%20", "what?", "a b#c&d=e+f@g:h", "Größe"])
+def test_the_databases_are_in_the_state_directory_whatever_its_name(name: str) -> None:
+    settings = SETTINGS.model_copy(update={"state_dir": Path("/state", name)})
+    url = programs(settings=settings)["pricing"].environment["PRICING_DATABASE_URL"]
+    assert make_url(url).database == f"/state/{name}/pricing.db"
+    assert not make_url(url).query
 
 
 @pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])

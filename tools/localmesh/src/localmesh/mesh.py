@@ -17,6 +17,8 @@ NOT_INHERITED = {"OTEL_SERVICE_NAME", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPO
 SPANS_SOON = {"OTEL_BSP_SCHEDULE_DELAY": "500"}
 # Nobody balances load over a single local process: there is nobody to wait for before it stops to serve.
 DRAIN_SECONDS = "0"
+# What would not be part of the path in a database URL.
+ESCAPED = str.maketrans({"%": "%25", "?": "%3F"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 def _backend(name: str, port: int, settings: Settings, inherited: Mapping[str, str]) -> Program:
     prefix = name.upper()
     defaults = {
-        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{settings.state_dir / name}.db",
+        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{str(settings.state_dir / name).translate(ESCAPED)}.db",
         f"{prefix}_DRAIN_SECONDS": DRAIN_SECONDS,
         **SPANS_SOON,
     }
