@@ -172,6 +172,17 @@ async def test_a_body_that_does_not_come_within_the_budget_is_408_and_the_end_of
     assert answer.headers["Connection"] == "close"
 
 
+async def test_a_client_that_asks_whether_to_send_too_much_is_told_that_nothing_more_is_read(shop: Mesh) -> None:
+    async with wire(shop) as connection:
+        await connection.send(
+            CHUNKED.replace(b"Transfer-Encoding: chunked", b"Expect: 100-continue\r\nContent-Length: 1048577")
+        )
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert_problem(answer, 413, "CONTENT_TOO_LARGE")
+    assert answer.headers["Connection"] == "close"
+
+
 async def test_a_length_may_have_any_number_of_zeros_in_front(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(post_order().replace(b"Length: ", b"Length: " + b"0" * 5000))

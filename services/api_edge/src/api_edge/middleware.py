@@ -111,9 +111,12 @@ class Limits:
             return
         headers = Headers(scope=scope)
         if _declared_length(headers) > MAX_BODY_BYTES:
-            if "expect" not in headers:  # a client that asks first sends nothing
+            problem = http_problem(scope["path"], 413, TOO_LARGE)
+            if "expect" in headers:  # who asks first sends nothing: what comes next on the connection is no body
+                problem.headers["Connection"] = "close"
+            else:
                 await _discard(receive)
-            await http_problem(scope["path"], 413, TOO_LARGE)(scope, receive, send)
+            await problem(scope, receive, send)
             return
         try:
             allowed = _budget(scope, headers)
