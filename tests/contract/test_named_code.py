@@ -1,6 +1,7 @@
 """The documents name code that is there: what stands behind the link of a source file is defined in that file.
 
 [storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `concurrently`)
+[test_one_product_in_yen](tests/e2e/test_a_day_at_the_shop.py)
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 DOCUMENTS = {path: text for path, text in texts().items() if path.suffix == ".md"}
 NAMING = re.compile(r"\]\(([^)\s#]+\.(?:py|proto))\)\s*\(((?:`[^`]+`[\s,]*(?:and\s+)?)+)\)")
+TEST = re.compile(r"\[(test_\w+)\]\(([^)\s#]+\.py)\)")
 
 
 def named(text: str) -> Iterator[tuple[str, str]]:
-    """Each source file that a Markdown text links and each identifier named right after it."""
+    """Each source file that a Markdown text links, with each identifier named right after it or as the test it holds."""
+    yield from ((file, name) for name, file in TEST.findall(text))
     for file, names in NAMING.findall(text):
         yield from ((file, name) for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(\))?`", names))
 
@@ -77,6 +80,13 @@ def test_a_name_that_python_code_does_not_define_is_refused(names: str, missing:
     file = "libs/meshkit/src/meshkit/errors.py"
     found = undefined(ROOT / "README.md", f"See [errors.py]({file}) ({names}), and then.")
     assert found == [f"{file}: {name}" for name in missing]
+
+
+@pytest.mark.parametrize(("name", "missing"), [("test_the_request_path_names_code", False), ("test_nothing", True)])
+def test_a_test_that_is_not_there_is_refused(name: str, *, missing: bool) -> None:
+    file = "tests/contract/test_named_code.py"
+    found = undefined(ROOT / "README.md", f"| shown by | [{name}]({file}) |")
+    assert found == ([f"{file}: {name}"] if missing else [])
 
 
 @pytest.mark.parametrize(

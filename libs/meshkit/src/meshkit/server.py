@@ -1,6 +1,6 @@
-"""Builds grpc.aio servers: options, the order of the interceptors, health and reflection.
+"""Builds grpc.aio servers: options, what is around every handler, health and reflection.
 
-The order, from outside in: tracing sees how every RPC ends; errors turns what handlers raise into a status;
+Around a handler, from outside in: tracing sees how every RPC ends; errors turns what the handler raises into a status;
 deadlines refuses what comes too late and opens the budget of the rest.
 """
 
