@@ -120,6 +120,9 @@ async def test_an_order_is_one_trace_with_its_transactions(mesh: Mesh) -> None:
     )
     assert {span.tags["rpc.response.status_code"] for span in root.children} == {"OK"}
     assert not any("error" in span.tags for span in root.children)
+    for client in root.children:
+        statements = client.children[0].children
+        assert {"BEGIN", "INSERT", "COMMIT"} <= {statement.tags["db.operation.name"] for statement in statements}
 
 
 async def test_an_order_for_more_than_there_is(mesh: Mesh) -> None:
