@@ -23,7 +23,7 @@ TEST = re.compile(r"\[(test_\w+)\]\(([^)\s#]+\.py)\)")
 
 
 def named(text: str) -> Iterator[tuple[str, str]]:
-    """Each source file that a Markdown text links, with each identifier named right after it or as the test it holds."""
+    """Each source file that a Markdown text links, with each identifier named after it or as the test in it."""
     yield from ((file, name) for name, file in TEST.findall(text))
     for file, names in NAMING.findall(text):
         yield from ((file, name) for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(\))?`", names))
