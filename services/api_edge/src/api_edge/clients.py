@@ -1,5 +1,6 @@
 """The backends as the storefront sees them: domain types in and out, ServiceErrors raised.
 
+Any call may also raise those of the transport and of a database that is away: Unavailable, DeadlineExceeded and so on.
 The only place that calls a stub. Deadlines, retries and spans are the channel's business (meshkit.channel). Each call
 notes how long it took for the `Server-Timing` header.
 """
@@ -88,7 +89,7 @@ class InventoryClient:
         )
 
     async def get_stock(self, sku: str) -> Stock:
-        """The stock of one SKU; NotFound (UNKNOWN_SKU) without."""
+        """The stock of one SKU. Raises NotFound (UNKNOWN_SKU)."""
         request = inventory_service_pb2.GetStockRequest(sku=sku)
         with _call(INVENTORY, "GetStock"):
             response = await self._stub.GetStock(request)
@@ -102,7 +103,7 @@ class InventoryClient:
         return [_stock(stock) for stock in response.stocks], list(response.missing_skus)
 
     async def list_stock(self, page_size: int, page_token: str) -> tuple[list[Stock], str]:
-        """One page, ordered by SKU, and the token of the next; InvalidArgument for a token that is not inventory's."""
+        """One page, ordered by SKU, and the token of the next. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
         request = inventory_service_pb2.ListStockRequest(page_size=page_size, page_token=page_token)
         with _call(INVENTORY, "ListStock"):
             response = await self._stub.ListStock(request)
@@ -111,7 +112,13 @@ class InventoryClient:
     async def reserve_stock(
         self, order_id: str, attempt_id: str, lines: Sequence[Line], fingerprint: str
     ) -> Reservation:
-        """Holds the lines under the order's id, or answers the reservation that it has."""
+        """Holds the lines under the order's id, or answers the reservation that it has.
+
+        Raises:
+            NotFound: UNKNOWN_SKU.
+            FailedPrecondition: INSUFFICIENT_STOCK.
+            AlreadyExists: REQUEST_ID_REUSED, the id stands for other lines or another currency.
+        """
         request = inventory_service_pb2.ReserveStockRequest(
             request_id=order_id,
             attempt_id=attempt_id,
@@ -122,29 +129,38 @@ class InventoryClient:
             response = await self._stub.ReserveStock(request)
         return _reservation(response.reservation)
 
-    async def undo_reserve_stock(self, order_id: str, attempt_id: str) -> bool:
-        """Takes back one attempt; whether the reservation is gone."""
+    async def undo_reserve_stock(self, order_id: str, attempt_id: str) -> None:
+        """Takes back one attempt, and the reservation if no other one has touched it."""
         request = inventory_service_pb2.UndoReserveStockRequest(request_id=order_id, attempt_id=attempt_id)
         with _call(INVENTORY, "UndoReserveStock"):
-            response = await self._stub.UndoReserveStock(request)
-        return response.undone
+            await self._stub.UndoReserveStock(request)
 
     async def get_reservation(self, order_id: str) -> Reservation:
-        """The order's reservation; NotFound (UNKNOWN_RESERVATION) without."""
+        """The order's reservation. Raises NotFound (UNKNOWN_RESERVATION)."""
         request = inventory_service_pb2.GetReservationRequest(reservation_id=order_id)
         with _call(INVENTORY, "GetReservation"):
             response = await self._stub.GetReservation(request)
         return _reservation(response.reservation)
 
     async def commit_reservation(self, order_id: str, fingerprint: str) -> Reservation:
-        """Takes the units out of the warehouse; FailedPrecondition after release or expiry."""
+        """Takes the units out of the warehouse.
+
+        Raises:
+            NotFound: UNKNOWN_RESERVATION, also for one with another fingerprint.
+            FailedPrecondition: RESERVATION_RELEASED, RESERVATION_EXPIRED.
+        """
         request = inventory_service_pb2.CommitReservationRequest(reservation_id=order_id, fingerprint=fingerprint)
         with _call(INVENTORY, "CommitReservation"):
             response = await self._stub.CommitReservation(request)
         return _reservation(response.reservation)
 
     async def release_reservation(self, order_id: str, fingerprint: str) -> Reservation:
-        """Gives the units back; FailedPrecondition after commit or expiry."""
+        """Gives the units back.
+
+        Raises:
+            NotFound: UNKNOWN_RESERVATION, also for one with another fingerprint.
+            FailedPrecondition: RESERVATION_COMMITTED, RESERVATION_EXPIRED.
+        """
         request = inventory_service_pb2.ReleaseReservationRequest(reservation_id=order_id, fingerprint=fingerprint)
         with _call(INVENTORY, "ReleaseReservation"):
             response = await self._stub.ReleaseReservation(request)
@@ -160,21 +176,27 @@ class PricingClient:
         )
 
     async def get_price(self, line: Line, currency: str) -> Price:
-        """The price of some units of one SKU; NotFound (UNKNOWN_SKU), InvalidArgument (UNKNOWN_CURRENCY)."""
+        """The price of some units of one SKU. Raises NotFound (UNKNOWN_SKU), InvalidArgument (UNKNOWN_CURRENCY)."""
         request = pricing_service_pb2.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code=currency)
         with _call(PRICING, "GetPrice"):
             response = await self._stub.GetPrice(request)
         return _price(response.price)
 
     async def batch_get_prices(self, lines: Sequence[Line], currency: str) -> dict[str, Price]:
-        """The prices of the known SKUs by SKU; InvalidArgument (UNKNOWN_CURRENCY)."""
+        """The prices of the known SKUs by SKU. Raises InvalidArgument (UNKNOWN_CURRENCY)."""
         request = pricing_service_pb2.BatchGetPricesRequest(lines=_price_lines(lines), currency_code=currency)
         with _call(PRICING, "BatchGetPrices"):
             response = await self._stub.BatchGetPrices(request)
         return {price.sku: _price(price) for price in response.prices}
 
     async def create_quote(self, order_id: str, lines: Sequence[Line], currency: str, fingerprint: str) -> Quote:
-        """Freezes the prices under the order's id, or answers the quote that it has."""
+        """Freezes the prices under the order's id, or answers the quote that it has.
+
+        Raises:
+            NotFound: UNKNOWN_SKU, there is no price for one of them.
+            InvalidArgument: UNKNOWN_CURRENCY; INVALID_REQUEST if the total is beyond what an amount can be.
+            AlreadyExists: REQUEST_ID_REUSED, the id stands for other lines or another currency.
+        """
         request = pricing_service_pb2.CreateQuoteRequest(
             request_id=order_id, lines=_price_lines(lines), currency_code=currency, fingerprint=fingerprint
         )
@@ -183,7 +205,7 @@ class PricingClient:
         return _quote(response.quote)
 
     async def get_quote(self, order_id: str) -> Quote:
-        """The order's quote; NotFound (UNKNOWN_QUOTE) without."""
+        """The order's quote. Raises NotFound (UNKNOWN_QUOTE)."""
         request = pricing_service_pb2.GetQuoteRequest(quote_id=order_id)
         with _call(PRICING, "GetQuote"):
             response = await self._stub.GetQuote(request)
@@ -214,7 +236,7 @@ def _price_lines(lines: Sequence[Line]) -> list[pricing_service_pb2.PriceLine]:
 
 def _price(price: pricing_pb2.Price) -> Price:
     digits = price.fraction_digits
-    return Price(price.sku, price.quantity, _amount(price.unit_price, digits), _amount(price.total, digits))
+    return Price(price.quantity, _amount(price.unit_price, digits), _amount(price.total, digits))
 
 
 def _quote(quote: pricing_pb2.Quote) -> Quote:
@@ -223,7 +245,7 @@ def _quote(quote: pricing_pb2.Quote) -> Quote:
         PricedLine(line.sku, line.quantity, _amount(line.unit_price, digits), _amount(line.total, digits))
         for line in quote.lines
     )
-    return Quote(quote.quote_id, quote.currency_code, lines, _amount(quote.total, digits), quote.fingerprint)
+    return Quote(quote.currency_code, lines, _amount(quote.total, digits), quote.fingerprint)
 
 
 def _amount(money: Money, digits: int) -> Amount:

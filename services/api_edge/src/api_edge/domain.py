@@ -50,7 +50,6 @@ class Amount:
 class Price:
     """What `quantity` units of a SKU cost now."""
 
-    sku: str
     quantity: int
     unit_price: Amount
     total: Amount
@@ -115,7 +114,6 @@ class PricedLine:
 class Quote:
     """The half of an order that pricing keeps."""
 
-    id: str
     currency: str
     lines: tuple[PricedLine, ...]
     total: Amount

@@ -56,7 +56,7 @@ DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown
 """The kinds of pricing's errors that leave a product without a price; any other one is the caller's."""
 
 OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
-"""The kinds of errors after which a reservation may exist all the same. (A server that stops may cancel calls.)"""
+"""The kinds of errors after which a reservation may exist all the same."""
 
 UNDO_SECONDS = 1.0
 """The budget of an undo, whatever is left of the request's."""
@@ -142,6 +142,7 @@ class Storefront:
 
         Raises:
             UnknownOrder: one half or both do not exist.
+            ServiceError: one half cannot be read.
         """
         try:
             halves = await concurrently(self._inventory.get_reservation(order_id), self._pricing.get_quote(order_id))
@@ -158,7 +159,7 @@ class Storefront:
         Raises:
             UnknownOrder: one half or both do not exist.
             FailedPrecondition: it was released or has expired.
-            Unavailable: its quote could not be read; nothing was changed.
+            ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
         return await finished(self._begin(self._end_order(order_id, self._inventory.commit_reservation)))
 
@@ -168,7 +169,7 @@ class Storefront:
         Raises:
             UnknownOrder: one half or both do not exist.
             FailedPrecondition: it was committed or has expired.
-            Unavailable: its quote could not be read; nothing was changed.
+            ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
         return await finished(self._begin(self._end_order(order_id, self._inventory.release_reservation)))
 

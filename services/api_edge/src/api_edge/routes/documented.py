@@ -70,7 +70,7 @@ EXAMPLES = {
     "SHUTTING_DOWN": Example(503, EDGE, "this server is shutting down"),
     "DEADLINE_EXCEEDED": Example(504, "", "inventory GetStock failed: DEADLINE_EXCEEDED"),
 }
-"""Every reason of the API."""
+"""Every reason that a route may give."""
 
 EVERYWHERE = (
     "INVALID_TIMEOUT",
