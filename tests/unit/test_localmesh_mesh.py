@@ -45,7 +45,7 @@ def test_the_processes_are_wired_to_each_other() -> None:
     found = programs()
     assert found["inventory"].environment["INVENTORY_LISTEN"] == "127.0.0.1:1002"
     assert found["pricing"].environment["PRICING_LISTEN"] == "127.0.0.1:1003"
-    assert found["pricing"].environment["PRICING_DATABASE_URL"] == "sqlite+aiosqlite:////state/pricing.db"
+    assert found["pricing"].environment["PRICING_DATABASE_URL"] == "sqlite:////state/pricing.db"
     edge = found["api_edge"].environment
     assert edge["EDGE_LISTEN"] == "127.0.0.1:1001"
     assert edge["EDGE_INVENTORY_TARGET"] == "127.0.0.1:1002"

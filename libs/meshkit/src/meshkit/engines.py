@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _FORMS = "a database is sqlite:///file or postgresql://user:password@host:port/name"
 
-
 _SET_UP_SECONDS = 5.0
 
 

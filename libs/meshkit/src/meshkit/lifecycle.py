@@ -148,7 +148,7 @@ async def serve(
 
 
 def bind(server: grpc.aio.Server, listen: str) -> int:
-    """Binds the server to `host:port` and answers the port."""
+    """Binds the server to `host:port` and answers the port. Raises AddressInUse."""
     try:
         return server.add_insecure_port(listen)
     except RuntimeError as error:

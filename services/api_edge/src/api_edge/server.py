@@ -40,7 +40,6 @@ KEEP_ALIVE_SECONDS = 75
 CANCEL_SECONDS = 1.0
 """How long requests that were cancelled may take to end."""
 
-
 CANCELLED_FOR = "cancelled_for"
 """In the ASGI scope's `state`: the error for which the connection cancelled a request that had no answer yet."""
 

@@ -75,7 +75,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 def _backend(name: str, port: int, settings: Settings, inherited: Mapping[str, str]) -> Program:
     prefix = name.upper()
     defaults = {
-        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{str(settings.state_dir / name).translate(ESCAPED)}.db",
+        f"{prefix}_DATABASE_URL": f"sqlite:///{str(settings.state_dir / name).translate(ESCAPED)}.db",
         f"{prefix}_DRAIN_SECONDS": DRAIN_SECONDS,
         **SPANS_SOON,
     }

@@ -1,4 +1,4 @@
-"""OpenTelemetry for grpc.aio: providers, client and server interceptors, database spans."""
+"""OpenTelemetry for grpc.aio: providers, spans of both sides of a call and of statements, and what measures them."""
 
 from meshkit.telemetry.provider import Instrumentation, Telemetry, configure
 

@@ -14,17 +14,16 @@ from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_c
 from api_edge.routes.documented import ORDER_ID, problems, time_budget
 from api_edge.schemas import NewOrder, Order
 from meshkit.errors import AlreadyExists
+from meshkit.validation import is_uuid
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"], dependencies=[Depends(time_budget)])
 
 ORDER = f"/v1/orders/{ORDER_ID}"
 
-
 CREATED = {
     "Location": {"description": "The order's path", "schema": {"type": "string"}, "example": ORDER},
     "Idempotency-Key": {"description": "The key that names the order", "schema": {"type": "string"}},
 }
-
 
 KEY = "[ -~]{1,255}"
 KEY_REUSED = "Idempotency-Key stands for another order, with other lines or another currency; take a new key"
@@ -58,7 +57,7 @@ def checked_key(
 
 def checked_id(order_id: Annotated[str, Path(description="The order's id, a UUID")]) -> str:
     """The order id as it is stored. Raises UnknownOrder for what cannot be one."""
-    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", order_id.lower()):
+    if not is_uuid(order_id):
         raise UnknownOrder(order_id)
     return order_id.lower()
 
