@@ -57,9 +57,10 @@ def open_channel(
     """
     options = [*OPTIONS, ("grpc.service_config", service_config(service, repeatable))]
     native = telemetry.instrumentation == "native"
-    interceptors = [*([] if native else _contrib(telemetry)), *request_interceptors()]
+    interceptors = request_interceptors() if native else [*_contrib(telemetry), *request_interceptors()]
     make = partial(grpc.aio.insecure_channel, target, options=options, interceptors=interceptors)
-    return RenewedChannel(make, *[tracing(telemetry, target)] * native, limited(limit), grace=limit)
+    decorates = [tracing(telemetry, target), limited(limit)] if native else [limited(limit)]
+    return RenewedChannel(make, *decorates, grace=limit)
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:

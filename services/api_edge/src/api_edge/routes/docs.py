@@ -1,4 +1,7 @@
-"""/docs: the OpenAPI document for people. Swagger UI comes from this process and not from a CDN: no internet needed."""
+"""/docs, to which / leads: the OpenAPI document for people.
+
+Swagger UI comes from this process and not from a CDN: no internet needed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads it at run time
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 if TYPE_CHECKING:
@@ -27,6 +30,12 @@ async def assets(scope: Scope, receive: Receive, send: Send) -> None:
     """The files, each one whole, to be mounted at ASSETS (ASGI). Starlette answers wrong ranges in plain text."""
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]
     await files(scope, receive, send)
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Sends people to the documentation."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

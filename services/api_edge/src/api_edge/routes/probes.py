@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import PlainTextResponse
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
     from meshkit.telemetry.metrics import MetricsPage
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-async def root() -> RedirectResponse:
-    """Sends people to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/livez")
