@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
-from prometheus_client import CollectorRegistry, generate_latest
 
 from meshkit.telemetry.provider import configure, resource
 from meshkit.telemetry.variables import exports_metrics, exports_spans
@@ -104,12 +103,12 @@ async def test_spans_say_which_process_they_are_of() -> None:
     assert all(len(str(each)) == 36 for each in ids)
 
 
-async def test_metrics_go_to_the_readers_given() -> None:
-    registry = CollectorRegistry()
-    telemetry = configure("shop", metric_readers=[PrometheusMetricReader(registry=registry)])
+def test_metrics_are_on_the_page() -> None:
+    telemetry = configure("shop", prometheus=True)
     telemetry.meter_provider.get_meter("shop").create_counter("sales").add(3)
-    assert b"sales_total" in generate_latest(registry)
-    await telemetry.shutdown()
+    assert telemetry.page
+    assert b"sales_total" in telemetry.page.text()
+    asyncio.run(telemetry.shutdown())
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,6 @@ from meshkit.telemetry.calls import CallMetrics, client_calls, server_calls
 from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from opentelemetry.sdk.metrics.export import MetricReader
-
     from meshkit.telemetry.metrics import MetricsPage
 
 Instrumentation = Literal["native", "contrib"]
@@ -80,32 +76,29 @@ def configure(
     *,
     instrumentation: Instrumentation = "native",
     prometheus: bool = False,
-    metric_readers: Sequence[MetricReader] = (),
 ) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
     A wrong value of one of them ends the process with status 2 and one line.
 
     The caller ends it with `shutdown`. Make it once, before the first channel or server (both processors and
-    exporter start threads). Without an endpoint, page or reader for them there are no metrics.
+    exporter start threads). Without an endpoint or a page for them there are no metrics.
 
     Args:
         service_name: what the process is called, unless the standard variables say otherwise.
         instrumentation: whose interceptors make the spans of RPCs.
         prometheus: whether there is a `page` of the metrics.
-        metric_readers: what else reads the metrics.
     """
     variables.prepare()
     with variables.told():
         own = resource(service_name)
         provider = tracer_provider(own)
-        if not (prometheus or metric_readers or variables.exports_metrics()):
+        if not (prometheus or variables.exports_metrics()):
             return Telemetry(provider, instrumentation=instrumentation)
         from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
 
         page = MetricsPage() if prometheus else None
-        readers = [*metric_readers, page.reader] if page else metric_readers
-        meters = meter_provider(readers, own, exporting=variables.exports_metrics())
+        meters = meter_provider([page.reader] if page else [], own, exporting=variables.exports_metrics())
         return Telemetry(provider, meters, instrumentation, page)
 
 
