@@ -67,7 +67,7 @@ class Mesh:
     async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
         """Reads and orders, one after the other, until it is to stop or the edge takes no more connections."""
         edge = f"http://127.0.0.1:{self._ports['api_edge']}"
-        order = {"lines": [{"sku": "GFT-0009", "quantity": 1}]}
+        order = {"lines": [{"sku": "ACC-0005", "quantity": 1}]}
         while not stop.is_set():
             for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
                 try:
