@@ -98,7 +98,9 @@ async def test_while_it_drains_it_is_not_ready_and_alive(tmp_path: Path) -> None
     async with mesh(tmp_path, drain_seconds=LONG) as shop:
         assert (await shop.get("/readyz")).status == 200
         shop.stop.request()
-        assert (await shop.get("/readyz")).status == 503
+        refusal = await shop.get("/readyz")
+        assert (refusal.status, refusal.headers["Content-Type"]) == (503, "application/problem+json")
+        assert (refusal.body["reason"], refusal.body["status"]) == ("SHUTTING_DOWN", 503)
         assert (await shop.get("/livez")).status == 200
 
 

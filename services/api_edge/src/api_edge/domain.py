@@ -168,7 +168,7 @@ class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
 
 
 class ShuttingDown(Unavailable, domain=DOMAIN):
-    """The process ends before the request has an answer; another one may have it."""
+    """The process is ending; another one may have the answer."""
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")

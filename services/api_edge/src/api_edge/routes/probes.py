@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from api_edge.domain import ShuttingDown
+
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
     from meshkit.telemetry.metrics import MetricsPage
@@ -22,9 +24,10 @@ async def livez() -> PlainTextResponse:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> PlainTextResponse:
-    """This process can serve: it has started and is not draining."""
-    draining = cast("Stop", request.app.state.stop).requested.is_set()
-    return PlainTextResponse("draining\n", 503) if draining else PlainTextResponse("ok\n")
+    """This process can serve: it has started and is not draining. Raises ShuttingDown."""
+    if cast("Stop", request.app.state.stop).requested.is_set():
+        raise ShuttingDown
+    return PlainTextResponse("ok\n")
 
 
 @router.get("/metrics")
