@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
-from private_postgres import PrivatePostgres
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.private_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator

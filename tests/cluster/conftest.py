@@ -1,4 +1,90 @@
-"""The fixtures and hooks of these tests."""
+"""What every test of the cluster stands on: a cluster that may be disturbed, and its state when one fails."""
 
-from cluster_fixtures import *  # noqa: F403
-from cluster_fixtures import _may_be_disturbed, _quick_loop, _restarts  # noqa: F401
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.cluster_mesh import SERVICES, ClusterMesh, KubectlFailed, kubectl, restarts
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+LOG_LINES = 8
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They are slow, and one event loop serves each."""
+    for item in items:
+        if "/cluster/" in str(item.path):
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _may_be_disturbed() -> None:
+    """The current context is a cluster of kind, or the one that AIOMESH_TEST_CONTEXT names."""
+    asked = subprocess.run(["kubectl", "config", "current-context"], capture_output=True, text=True, check=False)
+    context = asked.stdout.strip()
+    if not context:
+        pytest.exit("kubectl has no current context: make kind-up makes a cluster", returncode=2)
+    if not context.startswith("kind-") and context != os.environ.get("AIOMESH_TEST_CONTEXT"):
+        pytest.exit(
+            f"the current context is {context}, not one of kind, and these tests kill pods and delete data: "
+            f"set AIOMESH_TEST_CONTEXT={context} if that is meant",
+            returncode=2,
+        )
+
+
+@pytest.fixture
+def mesh() -> ClusterMesh:
+    """The mesh on the cluster."""
+    return ClusterMesh()
+
+
+@pytest.fixture(autouse=True)
+def _restarts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No container of ours restarts, unless the test is marked as one that kills."""
+    before = restarts()
+    yield
+    if not request.node.get_closest_marker("kills"):
+        after = restarts()
+        assert {name: after[name] for name in before if name in after} == {
+            name: before[name] for name in before if name in after
+        }, "containers were restarted"
+        assert not any(number for name, number in after.items() if name not in before), after
+
+
+@pytest.fixture(autouse=True)
+async def _quick_loop() -> None:
+    """Debug mode slows the load down."""
+    asyncio.get_running_loop().set_debug(False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows the cluster: its pods, its events, the ends of the logs."""
+    report = yield
+    if report.failed and item.get_closest_marker("cluster"):
+        report.sections.append(("cluster", "\n\n".join(_state())))
+    return report
+
+
+def _state() -> Iterator[str]:
+    for command in (
+        ("get", "pods", "--output=wide"),
+        ("get", "events", "--sort-by=.lastTimestamp"),
+        *(
+            ("logs", f"--selector=app.kubernetes.io/name={app}", "--prefix", f"--tail={LOG_LINES}", *previous)
+            for app in SERVICES
+            for previous in ((), ("--previous",))
+        ),
+    ):
+        try:
+            text = kubectl(*command)
+        except KubectlFailed as failure:
+            text = str(failure)
+        yield f"$ kubectl {' '.join(command)}\n{text}"

@@ -13,12 +13,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from local_mesh import parent_of, spans_of, tags_of
+
+from tests.e2e.local_mesh import parent_of, spans_of, tags_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from local_mesh import Json, Mesh
+    from tests.e2e.local_mesh import Json, Mesh
 
 KEPT, FRESH = 8, 3
 """How many clients keep their connection, and how many open one for each request."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from cluster_mesh import NAMESPACE, pods
-from local_mesh import order, trace
-from test_a_day_at_the_shop import (  # noqa: F401 - collected here too
+from tests.cluster.cluster_mesh import NAMESPACE, pods
+from tests.e2e.local_mesh import order, trace
+from tests.e2e.test_a_day_at_the_shop import (  # noqa: F401 - collected here too
     test_a_mistake_is_a_problem_with_a_trace,
     test_a_page_of_products,
     test_an_order_for_more_than_there_is,
@@ -16,7 +16,7 @@ from test_a_day_at_the_shop import (  # noqa: F401 - collected here too
     test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently,
     test_one_product_in_yen,
 )
-from test_when_things_go_wrong import (  # noqa: F401
+from tests.e2e.test_when_things_go_wrong import (  # noqa: F401
     test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost,
     test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws,
 )
@@ -24,8 +24,8 @@ from test_when_things_go_wrong import (  # noqa: F401
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cluster_mesh import ClusterMesh
-    from local_mesh import Span
+    from tests.cluster.cluster_mesh import ClusterMesh
+    from tests.e2e.local_mesh import Span
 
 
 async def test_every_span_names_the_pod_that_made_it(mesh: ClusterMesh) -> None:

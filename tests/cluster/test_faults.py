@@ -10,14 +10,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_mesh import Pod, in_thread, kubectl, named, node_port, pods, processes, rolled_out
-from load import FRESH, KEPT, Load, until
-from local_mesh import Answer, call, order
+
+from tests.cluster.cluster_mesh import Pod, in_thread, kubectl, named, node_port, pods, processes, rolled_out
+from tests.cluster.load import FRESH, KEPT, Load, until
+from tests.e2e.local_mesh import Answer, call, order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cluster_mesh import ClusterMesh
+    from tests.cluster.cluster_mesh import ClusterMesh
 
 PRODUCT = "/v1/products/TEA-0001"
 BACK_SECONDS = 10.0

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, Process, kubectl, objects, pods, processes
-from local_mesh import call
+
+from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, Process, kubectl, objects, pods, processes
+from tests.e2e.local_mesh import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cluster_mesh import ClusterMesh
+    from tests.cluster.cluster_mesh import ClusterMesh
 
 IMAGE = "aiomesh/api-edge:dev"
 ELSEWHERE = "aiomesh-strangers"

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, in_thread, kubectl, named, pods, rolled_out
-from load import Load, until
+
+from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, in_thread, kubectl, named, pods, rolled_out
+from tests.cluster.load import Load, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cluster_mesh import ClusterMesh
+    from tests.cluster.cluster_mesh import ClusterMesh
 
 METRICS_SERVER = os.environ.get("AIOMESH_METRICS_SERVER")
 """What `kubectl apply -k` takes to install metrics-server, if it is to be tried and is not there."""

@@ -8,11 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_mesh import in_thread, named, pods, rolled_out
-from load import Audit, Load, until
+
+from tests.cluster.cluster_mesh import in_thread, named, pods, rolled_out
+from tests.cluster.load import Audit, Load, until
 
 if TYPE_CHECKING:
-    from cluster_mesh import ClusterMesh
+    from tests.cluster.cluster_mesh import ClusterMesh
 
 REQUESTS = 10_000
 LEAST, MOST = 2, 4

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster_mesh import NAMESPACE, SERVICES, Json, KubectlFailed, kubectl, objects
-from repository import ROOT
+
+from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, Json, KubectlFailed, kubectl, objects
+from tests.repository import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

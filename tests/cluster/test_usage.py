@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from cluster_mesh import NAMESPACE, kubectl, objects
+from tests.cluster.cluster_mesh import NAMESPACE, kubectl, objects
 
 if TYPE_CHECKING:
     import pytest

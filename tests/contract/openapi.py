@@ -1,4 +1,4 @@
-"""The OpenAPI document of the edge: `python tests/contract/openapi.py` writes the snapshot anew."""
+"""The OpenAPI document of the edge: `python -m tests.contract.openapi` writes the snapshot anew."""
 
 from __future__ import annotations
 

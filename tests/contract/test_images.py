@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 import pytest
-from repository import ROOT, SERVICES, texts
+
+from tests.repository import ROOT, SERVICES, texts
 
 each_service = pytest.mark.parametrize("service", SERVICES)
 

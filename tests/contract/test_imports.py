@@ -11,7 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 import pytest
-from repository import SERVICES, SOURCES, modules
+
+from tests.repository import SERVICES, SOURCES, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,10 +6,11 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
-from locks import ENVIRONMENTS, Pin, applies, complaints, declared, members, read_lock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from repository import ROOT, SERVICES
+
+from tests.contract.locks import ENVIRONMENTS, Pin, applies, complaints, declared, members, read_lock
+from tests.repository import ROOT, SERVICES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from repository import ROOT
 
 from localmesh.kind.settings import KindSettings
 from localmesh.settings import Settings
+from tests.repository import ROOT
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

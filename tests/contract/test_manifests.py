@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
 import pytest
 import yaml
-from repository import ROOT, SERVICES
 
 from meshkit.health import LIVENESS
 from meshkit.telemetry.export import FLUSH_SECONDS
+from tests.repository import ROOT, SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

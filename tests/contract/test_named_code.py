@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from repository import ROOT, texts
+
+from tests.repository import ROOT, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,11 @@ from __future__ import annotations
 from difflib import unified_diff
 
 import pytest
-from contract.openapi import SNAPSHOT, document, written
 from fastapi import FastAPI
 
-RENEW = "The REST API has changed. If that is meant: python tests/contract/openapi.py, and commit what it writes."
+from tests.contract.openapi import SNAPSHOT, document, written
+
+RENEW = "The REST API has changed. If that is meant: python -m tests.contract.openapi, and commit what it writes."
 
 
 def differences(old: str, new: str) -> str:

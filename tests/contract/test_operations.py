@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import yaml
-from repository import ROOT
+
+from tests.repository import ROOT
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import code_pb2
-from repository import modules
 
 import inventory.domain
 import pricing.domain
 from meshkit.errors import FieldViolation, ServiceError, mapping_of
+from tests.repository import modules
 from tools.protos import describe
 
 if TYPE_CHECKING:

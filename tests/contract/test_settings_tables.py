@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
-from repository import ROOT, SOURCES
+
+from tests.repository import ROOT, SOURCES
 
 if TYPE_CHECKING:
     from pathlib import Path

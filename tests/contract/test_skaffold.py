@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from repository import ROOT
 
 from localmesh.kind.settings import EDGE_PORT, TRACES_PORT
+from tests.repository import ROOT
 
 Config = dict[str, Any]
 

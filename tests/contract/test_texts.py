@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from repository import ROOT, texts
+
+from tests.repository import ROOT, texts
 
 FOREIGN = {
     "a path of one machine": r"(?<![\w.~-])/(?:work|root|Users|home/\w+)/",

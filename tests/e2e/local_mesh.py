@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import psutil
-from processes import left_of
+
+from tests.processes import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

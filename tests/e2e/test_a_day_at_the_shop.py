@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psutil
 import pytest
-from local_mesh import LocalMesh, Mesh, call, order, pids_of_table, trace
+
+from tests.e2e.local_mesh import LocalMesh, Mesh, call, order, pids_of_table, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

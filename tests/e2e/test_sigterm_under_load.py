@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from service_process import ServiceProcess, running
 
 from localmesh.tracebox.receiver import build_receiver
 from localmesh.tracebox.store import TraceStore
 from meshkit.testing import listening
+from tests.service_process import ServiceProcess, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psutil
 import pytest
-from local_mesh import Answer, LocalMesh, Mesh, call, order
+
+from tests.e2e.local_mesh import Answer, LocalMesh, Mesh, call, order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -1,0 +1,37 @@
+"""Renews the conformance tables in `docs/telemetry.md`: after so many runs against contrib, or from its own record.
+
+.venv/bin/python -m tests.conformance 20
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tests.conformance.cell import Cell
+from tests.conformance.document import DOCUMENT, recorded, render, section, verdict
+from tests.conformance.processes import side_by_side
+from tests.conformance.table import cells
+
+if TYPE_CHECKING:
+    from tests.conformance.table import Ending, Row
+
+
+def main(runs: int) -> None:
+    """Renews the tables."""
+    text = DOCUMENT.read_text()
+    verdicts = classified(runs) if runs else recorded(text)
+    DOCUMENT.write_text(text.replace(section(text), render(verdicts)))
+
+
+def classified(runs: int) -> dict[tuple[Row, Ending], str]:
+    """The verdict on each cell."""
+    every = cells()
+    with side_by_side(16) as start:
+        running = [start(Cell(*cell, "contrib", patience=3)) for _ in range(runs) for cell in every]
+        found = [each.result()[0] for each in running]
+    return {cell: verdict(found[index :: len(every)]) for index, cell in enumerate(every)}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -1,0 +1,167 @@
+"""What is seen of one call, and what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from opentelemetry import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.util.types import AttributeValue
+
+    from meshkit.testing import SpanCapture
+    from tests.conformance.table import Outcome
+
+SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+"""The codes that make a server span an error; a client span is one with any code but OK.
+
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/, likewise in the older conventions that contrib follows.
+"""
+
+NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class Fault(StrEnum):
+    """What can be wrong with a cell; the value is its sign in the document."""
+
+    CRASHES = "X"
+    HANGS = "H"
+    BREAKS_THE_CALL = "B"
+    NO_CLIENT_SPAN = "C"
+    WRONG_CLIENT_STATUS = "c"
+    NO_SERVER_SPAN = "S"
+    WRONG_SERVER_STATUS = "s"
+    SECOND_SPAN = "D"
+    WRONG_PARENT = "P"
+    SECOND_EXCEPTION = "E"
+    HANDLER_NOT_BEGUN = "N"
+    HANDLER_GOES_ON = "G"
+    LOGS = "L"
+
+
+@dataclass(frozen=True)
+class Span:
+    """What counts of an ended span. Ids are 0 where there is none."""
+
+    trace_id: int
+    span_id: int
+    parent_id: int
+    code: str
+    is_error: bool
+    exceptions: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one call.
+
+    Attributes:
+        caller: how it ended for its caller: a status code, or the name of the exception.
+        root: the caller's own span.
+        client: the client spans that had ended when all had happened that must, or patience was at an end.
+        server: likewise the server spans.
+        begun: whether the handler had its first request.
+        cancelled: whether the handler was cancelled.
+        left: the seconds that the handler had left, by its own clock, when it was cancelled.
+        in_the_end: how many client and server spans there were when everything was torn down.
+        logged: what asyncio, grpc and opentelemetry said at WARNING or above.
+    """
+
+    caller: str
+    root: Span
+    client: tuple[Span, ...]
+    server: tuple[Span, ...]
+    begun: bool
+    cancelled: bool
+    left: float
+    in_the_end: tuple[int, int] = (0, 0)
+    logged: tuple[str, ...] = ()
+
+
+def faults(seen: Seen, expected: Outcome) -> frozenset[Fault]:
+    """How a call differs from what is expected of it."""
+    spans = (*seen.client, *seen.server)
+    wrong = {
+        Fault.BREAKS_THE_CALL: seen.caller not in expected.caller.split(" or "),
+        Fault.NO_CLIENT_SPAN: len(seen.client) < (expected.client is not None),
+        Fault.NO_SERVER_SPAN: len(seen.server) < (expected.server is not None),
+        Fault.WRONG_CLIENT_STATUS: any(
+            (span.code, span.is_error) != (expected.client, expected.client != "OK") for span in seen.client
+        ),
+        Fault.WRONG_SERVER_STATUS: any(
+            (span.code, span.is_error) != (expected.server, expected.server in SERVER_ERRORS) for span in seen.server
+        ),
+        Fault.SECOND_SPAN: any(
+            count > (code is not None)
+            for count, code in zip(seen.in_the_end, (expected.client, expected.server), strict=True)
+        ),
+        Fault.WRONG_PARENT: any(span.trace_id != seen.root.trace_id for span in spans)
+        or any(span.parent_id != seen.root.span_id for span in seen.client)
+        or any(span.parent_id != client.span_id for span in seen.server for client in seen.client),
+        Fault.SECOND_EXCEPTION: any(span.exceptions > 1 for span in spans),
+        Fault.HANDLER_NOT_BEGUN: expected.begun and not seen.begun,
+        Fault.HANDLER_GOES_ON: expected.cancelled and seen.begun and not seen.cancelled,
+        Fault.LOGS: bool(seen.logged),
+    }
+    return frozenset(fault for fault, is_so in wrong.items() if is_so)
+
+
+def spans(capture: SpanCapture, kind: trace.SpanKind) -> tuple[Span, ...]:
+    """The ended spans of a kind."""
+    return tuple(_span(span) for span in capture.spans() if span.kind is kind)
+
+
+@contextmanager
+def root(capture: SpanCapture) -> Iterator[Span]:
+    """Opens the span of a caller."""
+    with capture.telemetry.tracer_provider.get_tracer("test").start_as_current_span("caller") as span:
+        context = span.get_span_context()
+        yield Span(context.trace_id, context.span_id, 0, "", is_error=False, exceptions=0)
+
+
+async def until(happened: Callable[[], bool], patience: float) -> None:
+    """Waits for something, or until `patience` seconds have passed."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while not happened():
+                await asyncio.sleep(0.001)
+
+
+class Listener(logging.Handler):
+    """Notes what asyncio, grpc, opentelemetry and Python itself warn of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in {"asyncio", "grpc", "opentelemetry", "py"}:
+            self.lines.append(f"{record.name}: {record.getMessage()}")
+
+
+def _span(span: ReadableSpan) -> Span:
+    context: Any = span.get_span_context()
+    attributes = span.attributes or {}
+    return Span(
+        context.trace_id,
+        context.span_id,
+        span.parent.span_id if span.parent else 0,
+        _code(attributes.get("rpc.response.status_code", attributes.get("rpc.grpc.status_code"))),
+        is_error=span.status.status_code is trace.StatusCode.ERROR,
+        exceptions=sum(event.name == "exception" for event in span.events),
+    )
+
+
+def _code(attribute: AttributeValue | None) -> str:
+    """The name of a status code, also where it is a number as in the older conventions."""
+    return NAMES[attribute] if isinstance(attribute, int) else str(attribute)

@@ -1,0 +1,273 @@
+"""What the edge answers when a backend fails: reads without a price, errors as the table of errors says."""
+
+# ruff: noqa: N802 - the names of RPCs are gRPC's
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from opentelemetry.trace import StatusCode
+
+from aiomesh.inventory.v1 import inventory_pb2
+from inventory.servicer import InventoryServicer
+from meshkit.errors import TABLE, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
+from pricing.servicer import PricingServicer
+from tests.edge.mesh import Mesh, assert_problem, mesh, nobody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KINDS = {row.code: row for row in TABLE}
+HANGS = "HANGS"
+DEGRADING = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "NOT_FOUND", "CANCELLED"]
+
+
+async def fail_as_named(name: str) -> None:
+    """Raises the error of the kind that a SKU names, hangs for HANGS, and does nothing for real SKUs."""
+    if name == HANGS:
+        await asyncio.Event().wait()
+    if name in KINDS:
+        raise KINDS[name].kind(f"{name} on purpose", retry_after=2.5 if name == "RESOURCE_EXHAUSTED" else None)
+
+
+class OutOfStories(NotFound, domain="test.aiomesh"):
+    """An error with a domain of its own."""
+
+
+class FailingPricing(PricingServicer):
+    """Fails as the SKU asked for says; knows the price of TEA-0001 for any other one."""
+
+    async def GetPrice(self, request: Any, context: Any) -> Any:
+        await fail_as_named(request.sku)
+        return await super().GetPrice(request, context)
+
+    async def BatchGetPrices(self, request: Any, context: Any) -> Any:
+        await fail_as_named(request.lines[0].sku)
+        return await super().BatchGetPrices(request, context)
+
+
+class PretendingInventory(InventoryServicer):
+    """Has the stock of TEA-0001 under every name, for pricing to fail on."""
+
+    async def GetStock(self, request: Any, context: Any) -> Any:
+        name, request.sku = request.sku, "TEA-0001"
+        response = await super().GetStock(request, context)
+        response.stock.sku = name
+        return response
+
+    async def BatchGetStock(self, request: Any, context: Any) -> Any:
+        names, request.skus[:] = list(request.skus), ["TEA-0001"] * len(request.skus)
+        response = await super().BatchGetStock(request, context)
+        for stock, name in zip(response.stocks, names, strict=True):
+            stock.sku = name
+        return response
+
+
+class FailingInventory(InventoryServicer):
+    """Fails as the SKU asked for, or the page token, says."""
+
+    async def GetStock(self, request: Any, context: Any) -> Any:
+        await fail_as_named(request.sku)
+        return await super().GetStock(request, context)
+
+    async def ListStock(self, request: Any, context: Any) -> Any:
+        await fail_as_named(request.page_token)
+        return await super().ListStock(request, context)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def without_pricing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    folder = tmp_path_factory.mktemp("without_pricing")
+    async with mesh(folder, inventory_servicer=PretendingInventory, pricing_servicer=FailingPricing) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def without_inventory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    async with mesh(tmp_path_factory.mktemp("without_inventory"), inventory_servicer=FailingInventory) as running:
+        yield running
+
+
+@pytest.mark.parametrize("code", DEGRADING)
+@pytest.mark.parametrize("path", ["/v1/products/{}", "/v1/products?sku={}&sku=TEA-0001"])
+async def test_a_product_is_shown_without_a_price_when_pricing_fails(
+    without_pricing: Mesh, path: str, code: str
+) -> None:
+    answer = await without_pricing.get(path.format(code))
+    assert answer.status == 200
+    for product in answer.body.get("products", [answer.body]):
+        assert product["stock"]["on_hand"] == 500
+        assert product["price"] is None
+        assert product["problems"] == [{"service": "pricing", "code": code, "reason": KINDS[code].kind.reason}]
+
+
+@pytest.mark.parametrize("code", DEGRADING)
+@pytest.mark.parametrize("path", ["/v1/products/{}?strict=true", "/v1/products?sku={}&strict=true"])
+async def test_strictly_the_error_of_pricing_is_the_answer(without_pricing: Mesh, path: str, code: str) -> None:
+    row = KINDS[code]
+    assert_problem(await without_pricing.get(path.format(code)), row.http, row.kind.reason)
+
+
+@pytest.mark.parametrize("code", sorted(KINDS.keys() - set(DEGRADING)))
+@pytest.mark.parametrize("path", ["/v1/products/{}", "/v1/products?sku={}"])
+async def test_other_errors_of_pricing_are_the_answer_even_if_not_strict(
+    without_pricing: Mesh, path: str, code: str
+) -> None:
+    row = KINDS[code]
+    assert_problem(await without_pricing.get(path.format(code)), row.http, row.kind.reason)
+
+
+@pytest.mark.parametrize("path", ["/v1/products/HANGS", "/v1/products?sku=HANGS"])
+async def test_a_product_is_shown_without_a_price_within_the_budget_when_pricing_hangs(
+    without_pricing: Mesh, path: str
+) -> None:
+    answer = await without_pricing.get(path, headers={"X-Request-Timeout-Ms": "1000"})
+    assert answer.status == 200
+    (product,) = answer.body.get("products", [answer.body])
+    assert product["price"] is None
+    assert product["problems"] == [{"service": "pricing", "code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}]
+
+
+async def test_strictly_a_hanging_pricing_is_504(without_pricing: Mesh) -> None:
+    answer = await without_pricing.get("/v1/products/HANGS?strict=true", headers={"X-Request-Timeout-Ms": "200"})
+    assert_problem(answer, 504, "DEADLINE_EXCEEDED")
+
+
+async def test_the_default_budget_of_a_read_is_shorter_than_any_patience(without_pricing: Mesh) -> None:
+    assert (await without_pricing.get("/v1/products/HANGS")).body["price"] is None
+
+
+async def test_a_budget_that_is_spent_at_once_is_504(without_pricing: Mesh) -> None:
+    answer = await without_pricing.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": "1"})
+    assert_problem(answer, 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("code", sorted(KINDS))
+async def test_each_kind_of_error_has_its_http_status(without_inventory: Mesh, code: str) -> None:
+    row = KINDS[code]
+    answer = await without_inventory.get(f"/v1/products/{code}")
+    assert_problem(answer, row.http, row.kind.reason)
+
+
+@pytest.mark.parametrize("code", sorted(KINDS))
+async def test_retry_after_tells_when_to_try_again(without_inventory: Mesh, code: str) -> None:
+    answer = await without_inventory.get(f"/v1/products/{code}")
+    expected = {"RESOURCE_EXHAUSTED": "3", "UNAVAILABLE": "1"}
+    assert answer.headers.get("Retry-After") == expected.get(code)
+
+
+async def test_resource_exhausted_has_retry_after_also_where_the_backend_does_not_say(tmp_path: Path) -> None:
+    class Busy(InventoryServicer):
+        async def GetStock(self, request: Any, context: Any) -> Any:
+            raise ResourceExhausted("busy")
+
+    async with mesh(tmp_path, inventory_servicer=Busy) as running:
+        answer = await running.get("/v1/products/TEA-0001")
+    assert_problem(answer, 429, "RESOURCE_EXHAUSTED")
+    assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/v1/products/HANGS", "/v1/products?page_token=HANGS"])
+async def test_a_hanging_inventory_is_504_within_the_budget(without_inventory: Mesh, path: str) -> None:
+    answer = await without_inventory.get(path, headers={"X-Request-Timeout-Ms": "200"})
+    assert_problem(answer, 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL"])
+async def test_without_inventory_a_page_is_the_error(without_inventory: Mesh, code: str) -> None:
+    row = KINDS[code]
+    assert_problem(await without_inventory.get(f"/v1/products?page_token={code}"), row.http, row.kind.reason)
+
+
+@pytest.mark.parametrize(
+    ("silent", "strict_status", "code"), [(False, 503, "UNAVAILABLE"), (True, 504, "DEADLINE_EXCEEDED")]
+)
+@pytest.mark.parametrize("path", ["/v1/products/TEA-0001?", "/v1/products?page_size=1&"])
+async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
+    tmp_path: Path, path: str, *, silent: bool, strict_status: int, code: str
+) -> None:
+    headers = {"X-Request-Timeout-Ms": "400"} if silent else {}
+    with nobody(silent=silent) as address:
+        async with mesh(tmp_path, pricing_target=address) as running:
+            answers = [await running.get(f"{path}strict={strict}", headers=headers) for strict in ("false", "true")]
+    degraded, strict = answers
+    (product,) = degraded.body.get("products", [degraded.body])
+    assert degraded.status == 200
+    assert product["price"] is None
+    assert product["problems"] == [{"service": "pricing", "code": code, "reason": code}]
+    if not silent:  # a later call may find that nothing answers at all: UNAVAILABLE as well
+        assert_problem(strict, strict_status, code)
+    assert strict.status in {503, 504}
+    assert address not in strict.text
+
+
+@pytest.mark.parametrize(
+    ("silent", "status", "reason"), [(False, 503, "UNAVAILABLE"), (True, 504, "DEADLINE_EXCEEDED")]
+)
+@pytest.mark.parametrize("path", ["/v1/products/TEA-0001", "/v1/products", "/v1/products?sku=TEA-0001"])
+async def test_without_inventory_there_is_nothing_to_show(
+    tmp_path: Path, path: str, *, silent: bool, status: int, reason: str
+) -> None:
+    with nobody(silent=silent) as address:
+        async with mesh(tmp_path, inventory_target=address) as running:
+            answer = await running.get(path, headers={"X-Request-Timeout-Ms": "400"} if silent else {})
+    assert_problem(answer, status, reason)
+    assert answer.headers.get("Retry-After") == ("1" if status == 503 else None)
+    assert "inventory" in answer.body["detail"]
+    assert address not in answer.text
+
+
+async def test_the_text_of_a_crash_stays_in_the_backend(tmp_path: Path) -> None:
+    class Crashing(InventoryServicer):
+        async def GetStock(self, request: Any, context: Any) -> Any:
+            raise ZeroDivisionError("a secret")
+
+    async with mesh(tmp_path, inventory_servicer=Crashing) as running:
+        answer = await running.get("/v1/products/TEA-0001")
+    assert_problem(answer, 500, "INTERNAL")
+    assert "secret" not in answer.text
+
+
+async def test_a_bug_is_500_with_a_trace_and_without_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Confused(InventoryServicer):
+        async def ReserveStock(self, request: Any, context: Any) -> Any:
+            response = await super().ReserveStock(request, context)
+            response.reservation.state = inventory_pb2.Reservation.STATE_UNSPECIFIED
+            return response
+
+    async with mesh(tmp_path, inventory_servicer=Confused) as running:
+        answer = await running.order(("TEA-0001", 1))
+        spans = await running.spans(answer.trace_id)
+    assert_problem(answer, 500, "INTERNAL")
+    assert "UNSPECIFIED" not in answer.text
+    assert "UNSPECIFIED" in caplog.text
+    (root,) = [span for span in spans if span.name == "POST /v1/orders"]
+    assert root.status.status_code is StatusCode.ERROR
+
+
+async def test_what_a_service_says_of_its_error_reaches_the_caller(tmp_path: Path) -> None:
+    class Telling(InventoryServicer):
+        async def GetStock(self, request: Any, context: Any) -> Any:
+            raise OutOfStories("no more stories", told=1001)
+
+    async with mesh(tmp_path, inventory_servicer=Telling) as running:
+        answer = await running.get("/v1/products/TEA-0001")
+    assert_problem(answer, 404, "OUT_OF_STORIES")
+    assert answer.body["detail"] == "no more stories"
+    assert (answer.body["domain"], answer.body["metadata"]) == ("test.aiomesh", {"told": "1001"})
+
+
+async def test_violations_that_a_backend_names_reach_the_caller(tmp_path: Path) -> None:
+    class Particular(InventoryServicer):
+        async def GetStock(self, request: Any, context: Any) -> Any:
+            raise InvalidArgument("not so", violations=[FieldViolation("sku", "too common")])
+
+    async with mesh(tmp_path, inventory_servicer=Particular) as running:
+        answer = await running.get("/v1/products/TEA-0001")
+    assert_problem(answer, 400, "INVALID_ARGUMENT")
+    assert answer.body["errors"] == [{"field": "sku", "description": "too common"}]

@@ -1,0 +1,85 @@
+"""The table of spans in docs/telemetry.md names every attribute that the mesh gives them, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+from opentelemetry.trace import SpanKind
+
+import inventory.app
+from tests.edge.mesh import Mesh, mesh
+from tests.repository import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+Table = dict[tuple[str, str], set[str]]
+"""The attributes of spans by what they are of, such as `http`, and their kind."""
+
+INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size"}
+OF_POSTGRESQL = {"server.address", "server.port"}
+OF_FAILURES = {"error.type", "db.response.status_code"}
+"""What statements have on PostgreSQL and when they fail: test_database_spans.py holds both."""
+
+
+def documented() -> Table:
+    rows = re.findall(
+        r"^\| [^|]+ \| \w+ \| (server|client|internal) \|([^|]+)\|[^|]+\|$",
+        (ROOT / "docs" / "telemetry.md").read_text(),
+        re.MULTILINE,
+    )
+    named = [(kind, re.findall(r"`([^`]+)`", attributes)) for kind, attributes in rows]
+    return {(subject(names), kind): set(names) for kind, names in named}
+
+
+def subject(names: Iterable[str]) -> str:
+    """What a span is of: the beginning of the name of its first attribute that is not anyone's."""
+    return next(name.partition(".")[0] for name in names if name.startswith(("http.", "rpc.", "db.", "inventory.")))
+
+
+def emitted(spans: Iterable[ReadableSpan]) -> Table:
+    table: Table = defaultdict(set)
+    for span in spans:
+        names = set(span.attributes or {})
+        table[subject(names), span.kind.name.lower()] |= names
+    return table
+
+
+def integers(spans: Iterable[ReadableSpan]) -> set[str]:
+    values: list[Mapping[str, object]] = [span.attributes or {} for span in spans]
+    return {name for attributes in values for name, value in attributes.items() if isinstance(value, int)}
+
+
+async def traffic(shop: Mesh, folder: Path) -> None:
+    """Every kind of span: of what is answered, refused, out of time, unknown, and done by itself."""
+    await shop.get("/v1/products/TEA-0001?currency=EUR")
+    await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": "1"})
+    await shop.ask("PURGE", "/v1/products/TEA-0001")
+    await shop.order(("TEA-0001", 1), ("TEA-0002", 2))
+    async with grpc.aio.insecure_channel(shop.inventory_address) as channel:
+        sell: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/shop.v1.Shop/Sell")
+        assert await sell(b"").code() is grpc.StatusCode.UNIMPLEMENTED
+    shop.clock.turn(timedelta(minutes=16))
+    database = inventory.app.open_database(f"sqlite:///{folder / 'inventory.db'}", shop.inventory.telemetry)
+    await inventory.app.check(database)
+    store = inventory.app.open_store(database, shop.inventory.telemetry, hold=timedelta(minutes=15), clock=shop.clock)
+    assert await store.sweep() == 1
+    await database.close()
+
+
+async def test_the_table_names_every_attribute_of_every_span(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as shop:
+        await traffic(shop, tmp_path)
+        spans = await shop.spans()
+    found = emitted(spans)
+    found["db", "client"] |= OF_POSTGRESQL | OF_FAILURES
+    assert found == documented()
+    assert {span.kind for span in spans} == {SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL}
+    assert integers(spans) == INTEGERS | {"inventory.expired_reservations"}

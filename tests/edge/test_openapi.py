@@ -1,0 +1,164 @@
+"""/openapi.json says what the edge really does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from api_edge.routes.documented import EXAMPLES
+from api_edge.schemas import Problem
+from tests.edge.mesh import HOLD, PROBLEM, Answer, Mesh, mesh
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+OPERATIONS = {
+    ("get", "/v1/products"),
+    ("get", "/v1/products/{sku}"),
+    ("post", "/v1/orders"),
+    ("get", "/v1/orders/{order_id}"),
+    ("post", "/v1/orders/{order_id}/commit"),
+    ("delete", "/v1/orders/{order_id}"),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    async with mesh(tmp_path_factory.mktemp("shop")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def document(shop: Mesh) -> Any:
+    return (await shop.get("/openapi.json")).body
+
+
+def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+    return ((method, path, operation) for path, item in document["paths"].items() for method, operation in item.items())
+
+
+async def test_every_route_of_the_api_is_documented_and_no_other_one(document: Any) -> None:
+    assert {(method, path) for method, path, _ in operations(document)} == OPERATIONS
+    names = {"list_products", "get_product", "place_order", "get_order", "commit_order", "release_order"}
+    assert {operation["operationId"] for _, _, operation in operations(document)} == names
+
+
+async def test_every_error_is_documented_as_a_problem_and_as_nothing_else(document: Any) -> None:
+    for method, path, operation in operations(document):
+        errors = {status: response for status, response in operation["responses"].items() if status >= "400"}
+        assert errors.keys() >= {"400", "413", "422", "429", "500", "503", "504"}, (method, path)
+        for response in errors.values():
+            assert response["content"].keys() == {PROBLEM}
+            assert response["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_a_header_is_documented_with_all_that_it_may_be(document: Any) -> None:
+    parameters = [item for _, _, operation in operations(document) for item in operation["parameters"]]
+    headers = {item["name"]: item["schema"] for item in parameters if item["in"] == "header"}
+    budget, key = headers["X-Request-Timeout-Ms"], headers["Idempotency-Key"]
+    assert (budget["type"], budget["minimum"], budget["maximum"]) == ("integer", 1, 30_000)
+    assert (key["type"], key["pattern"]) == ("string", "^[ -~]{1,255}$")
+
+
+async def test_every_reference_leads_somewhere(document: Any) -> None:
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from ([part["$ref"]] if isinstance(part.get("$ref"), str) else [])
+            part = list(part.values())
+        if isinstance(part, list):
+            for item in part:
+                yield from references(item)
+
+    for reference in references(document):
+        found = document
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
+        assert found["type"]
+
+
+async def test_every_example_of_a_problem_is_one(document: Any) -> None:
+    seen = set()
+    for _, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            for reason, example in response["content"].get(PROBLEM, {}).get("examples", {}).items():
+                problem = Problem.model_validate(example["value"])
+                assert (problem.reason, problem.status) == (reason, int(status))
+                assert problem.instance.startswith(path.partition("{")[0])
+                seen.add(reason)
+    assert seen == EXAMPLES.keys()
+
+
+async def test_every_field_of_an_answer_has_an_example(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    for name in ("Product", "Stock", "Price", "Order", "OrderLine", "NewOrderLine", "Problem", "Violation"):
+        for field, schema in schemas[name]["properties"].items():
+            nested = any(key in str(schema) for key in ("$ref", "date-time"))
+            assert schema.get("examples") or nested, (name, field)
+
+
+def order(sku: str = "TEA-0001", quantity: object = 1, currency: str = "EUR") -> dict[str, Any]:
+    return {"json": {"currency": currency, "lines": [{"sku": sku, "quantity": quantity}]}}
+
+
+@pytest.mark.parametrize(
+    ("method", "template", "path", "request_"),
+    [
+        ("get", "/v1/products", "/v1/products?page_token=x", {}),
+        ("get", "/v1/products", "/v1/products?currency=XXX", {}),
+        ("get", "/v1/products", "/v1/products?sku=NO-1", {}),
+        ("get", "/v1/products", "/v1/products?quantity=0", {}),
+        ("get", "/v1/products/{sku}", "/v1/products/NO-1", {}),
+        ("get", "/v1/products/{sku}", "/v1/products/GFT-0010?strict=1", {}),
+        ("get", "/v1/products/{sku}", "/v1/products/TEA-0001?currency=x", {}),
+        ("get", "/v1/products/{sku}", "/v1/products/TEA-0001", {"headers": {"X-Request-Timeout-Ms": "0"}}),
+        ("get", "/v1/products/{sku}", "/v1/products/TEA-0001", {"headers": {"X-Request-Timeout-Ms": "1"}}),
+        ("post", "/v1/orders", "/v1/orders", order(sku="NO-1")),
+        ("post", "/v1/orders", "/v1/orders", order(quantity=0)),
+        ("post", "/v1/orders", "/v1/orders", order(quantity=1_000_000)),
+        ("post", "/v1/orders", "/v1/orders", order(currency="XXX")),
+        ("post", "/v1/orders", "/v1/orders", order() | {"headers": {"Idempotency-Key": ""}}),
+        ("post", "/v1/orders", "/v1/orders", {"data": b"x"}),
+        ("post", "/v1/orders", "/v1/orders", {"data": b"x" * 1_048_577}),
+        ("get", "/v1/orders/{order_id}", f"/v1/orders/{NOBODY}", {}),
+        ("post", "/v1/orders/{order_id}/commit", f"/v1/orders/{NOBODY}/commit", {}),
+        ("delete", "/v1/orders/{order_id}", "/v1/orders/x", {}),
+    ],
+)
+async def test_the_problem_of_an_answer_is_among_the_documented_ones(
+    shop: Mesh, document: Any, method: str, template: str, path: str, request_: dict[str, Any]
+) -> None:
+    assert_documented(document, method, template, await shop.ask(method.upper(), path, **request_))
+
+
+async def test_the_problems_of_orders_that_have_ended_are_among_the_documented_ones(shop: Mesh, document: Any) -> None:
+    path, commit = "/v1/orders/{order_id}", "/v1/orders/{order_id}/commit"
+    committed, released, expired = [
+        (await shop.ask("POST", "/v1/orders", **order())).headers["Location"] for _ in range(3)
+    ]
+    await shop.ask("POST", f"{committed}/commit")
+    await shop.ask("DELETE", released)
+    assert_documented(document, "delete", path, await shop.ask("DELETE", committed))
+    assert_documented(document, "post", commit, await shop.ask("POST", f"{released}/commit"))
+    await shop.order(("TEA-0001", 1), key="k")
+    assert_documented(document, "post", "/v1/orders", await shop.order(("TEA-0001", 2), key="k"))
+    shop.clock.turn(HOLD)
+    assert_documented(document, "delete", path, await shop.ask("DELETE", expired))
+    assert_documented(document, "post", commit, await shop.ask("POST", f"{expired}/commit"))
+
+
+def assert_documented(document: Any, method: str, template: str, answer: Answer) -> None:
+    responses = document["paths"][template][method]["responses"]
+    assert answer.status >= 400
+    assert answer.body["reason"] in responses[str(answer.status)]["content"][PROBLEM]["examples"], answer.text
+
+
+async def test_the_root_leads_to_the_documentation(shop: Mesh) -> None:
+    answer = await shop.get("/")
+    assert (answer.status, answer.headers["Location"]) == (307, "/docs")
+    assert (await shop.get("/docs")).status == 200

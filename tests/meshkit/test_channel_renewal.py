@@ -1,0 +1,153 @@
+"""A channel whose service had no address for long is used again soon after it has one, and no call is lost by that."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from meshkit.channel import open_channel
+from meshkit.health import NOT_SERVING
+from meshkit.testing import SpanCapture
+from tests.meshkit.echo import SERVICE, echo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+NO_SUCH_NAME = 3
+
+
+class Names(asyncio.DatagramProtocol):
+    """A DNS server (RFC 1035) that knows one IPv4 address for every name, or none, and counts the questions."""
+
+    address: IPv4Address | None = None
+    asked = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.asked += 1
+        end = data.index(b"\0", 12) + 5
+        (kind,) = struct.unpack("!H", data[end - 4 : end - 2])
+        known = self.address if kind == 1 else None
+        answer = struct.pack("!HHHIH4s", 0xC00C, 1, 1, 0, 4, known.packed) if known else b""
+        flags = 0x8180 | (0 if self.address else NO_SUCH_NAME)
+        self.transport.sendto(
+            data[:2] + struct.pack("!5H", flags, 1, int(bool(answer)), 0, 0) + data[12:end] + answer, addr
+        )
+
+
+@asynccontextmanager
+async def dns() -> AsyncIterator[tuple[str, Names]]:
+    """A DNS server on a free port, and its address."""
+    transport, names = await asyncio.get_running_loop().create_datagram_endpoint(Names, ("127.0.0.1", 0))
+    host, port = transport.get_extra_info("sockname")
+    try:
+        yield f"{host}:{port}", names
+    finally:
+        transport.close()
+
+
+async def answer(request: bytes, context: object) -> bytes:
+    return request
+
+
+async def fails(call: Any) -> bool:
+    return await call(b"").code() is grpc.StatusCode.UNAVAILABLE
+
+
+def channel_to(server: str, port: str) -> Any:
+    telemetry = SpanCapture("client").telemetry
+    return open_channel(
+        f"dns://{server}/echo.test:{port}", service=SERVICE, repeatable=(), limit=15, telemetry=telemetry
+    )
+
+
+async def test_a_name_that_gets_its_address_late_is_asked_for_again_within_seconds() -> None:
+    """By itself gRPC would wait for 1, 1.6, 2.6, 4.1 seconds and so on: 18 s for eight questions of two records."""
+    async with (
+        dns() as (server, names),
+        echo(UnaryUnary=answer) as served,
+        channel_to(server, served.address.rpartition(":")[2]) as channel,
+    ):
+        call = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+        while names.asked < 16:
+            assert await fails(call)
+            await asyncio.sleep(0.01)
+        names.address = IPv4Address("127.0.0.1")
+        while await fails(call):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_call_on_the_replaced_channel_ends_well() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: bytes, context: object) -> bytes:
+        if request:
+            begun.set()
+            await go_on.wait()
+        return request
+
+    async with dns() as (server, names), echo(UnaryUnary=wait) as old:
+        port = old.address.rpartition(":")[2]
+        names.address = IPv4Address("127.0.0.1")
+        async with echo(UnaryUnary=answer, listen=f"127.0.0.2:{port}") as new, channel_to(server, port) as channel:
+            call = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+            waiting = asyncio.ensure_future(call(b"long"))
+            await begun.wait()
+            await old.health._publish(NOT_SERVING)
+            while not await fails(call):
+                pass
+            names.address = IPv4Address("127.0.0.2")
+            while await fails(call):
+                await asyncio.sleep(0.01)
+            assert new.server.spans()
+            go_on.set()
+            assert await waiting == b"long"
+
+
+async def test_a_call_made_in_the_moment_of_the_replacement_ends_as_any_other() -> None:
+    async with (
+        dns() as (server, names),
+        echo(UnaryUnary=answer) as served,
+        channel_to(server, served.address.rpartition(":")[2]) as channel,
+    ):
+        call = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
+        assert await fails(call)
+        names.address = IPv4Address("127.0.0.1")
+        calls: list[asyncio.Future[bytes]] = []
+        while not any(made.done() and not made.exception() for made in calls[-100:]):  # one in each turn of the loop
+            calls.append(asyncio.ensure_future(call(b"")))
+            await asyncio.sleep(0)
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {bytes, grpc.aio.AioRpcError}
+
+
+async def test_a_failing_channel_that_is_closed_leaves_nothing_behind() -> None:
+    before = asyncio.all_tasks()
+    async with dns() as (server, _), channel_to(server, "1") as channel:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_new_channel_inherits_no_failures_of_another_one_to_the_same_address() -> None:
+    """By default all channels of a process share their connections by address, and the pauses after failures too."""
+
+    def channel() -> Any:
+        telemetry = SpanCapture("client").telemetry
+        return open_channel(address, service=SERVICE, repeatable=(), limit=5, telemetry=telemetry)
+
+    async with echo(UnaryUnary=answer) as gone:
+        address = gone.address
+    async with channel() as failing:
+        for _ in range(3):
+            assert await fails(failing.unary_unary(f"/{SERVICE}/UnaryUnary"))
+        async with echo(UnaryUnary=answer, listen=address), channel() as new:
+            assert await new.unary_unary(f"/{SERVICE}/UnaryUnary")(b"hello") == b"hello"

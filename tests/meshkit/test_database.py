@@ -1,0 +1,464 @@
+"""meshkit.database on SQLite files and PostgreSQL, with a table of notes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager, closing, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.trace import NoOpTracer
+from sqlalchemy import Column, Integer, MetaData, String, Table, func, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from meshkit.database import Database
+from meshkit.deadline import budget, remaining
+from meshkit.errors import Unavailable, in_words
+from meshkit.migrations import UnknownRevision
+from meshkit.sql import insert_once
+from tests.private_postgres import PrivatePostgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from sqlalchemy import TextClause
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+REVISION = """
+from alembic import op
+from sqlalchemy import Column, Integer, String
+revision = "0001_notes"
+down_revision = None
+def upgrade():
+    op.create_table("notes", Column("id", Integer, primary_key=True), Column("words", String(50)))
+"""
+NEWER_REVISION = """
+from alembic import op
+from sqlalchemy import Column, Integer
+revision = "0002_stars"
+down_revision = "0001_notes"
+def upgrade():
+    op.add_column("notes", Column("stars", Integer))
+"""
+
+notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("words", String(50)))
+
+
+class NotesUnavailable(Unavailable, domain="notes.test"):
+    """The notes cannot be had now."""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    directory = tmp_path / "migrations"
+    (directory / "versions").mkdir(parents=True)
+    (directory / "versions" / "0001_notes.py").write_text(REVISION)
+    return directory
+
+
+@asynccontextmanager
+async def opened(url: str, *, patience: float = 5.0) -> AsyncIterator[Database]:
+    database = Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer(), patience=patience)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def database(database_url: str, migrations: Path) -> AsyncIterator[Database]:
+    async with opened(database_url) as database:
+        await database.prepare(migrations, seed)
+        yield database
+
+
+async def seed(connection: AsyncConnection) -> None:
+    await connection.execute(notes.insert(), [{"id": 1, "words": "one"}, {"id": 2, "words": "two"}])
+
+
+async def words(database: Database, note: int = 1) -> str | None:
+    async with database.read() as connection:
+        found: str | None = await connection.scalar(select(notes.c.words).where(notes.c.id == note))
+        return found
+
+
+async def write_words(connection: AsyncConnection, new: str = "written", note: int = 1) -> None:
+    await connection.execute(update(notes).where(notes.c.id == note).values(words=new))
+
+
+class Held:
+    """A write that has changed a note and waits to be let go."""
+
+    def __init__(self, note: int = 1) -> None:
+        self.note = note
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, connection: AsyncConnection) -> None:
+        await write_words(connection, "held", self.note)
+        self.begun.set()
+        await self.let_go.wait()
+
+
+async def test_a_write_is_kept_when_its_work_returns(database: Database) -> None:
+    await database.write(write_words)
+    assert await words(database) == "written"
+
+
+async def test_a_write_is_taken_back_when_its_work_raises(database: Database) -> None:
+    async def fail(connection: AsyncConnection) -> None:
+        await write_words(connection)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.write(fail)
+    assert await words(database) == "one"
+
+
+async def test_others_do_not_see_a_write_before_it_is_committed(database: Database) -> None:
+    held = Held()
+    writing = asyncio.create_task(database.write(held))
+    await held.begun.wait()
+    assert await words(database) == "one"
+    held.let_go.set()
+    await writing
+    assert await words(database) == "held"
+
+
+async def test_a_cancelled_write_that_had_begun_finishes_first(database: Database) -> None:
+    held = Held()
+    writing = asyncio.create_task(database.write(held))
+    await held.begun.wait()
+    writing.cancel()
+    asyncio.get_running_loop().call_soon(held.let_go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await words(database) == "held"
+
+
+async def test_a_cancelled_write_that_never_ends_is_taken_back(database: Database) -> None:
+    held = Held()
+    writing = asyncio.create_task(database.write(held))
+    await held.begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await words(database) == "one"
+    await database.write(write_words)
+    assert await words(database) == "written"
+
+
+async def test_a_write_cancelled_twice_is_taken_back_at_once(database: Database) -> None:
+    held = Held()
+    writing = asyncio.create_task(database.write(held))
+    await held.begun.wait()
+    writing.cancel()
+    asyncio.get_running_loop().call_later(0.05, writing.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await database.write(write_words)
+    assert await words(database) == "written"
+
+
+async def test_a_cancelled_write_that_waits_for_its_turn_never_begins(database: Database, database_url: str) -> None:
+    in_the_way = [Held(note) for note in range(1, 6)]
+    writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
+    for held in in_the_way[: 1 if database_url.startswith("sqlite") else 5]:
+        await held.begun.wait()
+    waiting = asyncio.create_task(database.write(lambda connection: write_words(connection, "too late", 2)))
+    await asyncio.wait({waiting}, timeout=0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for held in in_the_way:
+        held.let_go.set()
+    await asyncio.gather(*writing)
+    assert await words(database, note=2) == "held"
+
+
+async def test_reads_cancelled_in_the_middle_leave_clean_connections(database: Database) -> None:
+    async def read_slowly() -> None:
+        async with database.read() as connection:
+            await connection.execute(slow_query(connection))
+
+    reading = [asyncio.create_task(read_slowly()) for _ in range(20)]
+    await asyncio.wait(reading, timeout=0.1)
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    assert await words(database) == "one"
+    await database.write(write_words)
+    assert await words(database) == "written"
+
+
+async def test_reads_cancelled_while_their_connections_open_leave_nothing_to_complain_of(
+    database: Database, database_url: str, migrations: Path
+) -> None:
+    for turns in range(30):
+        async with opened(database_url) as fresh:
+            await fresh.prepare(migrations, seed)
+            reading = [asyncio.create_task(words(fresh)) for _ in range(4)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+    assert await words(database) == "one"
+
+
+async def test_reads_go_on_while_all_writers_wait(database: Database) -> None:
+    in_the_way = [Held() for _ in range(20)]
+    writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
+    await asyncio.wait([asyncio.create_task(held.begun.wait()) for held in in_the_way], return_when="FIRST_COMPLETED")
+    assert await asyncio.gather(*(words(database) for _ in range(20))) == ["one"] * 20
+    for held in in_the_way:
+        held.let_go.set()
+    await asyncio.gather(*writing)
+
+
+async def test_two_hundred_concurrent_writes_all_count(database: Database) -> None:
+    async def append(connection: AsyncConnection) -> None:
+        current = select(notes.c.words).where(notes.c.id == 1).with_for_update()
+        count = int(await connection.scalar(current) or "0")
+        await write_words(connection, str(count + 1))
+
+    await database.write(lambda connection: write_words(connection, "0"))
+    await asyncio.gather(*(database.write(append) for _ in range(200)))
+    assert await words(database) == "200"
+
+
+async def test_a_row_is_inserted_once_for_its_key(database: Database) -> None:
+    async def insert(connection: AsyncConnection) -> bool:
+        return await insert_once(connection, notes, id=3, words="three")
+
+    assert sorted(await asyncio.gather(*(database.write(insert) for _ in range(5)))) == [False] * 4 + [True]
+
+
+async def test_a_mistake_in_a_statement_is_not_called_an_outage(database: Database) -> None:
+    async with database.read() as connection:
+        with pytest.raises(DBAPIError):
+            await connection.execute(text("SELECT nothing FROM nowhere"))
+    with pytest.raises(DBAPIError):
+        await database.write(lambda connection: connection.execute(text("SELECT nothing FROM nowhere")))
+    assert await words(database) == "one"
+
+
+async def test_nothing_is_answered_before_the_database_is_prepared(database_url: str) -> None:
+    async with opened(database_url) as database:
+        with pytest.raises(NotesUnavailable) as failure:
+            await database.check()
+        with pytest.raises(NotesUnavailable):
+            await database.write(write_words)
+    assert failure.value.retry_after == 1.0
+
+
+async def test_several_preparations_at_once_seed_once(database_url: str, migrations: Path) -> None:
+    async with opened(database_url) as one, opened(database_url) as two, opened(database_url) as three:
+        await asyncio.gather(*(database.prepare(migrations, seed) for database in (one, two, three)))
+        await three.check()
+        async with two.read() as connection:
+            assert await connection.scalar(select(func.count()).select_from(notes)) == 2
+
+
+async def test_an_older_schema_is_migrated_and_keeps_its_rows(database: Database, migrations: Path) -> None:
+    await database.write(write_words)
+    (migrations / "versions" / "0002_stars.py").write_text(NEWER_REVISION)
+    async with opened(str(database._url.render_as_string(hide_password=False))) as newer:
+        await newer.prepare(migrations, seed)
+        async with newer.read() as connection:
+            row = (await connection.execute(text("SELECT words, stars FROM notes WHERE id = 1"))).one()
+    assert tuple(row) == ("written", None)
+
+
+async def test_a_schema_of_a_newer_release_is_refused_and_not_touched(database_url: str, migrations: Path) -> None:
+    newer = migrations / "versions" / "0002_stars.py"
+    newer.write_text(NEWER_REVISION)
+    async with opened(database_url) as database:
+        await database.prepare(migrations, seed)
+    newer.unlink()
+    async with opened(database_url) as older:
+        with pytest.raises(UnknownRevision, match=re.escape("0002_stars, this release knows up to 0001_notes")):
+            await older.prepare(migrations, seed)
+        with pytest.raises(NotesUnavailable):
+            await older.check()
+
+
+async def test_a_preparation_that_fails_leaves_nothing_half_done(database_url: str, migrations: Path) -> None:
+    async def fail(connection: AsyncConnection) -> None:
+        await seed(connection)
+        raise ZeroDivisionError
+
+    async with opened(database_url) as database:
+        with pytest.raises(ZeroDivisionError):
+            await database.prepare(migrations, fail)
+        await database.prepare(migrations, seed)
+        assert await words(database, note=2) == "two"
+
+
+@pytest.mark.usefixtures("database")
+def test_a_current_schema_is_recognised_without_alembic(database_url: str, migrations: Path) -> None:
+    program = f"""
+import asyncio, sys
+from pathlib import Path
+from opentelemetry.trace import NoOpTracer
+from meshkit.database import Database
+from meshkit.deadline import budget, remaining
+from meshkit.errors import Unavailable
+async def main():
+    database = Database({database_url!r}, unavailable=Unavailable, tracer=NoOpTracer())
+    await database.prepare(Path({str(migrations)!r}), None)
+    await database.check()
+    await database.close()
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
+
+
+async def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "locked.db"
+    async with opened(f"sqlite:///{path}") as database:
+        await database.prepare(migrations, seed)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(database.write(write_words))
+            done, _ = await asyncio.wait({writing}, timeout=0.05)
+            assert not done
+            other.execute("COMMIT")
+            await writing
+        assert await words(database) == "written"
+
+
+async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "locked.db"
+    async with opened(f"sqlite:///{path}", patience=0.1) as database:
+        await database.prepare(migrations, seed)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(NotesUnavailable) as failure:
+                await database.write(write_words)
+            assert await words(database) == "one", "a locked database can be read"
+            other.execute("ROLLBACK")
+        assert failure.value.message == "the database cannot be reached, or others keep it busy"
+        assert in_words(failure.value) == failure.value.message, "a time that is up has no text of its own"
+        await database.write(write_words)
+        assert await words(database) == "written"
+
+
+async def test_a_cancellation_ends_the_wait_for_a_lock(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "locked.db"
+    async with opened(f"sqlite:///{path}") as database:
+        await database.prepare(migrations, seed)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await database.write(write_words)
+            other.execute("ROLLBACK")
+        await database.write(write_words)
+        assert await words(database) == "written"
+
+
+async def test_a_directory_that_is_not_there_yet_is_an_outage_and_no_crash(tmp_path: Path, migrations: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path / 'later' / 'notes.db'}") as database:
+        with pytest.raises(NotesUnavailable):
+            await database.prepare(migrations, seed)
+        (tmp_path / "later").mkdir()
+        await database.prepare(migrations, seed)
+        assert await words(database) == "one"
+
+
+async def test_an_outage_of_postgresql_is_told_and_ends_by_itself(migrations: Path) -> None:
+    server = PrivatePostgres()
+    with server.running() as url:
+        async with opened(url) as database:
+            await database.prepare(migrations, seed)
+            held = Held()
+            writing = asyncio.create_task(database.write(held))
+            await held.begun.wait()
+            await asyncio.to_thread(server.stop)
+            held.let_go.set()
+            with pytest.raises(NotesUnavailable):
+                await writing
+            with pytest.raises(NotesUnavailable):
+                await database.check()
+            await asyncio.to_thread(server.start)
+            for _ in range(10):  # each connection of the pool may have to notice
+                try:
+                    await database.check()
+                except NotesUnavailable:
+                    continue
+                break
+            assert await words(database) == "one"
+
+
+async def test_a_read_of_a_server_that_is_silent_is_told_before_its_budget_ends(migrations: Path) -> None:
+    """As after the loss of a machine: connections are made and nothing answers on them."""
+    server = PrivatePostgres()
+    with server.running() as url:
+        async with opened(url) as database:
+            await database.prepare(migrations, seed)
+            await asyncio.to_thread(server.stop)
+            with suppress(NotesUnavailable):
+                await database.check()
+            with socket.create_server(("127.0.0.1", server.port)), budget(1.0):
+                with pytest.raises(NotesUnavailable, match="cannot be reached"):
+                    await words(database)
+                assert (remaining() or 0) > 0
+            await asyncio.to_thread(server.start)
+
+
+async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) -> None:
+    async with opened(f"postgresql://nobody@127.0.0.1:{PrivatePostgres().port}/notes") as database:
+        with pytest.raises(NotesUnavailable):
+            await database.prepare(migrations, seed)
+
+
+async def test_a_database_or_user_that_does_not_exist_is_an_outage(postgres_url: str, migrations: Path) -> None:
+    right = make_url(postgres_url)
+    for wrong in (right.set(database="missing"), right.set(username="nobody")):
+        async with opened(wrong.render_as_string(hide_password=False)) as database:
+            with pytest.raises(NotesUnavailable):
+                await database.prepare(migrations, seed)
+
+
+async def test_one_of_two_deadlocked_writes_is_told_to_try_again(postgres_database: str, migrations: Path) -> None:
+    both = asyncio.Barrier(2)
+
+    async def cross(connection: AsyncConnection, first: int, second: int) -> None:
+        await write_words(connection, "crossed", first)
+        await both.wait()
+        await write_words(connection, "crossed", second)
+
+    async with opened(postgres_database) as database:
+        await database.prepare(migrations, seed)
+        outcomes = await asyncio.gather(
+            database.write(lambda connection: cross(connection, 1, 2)),
+            database.write(lambda connection: cross(connection, 2, 1)),
+            return_exceptions=True,
+        )
+        assert {type(outcome) for outcome in outcomes} == {type(None), NotesUnavailable}
+        assert await words(database) == await words(database, note=2) == "crossed"
+
+
+@pytest.mark.parametrize("url", ["", "notes", "mysql://host/notes", "sqlite://", "sqlite:///:memory:", "postgresql://"])
+def test_an_url_that_names_no_database_of_ours_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="a database is sqlite:///file or postgresql://"):
+        Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer())
+
+
+def slow_query(connection: AsyncConnection) -> TextClause:
+    """A query of some seconds."""
+    if connection.dialect.name == "postgresql":
+        return text("SELECT pg_sleep(5)")
+    return text(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000000)"
+        " SELECT count(*) FROM numbers"
+    )

@@ -1,0 +1,138 @@
+"""Every row of the error table, over a real call: kind → gRPC status → kind, and the HTTP status beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from meshkit import errors
+from meshkit.errors import FieldViolation, ServiceError, mapping_of
+from meshkit.status import service_errors
+from tests.meshkit.echo import echo
+
+TABLE = [
+    (errors.InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT, 400),
+    (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, 401),
+    (errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED, 403),
+    (errors.NotFound, grpc.StatusCode.NOT_FOUND, 404),
+    (errors.AlreadyExists, grpc.StatusCode.ALREADY_EXISTS, 409),
+    (errors.Conflict, grpc.StatusCode.ABORTED, 409),
+    (errors.FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION, 409),
+    (errors.ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    (errors.Cancelled, grpc.StatusCode.CANCELLED, 499),
+    (errors.Unimplemented, grpc.StatusCode.UNIMPLEMENTED, 501),
+    (errors.Unavailable, grpc.StatusCode.UNAVAILABLE, 503),
+    (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+    (errors.Internal, grpc.StatusCode.INTERNAL, 500),
+    (errors.Unknown, grpc.StatusCode.UNKNOWN, 500),
+]
+
+
+class TeapotIsShort(errors.FailedPrecondition, domain="tea.example"):
+    def __init__(self, millilitres: int) -> None:
+        super().__init__(
+            f"only {millilitres} ml left",
+            violations=[FieldViolation("cups[1].size", "too large")],
+            retry_after=1.5,
+            millilitres=millilitres,
+        )
+
+
+async def failure_of(error: BaseException) -> grpc.aio.AioRpcError:
+    async def handler(request: bytes, context: object) -> bytes:
+        raise error
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.unary()
+    return caught.value
+
+
+def test_the_table_has_exactly_these_rows() -> None:
+    assert [(row.kind, grpc.StatusCode[row.code], row.http) for row in errors.TABLE] == TABLE
+
+
+@pytest.mark.parametrize(("kind", "code", "http"), TABLE, ids=[code.name for _, code, _ in TABLE])
+async def test_a_kind_crosses_the_wire_and_comes_back(
+    kind: type[ServiceError], code: grpc.StatusCode, http: int
+) -> None:
+    failure = await failure_of(kind("what happened"))
+
+    assert (failure.code(), failure.details()) == (code, "what happened")
+    with pytest.raises(kind) as caught, service_errors():
+        raise failure
+    assert type(caught.value) is kind
+    assert (caught.value.message, caught.value.reason) == ("what happened", kind.reason)
+    assert mapping_of(caught.value).http == http
+
+
+async def test_a_domain_error_keeps_reason_domain_fields_violations_and_delay() -> None:
+    failure = await failure_of(TeapotIsShort(40))
+
+    with pytest.raises(errors.FailedPrecondition) as caught, service_errors():
+        raise failure
+    error = caught.value
+    assert (error.reason, error.domain, error.fields) == ("TEAPOT_IS_SHORT", "tea.example", {"millilitres": "40"})
+    assert error.violations == (FieldViolation("cups[1].size", "too large"),)
+    assert error.retry_after == 1.5
+
+
+async def test_an_unexpected_exception_tells_the_caller_nothing_and_the_log_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failure = await failure_of(KeyError("secret"))
+
+    assert (failure.code(), failure.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    status = rpc_status.from_call(failure)  # type: ignore[arg-type]
+    assert b"secret" not in status.SerializeToString()
+    assert "secret" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_what_made_a_service_fail_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.Unavailable("the database cannot serve now")
+    error.__cause__ = OSError("(driver) disk is full")
+    error.__cause__.__cause__ = OSError("disk is full")
+    failure = await failure_of(error)
+
+    assert failure.details() == "the database cannot serve now"
+    lines = [record.getMessage() for record in caplog.records if record.name == "meshkit.server"]
+    assert lines == ["test.Echo/UnaryUnary failed: the database cannot serve now ((driver) disk is full)"]
+
+
+async def test_what_is_wrong_with_a_request_is_no_failure_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.InvalidArgument("no page token")
+    error.__cause__ = ValueError("padding")
+    await failure_of(error)
+
+    assert not [record for record in caplog.records if record.name == "meshkit.server"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.OUT_OF_RANGE, errors.InvalidArgument),
+        (grpc.StatusCode.DATA_LOSS, errors.Internal),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable),
+    ],
+)
+async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, kind: type[ServiceError]) -> None:
+    async def handler(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        await context.abort(code, "from elsewhere")
+        raise AssertionError
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(kind, match="from elsewhere"), service_errors():
+            await service.unary()
+
+
+async def test_a_peer_that_cannot_be_reached_is_unavailable() -> None:
+    async with echo() as service:
+        address = service.address
+    async with echo() as service, grpc.aio.insecure_channel(address) as channel:
+        lost = replace(service, channel=channel)
+        with pytest.raises(errors.Unavailable), service_errors():
+            await lost.unary()

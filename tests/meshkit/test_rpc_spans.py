@@ -1,0 +1,323 @@
+"""What spans tell of a call: who called what where, and its end in the corners that the conformance table leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+
+from meshkit.errors import NotFound
+from meshkit.health import Health
+from meshkit.server import build_server
+from meshkit.telemetry import semconv
+from meshkit.testing import SpanCapture, listening
+from tests.meshkit.echo import SERVICE, Echo, always_healthy, echo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+async def ok(request: bytes, context: Context) -> bytes:
+    return request
+
+
+def code(span: ReadableSpan) -> object:
+    assert span.attributes is not None
+    return span.attributes[semconv.RPC_RESPONSE_STATUS_CODE]
+
+
+async def one_span_each(service: Echo) -> tuple[ReadableSpan, ReadableSpan]:
+    """The call's client and server span; the server's may end a moment after the client has its answer."""
+    while not (service.client.spans() and service.server.spans()):
+        await asyncio.sleep(0)
+    (client,), (server,) = service.client.spans(), service.server.spans()
+    return client, server
+
+
+async def test_spans_say_which_method_was_called_by_whom_and_where() -> None:
+    async with echo(UnaryUnary=ok) as service:
+        await service.unary()
+        client, server = await one_span_each(service)
+    assert (client.name, server.name) == (f"{SERVICE}/UnaryUnary",) * 2
+    assert client.attributes is not None
+    assert server.attributes is not None
+    common = {semconv.RPC_SYSTEM_NAME: "grpc", semconv.RPC_METHOD: client.name, semconv.RPC_RESPONSE_STATUS_CODE: "OK"}
+    address, port = service.address.split(":")
+    assert client.attributes == {**common, semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
+    peer = server.attributes[semconv.CLIENT_PORT]
+    assert server.attributes == {**common, semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: peer}
+
+
+async def test_a_deadline_that_is_rounded_up_on_its_way_is_no_cancellation() -> None:
+    async def handler(request: bytes, context: Context) -> bytes:
+        await asyncio.Event().wait()
+        return request
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.unary(timeout=1.001)
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+
+
+async def cancelled_once_begun(service: Echo, begun: asyncio.Event) -> ReadableSpan:
+    """The server span of a call that is cancelled when its handler has begun."""
+    call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+    await begun.wait()
+    call.cancel()
+    _, server = await one_span_each(service)
+    return server
+
+
+async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered() -> None:
+    begun = asyncio.Event()
+
+    async def handler(request: bytes, context: Context) -> bytes:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return request
+
+    async with echo(UnaryUnary=handler) as service:
+        server = await cancelled_once_begun(service, begun)
+    assert code(server) == "CANCELLED"
+
+
+async def test_a_handler_that_outlives_its_server_is_cancelled_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, stopped, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        context.add_done_callback(lambda _: over.set())
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await stopped.wait()
+        return request
+
+    async with echo(UnaryUnary=handler) as service:
+        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
+        await begun.wait()
+        await service.running.stop(None)
+        stopped.set()
+        await over.wait()
+        client, server = await one_span_each(service)
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    assert (code(client), code(server)) == ("UNAVAILABLE", "CANCELLED")
+    assert [record for record in caplog.records if record.name.startswith("grpc")] == []
+
+
+async def test_a_call_without_its_one_request_is_refused_and_leaves_spans() -> None:
+    async with echo(UnaryUnary=ok) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.channel.stream_unary(f"/{SERVICE}/UnaryUnary")(iter(()))
+        client, server = await one_span_each(service)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert (code(client), code(server)) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
+
+
+async def test_a_request_that_is_no_message_leaves_a_span_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def add(server: grpc.aio.Server) -> None:
+        method: Any = grpc.unary_unary_rpc_method_handler(cast("Any", ok), status_pb2.Status.FromString)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Parse": method}),))
+
+    capture = SpanCapture("server")
+    built = build_server(services={SERVICE: add}, health=Health(SERVICE, always_healthy), telemetry=capture.telemetry)
+    async with listening(built) as address, grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await cast("Any", channel).unary_unary(f"/{SERVICE}/Parse")(b"\xff")
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INTERNAL, "the request cannot be parsed")
+    assert [code(span) for span in capture.spans()] == ["INTERNAL"]
+    [line] = [record for record in caplog.records if record.name == "meshkit.server"]
+    assert line.getMessage().startswith(f"{SERVICE}/Parse failed: the request cannot be parsed (Error parsing message")
+    assert line.exc_info is None, "it is the client's mistake, and no bug of ours"
+
+
+async def test_an_exception_that_nobody_expects_is_an_event_of_its_span() -> None:
+    async def crash(request: bytes, context: Context) -> bytes:
+        raise ZeroDivisionError
+
+    async with echo(UnaryUnary=crash) as service:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.unary()
+        _, server = await one_span_each(service)
+    [event] = server.events
+    assert event.attributes is not None
+    assert event.attributes["exception.type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(("timeout", "status"), [(1.0, "DEADLINE_EXCEEDED"), (None, "CANCELLED")])
+async def test_an_error_that_comes_when_the_call_is_over_changes_nothing(
+    timeout: float | None,  # noqa: ASYNC109 - the call's own
+    status: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = asyncio.Event()
+
+    async def fail_late(request: bytes, context: Context) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise NotFound("too late to tell")
+
+    async with echo(UnaryUnary=fail_late) as service:
+        call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"", timeout=timeout)
+        await begun.wait()
+        if timeout is None:
+            call.cancel()
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await call
+        _, server = await one_span_each(service)
+    assert (code(server), server.events) == (status, ())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def abort(context: Context) -> None:
+    await context.abort(grpc.StatusCode.NOT_FOUND, "no")
+
+
+async def abort_in_a_task_group(request: bytes, context: Context) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(abort(context))
+    return request
+
+
+async def abort_and_fail(request: bytes, context: Context) -> bytes:
+    try:
+        await abort(context)
+    finally:
+        raise NotFound("what was aborted already")
+
+
+async def abort_and_answer(request: bytes, context: Context) -> bytes:
+    with contextlib.suppress(grpc.aio.AbortError):
+        await abort(context)
+    return request
+
+
+async def abort_and_cancel(request: bytes, context: Context) -> bytes:
+    try:
+        await abort(context)
+    finally:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("handler", [abort_in_a_task_group, abort_and_fail, abort_and_answer, abort_and_cancel])
+async def test_what_becomes_of_an_abort_in_the_handler_changes_nothing(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.unary()
+        client, server = await one_span_each(service)
+    assert refused.value.details() == "no"
+    assert (code(client), code(server)) == ("NOT_FOUND", "NOT_FOUND")
+    assert [record for record in caplog.records if record.name.startswith("grpc")] == []
+
+
+async def test_an_abort_of_a_call_that_is_cancelled_is_a_cancellation(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def abort_late(request: bytes, context: Context) -> bytes:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await abort(context)
+        return request
+
+    async with echo(UnaryUnary=abort_late) as service:
+        server = await cancelled_once_begun(service, begun)
+    assert (code(server), server.events) == ("CANCELLED", ())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def number(request: bytes, context: Context) -> Any:
+    return 1
+
+
+async def cancel_another_task(request: bytes, context: Context) -> bytes:
+    other = asyncio.create_task(asyncio.Event().wait())
+    other.cancel()
+    await other
+    return request
+
+
+@pytest.mark.parametrize(
+    ("handler", "exception"), [(number, "TypeError"), (cancel_another_task, "asyncio.exceptions.CancelledError")]
+)
+@pytest.mark.parametrize("arity", ["UnaryUnary", "StreamUnary"])
+async def test_no_answer_of_a_handler_is_an_internal_error(arity: str, handler: Any, exception: str) -> None:
+    async with echo(**{arity: handler}) as service:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.channel.stream_unary(f"/{SERVICE}/{arity}")(iter([b""]))
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("INTERNAL", "INTERNAL")
+    [event] = server.events
+    assert event.attributes is not None
+    assert event.attributes["exception.type"] == exception
+
+
+async def overcome(request: bytes, context: Context) -> bytes:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    except* ZeroDivisionError:
+        pass
+    return request
+
+
+async def overcome_and_yield(request: bytes, context: Context) -> AsyncIterator[bytes]:
+    yield await overcome(request, context)
+
+
+@pytest.mark.parametrize(("arity", "handler"), [("UnaryUnary", overcome), ("UnaryStream", overcome_and_yield)])
+async def test_a_task_group_that_fails_and_is_overcome_cancels_no_call(arity: str, handler: Any) -> None:
+    async with echo(**{arity: handler}) as service:
+        async for _ in service.channel.unary_stream(f"/{SERVICE}/{arity}")(b""):
+            pass
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("OK", "OK")
+
+
+async def test_health_and_reflection_make_no_spans() -> None:
+    async with echo(UnaryUnary=ok) as service:
+        await service.channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        assert service.server.spans() == []
+
+
+async def test_the_handler_runs_inside_the_server_span() -> None:
+    async with echo(UnaryUnary=ok) as leaf:
+
+        async def forward(request: bytes, context: Context) -> bytes:
+            return await leaf.unary(request)
+
+        async with echo(UnaryUnary=forward) as middle:
+            await middle.unary()
+            _, server = await one_span_each(middle)
+            client, _ = await one_span_each(leaf)
+    assert client.parent is not None
+    assert server.context is not None
+    assert client.parent.span_id == server.context.span_id
+
+
+async def test_contrib_instrumentation_can_be_chosen() -> None:
+    async with echo(UnaryUnary=ok, instrumentation="contrib") as service:
+        await service.unary()
+        client, server = await one_span_each(service)
+    assert client.instrumentation_scope is not None
+    assert server.instrumentation_scope is not None
+    names = {client.instrumentation_scope.name, server.instrumentation_scope.name}
+    assert names == {"opentelemetry.instrumentation.grpc"}

@@ -1,0 +1,206 @@
+"""No span is lost without being counted, nobody waits for the collector, and nothing is said twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from meshkit.telemetry import Telemetry, configure
+from meshkit.testing import listening
+from tests.edge.mesh import nobody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+BATCH, ROOM = 100, 1000
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Takes spans, unless it refuses them; answers when it is free to."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.refusing = False
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
+        self.free.set()
+
+    async def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
+        self.reached.set()
+        await self.free.wait()
+        if self.refusing:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
+        scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]
+        self.names += [span.name for scope in scopes for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@asynccontextmanager
+async def collecting() -> AsyncIterator[tuple[Collector, str]]:
+    """A collector and its endpoint."""
+    collector, server = Collector(), grpc.aio.server()
+    add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add(collector, server)
+    async with listening(server) as address:
+        yield collector, f"http://{address}"
+
+
+@pytest.fixture(autouse=True)
+def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", str(BATCH))
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", str(ROOM))
+
+
+def exporting(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Telemetry:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    return configure("shop")
+
+
+def sell(telemetry: Telemetry, sales: int) -> None:
+    tracer = telemetry.tracer_provider.get_tracer("shop")
+    for number in range(sales):
+        tracer.start_span(str(number)).end()
+
+
+async def flush(telemetry: Telemetry) -> None:
+    await asyncio.to_thread(telemetry.tracer_provider.force_flush)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged but for asyncio's remarks on the speed of the machine."""
+    return [record.getMessage() for record in caplog.records if record.name != "asyncio"]
+
+
+async def test_every_span_arrives_and_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        sell(telemetry, ROOM)
+        await telemetry.shutdown()
+    assert sorted(map(int, collector.names)) == list(range(ROOM))
+    assert told(caplog) == []
+
+
+async def test_a_collector_that_refuses_is_told_once_and_what_was_lost_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        collector.refusing = True
+        telemetry = exporting(monkeypatch, endpoint)
+        for _ in range(3):
+            sell(telemetry, ROOM)
+            await flush(telemetry)
+        await telemetry.shutdown()
+        await telemetry.shutdown()
+    reason = "PERMISSION_DENIED: not from you"
+    assert told(caplog) == [
+        f"spans cannot be exported and are lost: {reason}",
+        f"lost {3 * ROOM} of {3 * ROOM} spans: {3 * ROOM} not delivered ({reason})",
+    ]
+    assert [record.lost_spans for record in caplog.records if hasattr(record, "lost_spans")] == [3 * ROOM]
+
+
+async def test_a_collector_that_is_absent_is_told_once_and_what_was_lost_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    with nobody() as address:
+        telemetry = exporting(monkeypatch, f"http://{address}")
+        sell(telemetry, 3 * BATCH)
+        await flush(telemetry)
+        sell(telemetry, 3 * BATCH)
+        await telemetry.shutdown()
+    away, lost = told(caplog)
+    assert away.startswith("spans cannot be exported and are lost: UNAVAILABLE: ")
+    assert address in away
+    assert lost.startswith(f"lost {6 * BATCH} of {6 * BATCH} spans: {6 * BATCH} not delivered (UNAVAILABLE: ")
+
+
+async def test_a_collector_that_is_back_is_told_with_what_was_lost_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        for refusing in (False, True, True, False, True, False):
+            collector.refusing = refusing
+            sell(telemetry, BATCH)
+            await flush(telemetry)
+        await telemetry.shutdown()
+    assert [line.partition(": ")[0] for line in told(caplog)] == [
+        "spans cannot be exported and are lost",
+        f"spans are exported again; {2 * BATCH} were lost",
+        "spans cannot be exported and are lost",
+        f"spans are exported again; {BATCH} were lost",
+        f"lost {3 * BATCH} of {6 * BATCH} spans",
+    ]
+    assert len(collector.names) == 3 * BATCH
+
+
+async def test_what_finds_no_room_while_the_collector_is_slow_is_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        collector.free.clear()
+        sell(telemetry, BATCH)
+        await collector.reached.wait()
+        sell(telemetry, ROOM + 7)
+        collector.free.set()
+        await telemetry.shutdown()
+    assert told(caplog) == [f"lost 7 of {BATCH + ROOM + 7} spans: 7 for want of room in the queue"]
+    assert len(collector.names) == BATCH + ROOM
+
+
+async def test_a_shutdown_does_not_wait_for_a_collector_that_never_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
+    async with collecting() as (collector, endpoint):
+        collector.free.clear()
+        telemetry = exporting(monkeypatch, endpoint)
+        sell(telemetry, 5 * BATCH)
+        await telemetry.shutdown()
+    (lost,) = told(caplog)
+    assert lost.startswith(f"lost {5 * BATCH} of {5 * BATCH} spans: {5 * BATCH} not delivered (")
+
+
+async def test_a_span_that_has_not_ended_at_the_shutdown_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        late = telemetry.tracer_provider.get_tracer("shop").start_span("late")
+        sell(telemetry, 2)
+        await telemetry.shutdown()
+        late.end()
+    assert told(caplog) == ["lost 1 of 3 spans: 1 not ended in time"]
+    assert sorted(collector.names) == ["0", "1"]
+
+
+async def test_spans_that_are_not_sampled_are_neither_exported_nor_missed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        sell(telemetry, 2 * ROOM)
+        await telemetry.shutdown()
+    assert (collector.names, told(caplog)) == ([], [])
+
+
+@pytest.mark.parametrize("size", ["many", ""])
+async def test_a_queue_size_that_is_no_number_is_the_default(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", size)
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        sell(telemetry, 2 * ROOM)
+        await telemetry.shutdown()
+    assert len(collector.names) == 2 * ROOM

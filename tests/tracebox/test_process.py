@@ -1,0 +1,272 @@
+"""tracebox as a process: a real OTLP exporter over gRPC into it, Jaeger's API over HTTP out of it."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from tests.tracebox.running import Tracebox, running, start
+from tests.tracebox.spans import T0, export, span
+
+WINDOW = f"start={(T0 - 3600) * 1_000_000}&end={(T0 + 3600) * 1_000_000}"
+
+
+@pytest.fixture
+async def tracebox() -> AsyncIterator[Tracebox]:
+    async with running() as started:
+        yield started
+
+
+def export_with_sdk(otlp: str, traces: int, spans: int) -> list[str]:
+    """Make traces of a root and its children with the SDK, and wait until they are exported."""
+    provider = TracerProvider(resource=Resource({"service.name": "sdk"}), shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(otlp, insecure=True, compression=grpc.Compression.Gzip)
+    provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=traces * spans))
+    tracer = provider.get_tracer("tests", "1")
+    ids = []
+    for number in range(traces):
+        with tracer.start_as_current_span("root", attributes={"number": number}) as root:
+            ids.append(f"{root.get_span_context().trace_id:032x}")
+            for _ in range(spans - 1):
+                tracer.start_span("child").end()
+    provider.shutdown()
+    return ids
+
+
+async def test_ten_thousand_spans_of_a_real_exporter_are_held_and_found(tracebox: Tracebox) -> None:
+    ids = await asyncio.to_thread(export_with_sdk, tracebox.otlp, 1000, 10)
+    assert await tracebox.data("/api/services") == ["sdk"]
+    found = await tracebox.data("/api/traces?service=sdk&limit=2000")
+    assert sorted(trace["traceID"] for trace in found) == sorted(ids)
+    assert {len(trace["spans"]) for trace in found} == {10}
+    tags = json.dumps({"number": "789"})
+    (one,) = await tracebox.data(f"/api/traces?service=sdk&operation=root&tags={tags}")
+    assert one["traceID"] == ids[789]
+
+
+async def test_what_was_exported_can_be_read_at_once(tracebox: Tracebox) -> None:
+    work = span(0xA1, 1, "GET /", kind=Span.SPAN_KIND_SERVER)
+    response = await tracebox.export(export(work), grpc.Compression.Gzip)
+    assert not response.HasField("partial_success")
+    (trace,) = await tracebox.data("/api/traces/a1")
+    assert [(s["operationName"], s["duration"]) for s in trace["spans"]] == [("GET /", 1000)]
+
+
+async def test_a_malformed_export_is_invalid_argument(tracebox: Tracebox) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tracebox.export(b"\xff\xff\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await tracebox.data("/api/services") == []
+
+
+async def test_spans_without_valid_ids_are_a_partial_success(tracebox: Tracebox) -> None:
+    response = await tracebox.export(export(Span(trace_id=b"short", span_id=b"short"), span(1, 1)))
+    assert response.partial_success.rejected_spans == 1
+    assert response.partial_success.error_message == "a trace id must be 16 bytes, not all zero"
+    assert len(await tracebox.data("/api/traces/1")) == 1
+
+
+async def test_a_trace_larger_than_the_store_is_cut_and_the_exporter_told() -> None:
+    async with running(TRACEBOX_MAX_SPANS="3") as small:
+        response = await small.export(export(*(span(1, number) for number in range(1, 6))))
+        assert response.partial_success.rejected_spans == 2
+        (trace,) = await small.data("/api/traces/1")
+        assert len(trace["spans"]) == 3
+
+
+def envelope(data: object, total: int = 0, errors: object = None) -> dict[str, object]:
+    return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": errors}
+
+
+async def test_lists_and_empty_answers_are_in_jaegers_envelope(tracebox: Tracebox) -> None:
+    assert await tracebox.get("/api/services") == envelope([])
+    spans = [span(1, 1, "b", kind=Span.SPAN_KIND_SERVER), span(1, 2, "b"), span(1, 3, "a")]
+    await tracebox.export(export(*spans, service="a shop"))
+    answers = {
+        "/api/services": envelope(["a shop"], 1),
+        "/api/services/a%20shop/operations": envelope(["a", "b"], 2),
+        "/api/services/nobody/operations": envelope(None),
+        "/api/operations?service=a%20shop&spanKind=server": envelope([{"name": "b", "spanKind": "server"}], 1),
+        "/api/operations?service=nobody": envelope([]),
+        f"/api/traces?service=nobody&{WINDOW}": envelope([]),
+        "/api/traces?service=a%20shop": envelope([]),  # they are older than the 48 hours of the default
+        "/api/traces?traceID=c0ffee": envelope([], errors=[{"msg": "trace not found", "traceID": "0000000000c0ffee"}]),
+        "/api/dependencies": envelope([]),
+    }
+    for path, expected in answers.items():
+        assert await tracebox.get(path) == expected, path
+
+
+async def test_a_search_has_a_limit_and_comes_newest_arrival_first(tracebox: Tracebox) -> None:
+    for number in (3, 1, 2):
+        await tracebox.export(export(span(number, 1, at=(number, number + 10 * number))))
+    search = f"/api/traces?service=shop&{WINDOW}"
+    newest = [trace["traceID"][-1] for trace in await tracebox.data(search)]
+    assert newest == ["2", "1", "3"]
+    assert [trace["traceID"][-1] for trace in await tracebox.data(f"{search}&limit=1")] == ["2"]
+    assert [trace["traceID"][-1] for trace in await tracebox.data(f"{search}&minDuration=25ms")] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/api/traces", 400, "parameter 'service' is required"),
+        ("/api/operations", 400, "parameter 'service' is required"),
+        ("/api/traces/not-hex", 400, 'strconv.ParseUint: parsing "not-hex": invalid syntax'),
+        ("/api/traces/c0ffee", 404, "trace not found"),
+        (
+            "/api/traces/1?start=yesterday",
+            400,
+            "unable to parse param 'start': strconv.ParseInt: parsing \"yesterday\": invalid syntax",
+        ),
+        (
+            "/api/traces?service=a&minDuration=5",
+            400,
+            "unable to parse param 'minDuration': time: missing unit in duration \"5\"",
+        ),
+        (
+            "/api/traces?service=a&minDuration=2s&maxDuration=1s",
+            400,
+            "'maxDuration' should be greater than 'minDuration'",
+        ),
+        (
+            "/api/traces?service=a&limit=0",
+            500,
+            "search depth must be greater than 0 and less than max traces",
+        ),
+        ("/api/traces?service=a&limit=many", 400, 'strconv.ParseInt: parsing "many": invalid syntax'),
+        ("/api/traces?service=a&tag=n", 400, "malformed 'tag' parameter, expecting key:value, received: n"),
+        (
+            "/api/traces?traceID=zz",
+            400,
+            'cannot parse traceID param: strconv.ParseUint: parsing "zz": invalid syntax',
+        ),
+        (
+            "/api/dependencies?endTs=now",
+            400,
+            "unable to parse param 'endTs': strconv.ParseInt: parsing \"now\": invalid syntax",
+        ),
+    ],
+)
+async def test_a_bad_request_gets_jaegers_error(tracebox: Tracebox, path: str, status: int, message: str) -> None:
+    async with tracebox.http.get(path) as answer:
+        assert answer.status == status
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert json.loads(await answer.text()) == envelope(None, errors=[{"code": status, "msg": message}])
+
+
+async def test_headers_methods_and_unknown_paths_are_jaegers(tracebox: Tracebox) -> None:
+    async with tracebox.http.get("/api/services", headers={"Origin": "http://elsewhere.test"}) as answer:
+        assert answer.headers["Content-Type"] == "application/json"
+        assert not {"Access-Control-Allow-Origin", "X-Content-Type-Options", "Server"} & set(answer.headers)
+    for method, path in [("POST", "/api/services"), ("GET", "/api/nonsense"), ("GET", "/static/nonsense.js")]:
+        async with tracebox.http.request(method, path) as answer:
+            assert (answer.status, await answer.text()) == (404, "404 page not found\n"), path
+    async with tracebox.http.get("/api/services?prettyPrint=true") as answer:
+        assert (await answer.text()).startswith('{\n    "data": [],\n    "total": 0,')
+
+
+async def test_every_address_of_the_page_gives_it_and_all_that_it_loads_is_here(tracebox: Tracebox) -> None:
+    pages = set()
+    for path in ("/", "/search?service=x&minDuration=10ms", "/trace/a1"):
+        async with tracebox.http.get(path) as answer:
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            pages.add(await answer.text())
+    (page,) = pages
+    for path, kind in {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}.items():
+        assert f'"/static/{path}"' in page
+        async with tracebox.http.get(f"/static/{path}") as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith(kind)
+    assert "//" not in page
+
+
+async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
+    await tracebox.export(export(span(0xA, 2, parent=1, at=(2, 8), error="no"), service="stock"))
+    await tracebox.export(export(span(0xA, 1, "GET /", at=(0, 10)), service="edge"))
+    await tracebox.export(export(span(0xB, 3, "quick", at=(20, 21)), service="edge"))
+    answer = await tracebox.get("/summaries")
+    assert [trace["operation"] for trace in answer["traces"]] == ["quick", "GET /"]
+    assert answer["traces"][1] == {
+        "traceID": "000000000000000a",
+        "service": "edge",
+        "operation": "GET /",
+        "start": T0 * 1_000_000,
+        "duration": 10_000,
+        "spans": 2,
+        "errors": 1,
+        "services": {"edge": 1, "stock": 1},
+    }
+    assert answer["held"]["traces"] == 2
+    for query in ("errors=true", "minDuration=5ms", "service=stock", "service=edge&operation=GET%20/"):
+        found = (await tracebox.get(f"/summaries?{query}"))["traces"]
+        assert [trace["traceID"] for trace in found] == ["000000000000000a"], query
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_with_status_0_and_nothing_on_stderr(tracebox: Tracebox, number: signal.Signals) -> None:
+    await tracebox.export(export(span(1, 1)))
+    tracebox.process.send_signal(number)
+    _, errors = await tracebox.process.communicate()
+    assert (tracebox.process.returncode, errors) == (0, b"")
+
+
+async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(tracebox: Tracebox) -> None:
+    text = "x" * 1_000_000
+    requests = [export(span(number, 1, tags={"text": text})) for number in range(1, 9)]
+    exports = [asyncio.ensure_future(tracebox.export(request)) for request in requests]
+    await asyncio.wait(exports, return_when=asyncio.FIRST_COMPLETED)
+    tracebox.process.terminate()
+    answers = await asyncio.gather(*exports, return_exceptions=True)
+    refused = {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
+    # what was on the wire but not accepted yet when a grpc.aio server stops is CANCELLED
+    assert refused <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    taken = [answer for answer in answers if not isinstance(answer, grpc.aio.AioRpcError)]
+    assert taken
+    assert all(answer == ExportTraceServiceResponse() for answer in taken)
+    _, errors = await tracebox.process.communicate()
+    assert (tracebox.process.returncode, errors) == (0, b"")
+
+
+async def test_a_reader_that_does_not_read_on_does_not_keep_it_from_stopping(tracebox: Tracebox) -> None:
+    for number in range(1, 9):
+        await tracebox.export(export(span(1, number, tags={"text": "x" * 4_000_000})))
+    async with tracebox.http.get("/api/traces/1") as answer:
+        assert answer.status == 200
+        tracebox.process.terminate()
+        _, errors = await tracebox.process.communicate()
+    assert tracebox.process.returncode == 0
+    assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("variable", ["TRACEBOX_OTLP_LISTEN", "TRACEBOX_QUERY_LISTEN"])
+async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = await start(**{variable: address})
+        output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    expected = f"tracebox: cannot listen on {address}: Address already in use; {variable} moves it\n"
+    assert errors.decode() == expected
+
+
+async def test_a_wrong_setting_is_said_in_one_line_that_names_the_variable() -> None:
+    process = await start(TRACEBOX_OTLP_LISTEN="nonsense")
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert errors.decode() == "tracebox: TRACEBOX_OTLP_LISTEN: 'nonsense' is not host:port\n"
