@@ -26,9 +26,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from meshkit.channel import open_channel
-from meshkit.health import Health
-from meshkit.server import build_server
+from meshkit.client.channel import open_channel
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.telemetry import Telemetry
 from meshkit.testing import listening
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from meshkit.channel import open_channel
+from meshkit.client.channel import open_channel
 from meshkit.testing import SpanCapture
 from tests.conformance.callers import LEAVE, Caller, method, outcome
 from tests.conformance.handlers import Script, handler

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from meshkit.telemetry.server import TRANSIT
+from meshkit.server.tracing import TRANSIT
 from tests.conformance import cell as cells
 from tests.conformance.observing import Fault, Seen, faults
 from tests.conformance.table import TOO_LATE

@@ -13,7 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
 import pytest
 import yaml
 
-from meshkit.health import LIVENESS
+from meshkit.server.health import LIVENESS
 from meshkit.telemetry.export import FLUSH_SECONDS
 from tests.repository import ROOT, SERVICES
 

@@ -27,9 +27,9 @@ from api_edge.app import build_app, open_storefront
 from api_edge.server import listen_socket, serve
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
-from meshkit.health import SERVING, Health
 from meshkit.lifecycle import Stop
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import SERVING, Health
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.servicer import PricingServicer

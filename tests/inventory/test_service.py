@@ -26,8 +26,8 @@ from inventory.app import SERVICE, check, open_database, open_store
 from inventory.servicer import InventoryServicer
 from inventory.tables import reservation_lines, stock
 from meshkit.errors import ServiceError, mapping_of
-from meshkit.health import Health
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.status import service_errors
 from meshkit.testing import FakeClock, SpanCapture, listening
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
-    from meshkit.database import Database
+    from meshkit.database.database import Database
 
 FOREIGN = "x"
 HOLD = timedelta(minutes=15)

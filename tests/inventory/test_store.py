@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from inventory.store import SqlInventoryStore
-    from meshkit.database import Database
+    from meshkit.database.database import Database
     from meshkit.errors import ServiceError
 
 HOLD = timedelta(minutes=15)

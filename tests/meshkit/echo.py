@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshkit.channel import open_channel
-from meshkit.health import SERVING, Health
-from meshkit.server import build_server
+from meshkit.client.channel import open_channel
+from meshkit.server.build import build_server
+from meshkit.server.health import SERVING, Health
 from meshkit.testing import SpanCapture, listening
 
 if TYPE_CHECKING:

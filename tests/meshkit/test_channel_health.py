@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit.channel import open_channel
-from meshkit.health import NOT_SERVING, SERVING
+from meshkit.client.channel import open_channel
+from meshkit.server.health import NOT_SERVING, SERVING
 from meshkit.testing import SpanCapture
 from tests.meshkit.echo import SERVICE, Echo, echo
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from meshkit.channel import open_channel
-from meshkit.health import NOT_SERVING
+from meshkit.client.channel import open_channel
+from meshkit.server.health import NOT_SERVING
 from meshkit.testing import SpanCapture
 from tests.meshkit.echo import SERVICE, echo
 

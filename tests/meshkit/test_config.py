@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api_edge.settings import Settings as EdgeSettings
 from inventory.settings import Settings as InventorySettings
 from meshkit.config import load_settings
-from meshkit.engines import DatabaseUrl
+from meshkit.database.engines import DatabaseUrl
 from pricing.settings import Settings as PricingSettings
 
 

@@ -1,4 +1,4 @@
-"""meshkit.database on SQLite files and PostgreSQL, with a table of notes."""
+"""meshkit.database.database on SQLite files and PostgreSQL, with a table of notes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from opentelemetry.trace import NoOpTracer
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from meshkit.database import Database
+from meshkit.database.columns import insert_once
+from meshkit.database.database import Database
+from meshkit.database.migrations import UnknownRevision
 from meshkit.deadline import budget, remaining
 from meshkit.errors import Unavailable, in_words
-from meshkit.migrations import UnknownRevision
-from meshkit.sql import insert_once
 from tests.private_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def test_a_current_schema_is_recognised_without_alembic(database_url: str, migra
 import asyncio, sys
 from pathlib import Path
 from opentelemetry.trace import NoOpTracer
-from meshkit.database import Database
+from meshkit.database.database import Database
 from meshkit.deadline import budget, remaining
 from meshkit.errors import Unavailable
 async def main():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from meshkit.database import Database
+    from meshkit.database.database import Database
 
 ROW = {"title": "Secret title", "category": "tea", "on_hand": 1, "reserved": 0, "version": 1}
 

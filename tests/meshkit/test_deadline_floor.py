@@ -9,10 +9,10 @@ import pytest
 
 from meshkit.deadline import FLOOR, remaining
 from meshkit.errors import DeadlineExceeded
-from meshkit.server import MAX_SECONDS, _deadlines
+from meshkit.server.build import MAX_SECONDS, _deadlines
 
 if TYPE_CHECKING:
-    from meshkit.handlers import Stream
+    from meshkit.server.handlers import Stream
 
 METHOD = "/shop.v1.TillService/Sell"
 

@@ -9,9 +9,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshkit.health import LIVENESS, Health
 from meshkit.lifecycle import running
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import LIVENESS, Health
 from meshkit.testing import SpanCapture, listening
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit.health import Health
 from meshkit.lifecycle import Stop, serve
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.testing import SpanCapture
 
 SERVICE = "test.Lifecycle"

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 
 import inventory.app as inventory_app
 from inventory.domain import DatabaseUnavailable
-from meshkit.database import Database
+from meshkit.database.database import Database
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import SpanCapture, listening
 from tests.edge.mesh import nobody

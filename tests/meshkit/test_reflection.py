@@ -12,8 +12,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from aiomesh.inventory.v1 import inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2_grpc
-from meshkit.health import Health
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.testing import SpanCapture, listening
 from tests.meshkit.echo import always_healthy
 

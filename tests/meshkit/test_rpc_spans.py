@@ -11,8 +11,8 @@ import pytest
 from google.rpc import status_pb2
 
 from meshkit.errors import NotFound
-from meshkit.health import Health
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.telemetry import semconv
 from meshkit.testing import SpanCapture, listening
 from tests.meshkit.echo import SERVICE, Echo, always_healthy, echo

@@ -18,8 +18,8 @@ from aiomesh.pricing.v1 import error_reason_pb2
 from aiomesh.pricing.v1 import pricing_service_pb2 as pb
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub, add_PricingServiceServicer_to_server
 from meshkit.errors import ServiceError, mapping_of
-from meshkit.health import Health
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from meshkit.status import service_errors
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.app import SERVICE, check, open_database
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceAsyncStub
-    from meshkit.database import Database
+    from meshkit.database.database import Database
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

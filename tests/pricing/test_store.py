@@ -30,7 +30,7 @@ from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rat
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from meshkit.database import Database
+    from meshkit.database.database import Database
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

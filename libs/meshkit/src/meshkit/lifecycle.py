@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from meshkit.health import Health
+    from meshkit.server.health import Health
     from meshkit.telemetry.metrics import MetricsPage
     from meshkit.telemetry.provider import Telemetry
 

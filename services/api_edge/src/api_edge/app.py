@@ -14,7 +14,7 @@ from api_edge.routes import docs, orders, probes, products
 from api_edge.routes.documented import openapi
 from api_edge.server import listen_socket, serve
 from api_edge.storefront import Storefront
-from meshkit.channel import open_channel
+from meshkit.client.channel import open_channel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping

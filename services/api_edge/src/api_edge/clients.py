@@ -1,8 +1,8 @@
 """The backends as the storefront sees them: domain types in and out, ServiceErrors raised.
 
 Any call may also raise those of the transport and of a database that is away: Unavailable, DeadlineExceeded and so on.
-The only place that calls a stub. Deadlines, retries and spans are the channel's business (meshkit.channel). Each call
-notes how long it took for the `Server-Timing` header.
+The only place that calls a stub. Deadlines, retries and spans are the channel's business
+(meshkit.client.channel). Each call notes how long it took for the `Server-Timing` header.
 """
 
 from __future__ import annotations

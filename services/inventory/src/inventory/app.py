@@ -14,10 +14,10 @@ from inventory.seed import seed
 from inventory.servicer import InventoryServicer
 from inventory.store import SqlInventoryStore
 from inventory.sweeper import sweep_forever
-from meshkit.database import Database
-from meshkit.health import Health
+from meshkit.database.database import Database
 from meshkit.lifecycle import serve
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ from inventory.domain import (
     UnknownSku,
 )
 from inventory.tables import reservation_attempts, reservation_lines, reservations, stock
-from meshkit.sql import insert_once
+from meshkit.database.columns import insert_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

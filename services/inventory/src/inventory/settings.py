@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meshkit.config import Address, OptionalAddress
-from meshkit.engines import DatabaseUrl
+from meshkit.database.engines import DatabaseUrl
 from meshkit.telemetry.provider import Instrumentation
 
 YEAR = 365 * 24 * 3600.0

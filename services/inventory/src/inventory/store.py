@@ -18,7 +18,7 @@ from inventory.domain import (
     UnknownSku,
 )
 from inventory.tables import adjustments, stock
-from meshkit.sql import insert_once
+from meshkit.database.columns import insert_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from inventory.domain import Adjustment, Reservation, ReservationRequest
-    from meshkit.database import Database
+    from meshkit.database.database import Database
 
 
 class InventoryStore(Protocol):

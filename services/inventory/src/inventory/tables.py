@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, MetaData, String, Table
 
-from meshkit.sql import UtcMicros
+from meshkit.database.columns import UtcMicros
 
 metadata = MetaData()
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from aiomesh.pricing.v1.pricing_service_pb2 import DESCRIPTOR
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import add_PricingServiceServicer_to_server
-from meshkit.database import Database
-from meshkit.health import Health
+from meshkit.database.database import Database
 from meshkit.lifecycle import serve
-from meshkit.server import build_server
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
 from pricing.domain import DatabaseUnavailable
 from pricing.seed import seed
 from pricing.servicer import PricingServicer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, func, literal_column, or_, select, union_all
 
-from meshkit.sql import UtcMicros
+from meshkit.database.columns import UtcMicros
 from pricing.domain import ListPrice, Money
 from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBreak
 from pricing.tables import list_prices, promotions, quantity_breaks, rates

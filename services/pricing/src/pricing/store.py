@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import select
 
-from meshkit.sql import insert_once
+from meshkit.database.columns import insert_once
 from pricing.book_query import read_book
 from pricing.domain import Line, Money, Quote, QuoteLine, RequestIdReused, UnknownQuote
 from pricing.tables import list_prices, price_changes, quote_lines, quotes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from meshkit.database import Database
+    from meshkit.database.database import Database
     from pricing.domain import Order, PriceChange
     from pricing.price_book import PriceBook
 

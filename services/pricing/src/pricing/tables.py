@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table
 
-from meshkit.sql import UtcMicros
+from meshkit.database.columns import UtcMicros
 
 metadata = MetaData()
 

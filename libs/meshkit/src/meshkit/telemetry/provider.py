@@ -18,8 +18,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from meshkit.telemetry import semconv, variables
-from meshkit.telemetry.calls import CallMetrics, client_calls, server_calls
 from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
+from meshkit.telemetry.rpc_metrics import CallMetrics, client_calls, server_calls
 
 if TYPE_CHECKING:
     from meshkit.telemetry.metrics import MetricsPage

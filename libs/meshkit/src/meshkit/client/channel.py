@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from meshkit.client.outgoing import request_interceptors
+from meshkit.client.renewal import RenewedChannel
+from meshkit.client.tracing import tracing
 from meshkit.deadline import call_timeout
-from meshkit.outgoing import request_interceptors
-from meshkit.renewal import RenewedChannel
-from meshkit.telemetry.client import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from meshkit.renewal import Begin
+    from meshkit.client.renewal import Begin
     from meshkit.telemetry.provider import Telemetry
 
 RETRY_POLICY = {

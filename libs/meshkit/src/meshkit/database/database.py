@@ -12,7 +12,7 @@ Theory of operation. The drivers are in autocommit mode, and this module says BE
 - A write that has begun finishes. A cancelled caller waits for it (for FINISH_SECONDS, then it is rolled back), so a
   transaction is committed whole or not at all and its connection goes back clean.
 
-What is committed survives the death of every process, by SIGKILL too (see `meshkit.engines`).
+What is committed survives the death of every process, by SIGKILL too (see `meshkit.database.engines`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from opentelemetry.metrics import NoOpMeter
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from meshkit.database.engines import checked_url, postgresql_engine, sqlite_engine
+from meshkit.database.migrations import known_revisions, load_scripts, stored_revision, upgrade
+from meshkit.database.pools import Pools
+from meshkit.database.tracing import UNTRACED, StatementSpans, status_code
+from meshkit.database.transactions import finished, transaction
 from meshkit.deadline import remaining
-from meshkit.engines import checked_url, postgresql_engine, sqlite_engine
-from meshkit.migrations import known_revisions, load_scripts, stored_revision, upgrade
-from meshkit.telemetry.database import UNTRACED, StatementSpans, status_code
-from meshkit.telemetry.pools import Pools
-from meshkit.transactions import finished, transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -81,7 +81,7 @@ class Database:
         unavailable: the service's error for a database that cannot be reached or stays locked. Driver errors of that
             kind are raised as this one, all others are bugs and pass.
         tracer: makes a span for each statement of a traced request.
-        meter: counts the connections of the pools, see `meshkit.telemetry.pools`.
+        meter: counts the connections of the pools, see `meshkit.database.pools`.
         patience: seconds that a call waits for a connection or the write lock, unless it is cancelled; a read waits
             for half of its budget at most.
 
@@ -145,7 +145,7 @@ class Database:
         once.
 
         Args:
-            migrations: a directory of Alembic revisions, see `meshkit.migrations`.
+            migrations: a directory of Alembic revisions, see `meshkit.database.migrations`.
             seed: fills the new tables.
 
         Raises:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from meshkit.renewal import Begin
-    from meshkit.telemetry.calls import Attributes
+    from meshkit.client.renewal import Begin
     from meshkit.telemetry.provider import Telemetry
+    from meshkit.telemetry.rpc_metrics import Attributes
 
 WRITE_FAILED = "Internal error from Core"
 """The details that grpc.aio gives a call, with INTERNAL, as soon as a write to it fails.

@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from meshkit.handlers import HandlerInterceptor, wrap
+from meshkit.server.handlers import HandlerInterceptor, wrap
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Tracer
 
-    from meshkit.handlers import Behavior, Handler, Stream
-    from meshkit.telemetry.calls import MeasuredMethod
+    from meshkit.server.handlers import Behavior, Handler, Stream
     from meshkit.telemetry.provider import Telemetry
+    from meshkit.telemetry.rpc_metrics import MeasuredMethod
 
 log = logging.getLogger("meshkit.rpc")
 

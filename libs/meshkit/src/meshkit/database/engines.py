@@ -1,4 +1,4 @@
-"""SQLAlchemy engines for SQLite and PostgreSQL, in autocommit mode: `meshkit.database` says BEGIN and COMMIT.
+"""SQLAlchemy engines for SQLite and PostgreSQL, in autocommit mode: `meshkit.database.database` says BEGIN and COMMIT.
 
 SQLite runs in WAL mode (readers and the writer do not wait for each other) with `synchronous=NORMAL`: a commit survives
 the death of every process, by SIGKILL too, as the system has it. Only a power cut or a crash of the system may

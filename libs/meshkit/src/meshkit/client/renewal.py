@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import grpc
 
-from meshkit.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from meshkit.client.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

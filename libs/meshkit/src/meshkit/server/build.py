@@ -17,16 +17,16 @@ from opentelemetry import trace
 
 from meshkit.deadline import FLOOR, budget
 from meshkit.errors import DeadlineExceeded, Internal, ServiceError, in_words, mapping_of
-from meshkit.handlers import HandlerInterceptor
+from meshkit.server.handlers import HandlerInterceptor
+from meshkit.server.tracing import tracing_interceptor
 from meshkit.status import write_status
 from meshkit.telemetry.semconv import SERVER_ERRORS
-from meshkit.telemetry.server import tracing_interceptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshkit.handlers import Behavior, Stream
-    from meshkit.health import Health
+    from meshkit.server.handlers import Behavior, Stream
+    from meshkit.server.health import Health
     from meshkit.telemetry.provider import Telemetry
 
 log = logging.getLogger("meshkit.server")

@@ -1,0 +1,1 @@
+"""Channels of grpc.aio: what surrounds each call that a client makes."""

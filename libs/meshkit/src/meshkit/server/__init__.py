@@ -1,0 +1,1 @@
+"""Servers of grpc.aio: what surrounds each handler."""
