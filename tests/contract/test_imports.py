@@ -38,9 +38,9 @@ IMPORTERS = {
     "settings": {"__main__", "app"},
     "servicer": {"app"},
     "convert": {"servicer"},
-    "routes": {"app", "routes"},
-    "storefront": {"app", "routes", "dependencies"},
-    "clients": {"app", "storefront", "middleware"},
+    "rest": {"app", "rest"},
+    "storefront": {"app", "rest"},
+    "clients": {"app", "storefront", "rest"},
     "store": {"app", "servicer", "sweeper"},
 }
 """The modules of its own service that may import each of these: `__main__ → app → ports → store, domain`."""
@@ -62,7 +62,7 @@ def top(name: str) -> str:
 
 
 def part(name: str) -> str:
-    """The module of a service below its package: `routes` of `api_edge.routes.orders.router`."""
+    """The module of a service below its package: `rest` of `api_edge.rest.routes.orders.router`."""
     return name.split(".")[1] if "." in name else ""
 
 
@@ -144,14 +144,14 @@ def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
         ("inventory.domain", "from inventory.tables import stock", "a domain imports the standard library and meshkit"),
         ("inventory.domain", "from meshkit.status import write_status", "a domain imports the standard library and"),
         ("inventory.store", "from . import tables", "imports are absolute"),
-        ("api_edge.routes.products", "from ..clients import PRICING", "imports are absolute"),
+        ("api_edge.rest.routes.products", "from ..clients import PRICING", "imports are absolute"),
         ("pricing.price_book", "from pricing.store import SqlPriceStore", "store is for app, servicer, sweeper"),
         ("inventory.store", "from aiomesh.inventory.v1 import inventory_pb2", "generated code stays in servicer"),
         ("inventory.store", "from google.protobuf.timestamp_pb2 import Timestamp", "generated code stays in servicer"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_pb2 import Stock", "generated code stays in servicer"),
-        ("api_edge.routes.products", "import aiomesh.pricing.v1.pricing_pb2", "generated code stays in servicer"),
-        ("api_edge.routes.products", "from api_edge import clients", "clients is for app, middleware, storefront"),
-        ("api_edge.problems", "from api_edge.routes import orders", "routes is for app, routes"),
+        ("api_edge.rest.routes.products", "import aiomesh.pricing.v1.pricing_pb2", "generated code stays in servicer"),
+        ("api_edge.domain", "from api_edge import clients", "clients is for app, rest, storefront"),
+        ("api_edge.storefront", "from api_edge.rest.routes import orders", "rest is for app, rest"),
         ("inventory.sweeper", "from inventory.settings import Settings", "settings is for __main__, app"),
         ("inventory.store", "from inventory.servicer import InventoryServicer", "servicer is for app"),
         ("inventory.servicer", "from inventory.app import main", "app is for __main__"),

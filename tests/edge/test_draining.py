@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_edge.server import listen_socket
+from api_edge.rest.server import listen_socket
 from inventory.servicer import InventoryServicer
 from tests.edge.mesh import Answer, Mesh, Wire, assert_problem, get, mesh, post_order, wire
 

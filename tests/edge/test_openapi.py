@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from api_edge.routes.documented import EXAMPLES
-from api_edge.schemas import Problem
+from api_edge.rest.routes.documented import EXAMPLES
+from api_edge.rest.schemas import Problem
 from tests.edge.mesh import HOLD, PROBLEM, Answer, Mesh, mesh
 
 if TYPE_CHECKING:

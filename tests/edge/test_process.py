@@ -17,7 +17,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from api_edge.server import listen_socket
+from api_edge.rest.server import listen_socket
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
 from meshkit.config import load_settings

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from api_edge import clients, problems
-from api_edge.middleware import PROBES, Limits, TraceHeaders
-from api_edge.routes import docs, orders, probes, products
-from api_edge.routes.documented import openapi
-from api_edge.server import listen_socket, serve
+from api_edge import clients
+from api_edge.rest import problems
+from api_edge.rest.middleware import PROBES, Limits, TraceHeaders
+from api_edge.rest.routes import docs, orders, probes, products
+from api_edge.rest.routes.documented import openapi
+from api_edge.rest.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.client.channel import open_channel
 

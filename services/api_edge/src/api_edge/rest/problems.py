@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from api_edge.domain import DOMAIN
-from api_edge.schemas import Problem, Violation
+from api_edge.rest.schemas import Problem, Violation
 from meshkit.errors import ResourceExhausted, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Header
 from pydantic.json_schema import SkipJsonSchema, models_json_schema
 
-from api_edge.problems import MEDIA_TYPE, title
-from api_edge.schemas import Problem
+from api_edge.rest.problems import MEDIA_TYPE, title
+from api_edge.rest.schemas import Problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

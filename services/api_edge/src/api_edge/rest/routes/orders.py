@@ -9,10 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
-from api_edge.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
-from api_edge.routes.documented import ORDER_ID, problems, time_budget
-from api_edge.schemas import NewOrder, Order
+from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
+from api_edge.rest.routes.documented import ORDER_ID, problems, time_budget
+from api_edge.rest.schemas import NewOrder, Order
 from meshkit.errors import AlreadyExists
 from meshkit.validation import is_uuid
 

@@ -18,8 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.clients import Timing, timings
 from api_edge.domain import InvalidTimeout, ShuttingDown
-from api_edge.problems import http_problem, internal_error, service_problem
-from api_edge.server import CANCELLED_FOR
+from api_edge.rest.problems import http_problem, internal_error, service_problem
+from api_edge.rest.server import CANCELLED_FOR
 from meshkit.deadline import budget, remaining
 
 if TYPE_CHECKING:
