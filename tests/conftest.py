@@ -16,13 +16,14 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.private_postgres import PrivatePostgres
+from tests.repository import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
 
-OURS = ("api_edge", "inventory", "localmesh", "meshkit", "pricing")
+OURS = tuple(SOURCES)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,18 +7,18 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
+from localmesh.services import read_services
+
 ROOT = Path(__file__).resolve().parent.parent
 
 SOURCES = {
-    "meshkit": ROOT / "libs" / "meshkit" / "src",
-    "inventory": ROOT / "services" / "inventory" / "src",
-    "pricing": ROOT / "services" / "pricing" / "src",
-    "api_edge": ROOT / "services" / "api_edge" / "src",
-    "localmesh": ROOT / "tools" / "localmesh" / "src",
+    package.parent.name: package.parent.parent
+    for folder in ("libs", "services", "tools")
+    for package in sorted(ROOT.glob(f"{folder}/*/src/*/__init__.py"))
 }
 """The source folder of each package that people write; `aiomesh` is generated."""
 
-SERVICES = ("inventory", "pricing", "api_edge")
+SERVICES = tuple(service.name for service in read_services(ROOT))
 
 
 def modules(package: str) -> dict[str, str]:

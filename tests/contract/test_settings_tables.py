@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from tests.repository import ROOT, SOURCES
+from tests.repository import ROOT, SERVICES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_settings import BaseSettings
 
-READMES = {
-    "inventory": ROOT / "services" / "inventory" / "README.md",
-    "pricing": ROOT / "services" / "pricing" / "README.md",
-    "api_edge": ROOT / "services" / "api_edge" / "README.md",
-    "localmesh.tracebox": SOURCES["localmesh"] / "localmesh" / "tracebox" / "README.md",
-}
+READMES = {service: ROOT / "services" / service / "README.md" for service in SERVICES}
+READMES["tracebox"] = ROOT / "tools" / "tracebox" / "README.md"
 
 
 def table_of(text: str) -> dict[str, str]:

@@ -17,10 +17,10 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from localmesh.tracebox.receiver import build_receiver
-from localmesh.tracebox.store import TraceStore
 from meshkit.testing import listening
 from tests.service_process import ServiceProcess, running
+from tracebox.receiver import build_receiver
+from tracebox.store import TraceStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

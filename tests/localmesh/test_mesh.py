@@ -37,7 +37,7 @@ def test_each_process_is_python_running_one_module() -> None:
         "api_edge": (sys.executable, "-m", "api_edge"),
         "inventory": (sys.executable, "-m", "inventory"),
         "pricing": (sys.executable, "-m", "pricing"),
-        "tracebox": (sys.executable, "-m", "localmesh.tracebox"),
+        "tracebox": (sys.executable, "-m", "tracebox"),
     }
 
 

@@ -50,7 +50,7 @@ class Tracebox:
 async def start(**variables: str) -> Process:
     settings = {"TRACEBOX_OTLP_LISTEN": FREE, "TRACEBOX_QUERY_LISTEN": FREE, **variables}
     return await create_subprocess_exec(
-        sys.executable, "-m", "localmesh.tracebox", env={**os.environ, **settings}, stdout=PIPE, stderr=PIPE
+        sys.executable, "-m", "tracebox", env={**os.environ, **settings}, stdout=PIPE, stderr=PIPE
     )
 
 

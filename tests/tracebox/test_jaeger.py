@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from localmesh.tracebox import golang
-from localmesh.tracebox.jaeger import JaegerSpan, JaegerTrace, dependencies, format_trace_id, trace_json
-from localmesh.tracebox.parameters import BadQueryError, parse_trace_id
-from localmesh.tracebox.store import TraceStore
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
+from tracebox import golang
+from tracebox.jaeger import JaegerSpan, JaegerTrace, dependencies, format_trace_id, trace_json
+from tracebox.parameters import BadQueryError, parse_trace_id
+from tracebox.store import TraceStore
 
 TRACE = 0xA100000000000000_0000000000000001
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from localmesh.tracebox.search import Search, matching
-from localmesh.tracebox.store import TraceStore
 from tests.tracebox.spans import T0, event, export, span
+from tracebox.search import Search, matching
+from tracebox.store import TraceStore
 
 PLENTY = 1 << 30
 

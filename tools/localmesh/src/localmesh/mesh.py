@@ -114,7 +114,7 @@ def _tracebox(settings: Settings, inherited: Mapping[str, str]) -> Program:
         "TRACEBOX_OTLP_LISTEN": f"{HOST}:{settings.otlp_port}",
         "TRACEBOX_QUERY_LISTEN": f"{HOST}:{settings.traces_port}",
     }
-    argv = (sys.executable, "-m", "localmesh.tracebox")
+    argv = (sys.executable, "-m", "tracebox")
     return _traces("tracebox", argv, {**inherited, **wiring}, settings)
 
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
-from localmesh.tracebox import golang
-from localmesh.tracebox.search import Search
+from tracebox import golang
+from tracebox.search import Search
 
 _DEFAULT_LIMIT = 100
 _DEFAULT_LOOKBACK = 48 * 3600 * 1_000_000_000

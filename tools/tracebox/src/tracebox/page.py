@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localmesh.tracebox.jaeger import format_trace_id
-from localmesh.tracebox.parameters import Parameters
-from localmesh.tracebox.search import Search, matching
-from localmesh.tracebox.store import StoredSpan, Trace, TraceStore
+from tracebox.jaeger import format_trace_id
+from tracebox.parameters import Parameters
+from tracebox.search import Search, matching
+from tracebox.store import StoredSpan, Trace, TraceStore
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {

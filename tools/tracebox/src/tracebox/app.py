@@ -14,12 +14,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from localmesh.tracebox.page import Page
-from localmesh.tracebox.parameters import BadQueryError
-from localmesh.tracebox.query import QueryApi, error_answer, not_found
-from localmesh.tracebox.receiver import build_receiver
-from localmesh.tracebox.settings import Settings, split_address
-from localmesh.tracebox.store import TraceStore
+from tracebox.page import Page
+from tracebox.parameters import BadQueryError
+from tracebox.query import QueryApi, error_answer, not_found
+from tracebox.receiver import build_receiver
+from tracebox.settings import Settings, split_address
+from tracebox.store import TraceStore
 
 _GRACE_SECONDS = 3
 

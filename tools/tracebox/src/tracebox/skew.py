@@ -8,9 +8,9 @@ from collections import defaultdict
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from localmesh.tracebox import values
-from localmesh.tracebox.golang import format_duration
-from localmesh.tracebox.store import Origin, StoredSpan, Trace
+from tracebox import values
+from tracebox.golang import format_duration
+from tracebox.store import Origin, StoredSpan, Trace
 
 _HOST_KEYS = ("host.id", "host.ip", "host.name")
 

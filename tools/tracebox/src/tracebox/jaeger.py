@@ -12,11 +12,11 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from localmesh.tracebox.golang import format_time
-from localmesh.tracebox.search import KINDS
-from localmesh.tracebox.skew import trace_warnings
-from localmesh.tracebox.store import Origin, StoredSpan, Trace
-from localmesh.tracebox.values import Tag, tags, text
+from tracebox.golang import format_time
+from tracebox.search import KINDS
+from tracebox.skew import trace_warnings
+from tracebox.store import Origin, StoredSpan, Trace
+from tracebox.values import Tag, tags, text
 
 _SHORT_ID = bytes(8)
 _TRACE_ID_BYTES = 16

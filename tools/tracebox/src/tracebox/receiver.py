@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from localmesh.tracebox.store import TraceStore
+from tracebox.store import TraceStore
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024

@@ -1,12 +1,12 @@
-"""Run tracebox alone: ``python -m localmesh.tracebox [--help]``."""
+"""Run tracebox alone: ``python -m tracebox [--help]``."""
 
 import sys
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from localmesh.tracebox.app import AddressTakenError, run
-from localmesh.tracebox.settings import Settings, explain
+from tracebox.app import AddressTakenError, run
+from tracebox.settings import Settings, explain
 
 
 def main() -> int:

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from localmesh.tracebox import golang
-from localmesh.tracebox.jaeger import dependencies, format_trace_id, trace_json
-from localmesh.tracebox.parameters import BadQueryError, Parameters, parse_trace_id
-from localmesh.tracebox.search import KINDS, matching
-from localmesh.tracebox.store import Trace, TraceStore
+from tracebox import golang
+from tracebox.jaeger import dependencies, format_trace_id, trace_json
+from tracebox.parameters import BadQueryError, Parameters, parse_trace_id
+from tracebox.search import KINDS, matching
+from tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
 _WRONG_LIMIT = "search depth must be greater than 0 and less than max traces"

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypedDict
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from localmesh.tracebox.golang import format_float, quote
+from tracebox.golang import format_float, quote
 
 _MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
 Scalar: TypeAlias = str | bool | int | float

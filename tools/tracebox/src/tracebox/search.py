@@ -7,9 +7,9 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from localmesh.tracebox import values
-from localmesh.tracebox.golang import parse_bool
-from localmesh.tracebox.store import StoredSpan, Trace, TraceStore
+from tracebox import values
+from tracebox.golang import parse_bool
+from tracebox.store import StoredSpan, Trace, TraceStore
 
 KINDS: dict[int, str] = {
     Span.SPAN_KIND_UNSPECIFIED: "",
