@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from localmesh.kind.objects import NAMESPACE, ContainerStatus, Event, Named, Pod, Workload, listed, makers
+from localmesh.kind.objects import ContainerStatus, Event, Named, Pod, Workload, listed, makers
 from localmesh.kind.programs import CannotGoOn, kubectl
 from localmesh.logs import readable
 
@@ -55,9 +55,7 @@ def _container(pod: str, container: ContainerStatus) -> Iterator[str]:
 
 def _log(pod: str, container: str, *which: str) -> Iterator[str]:
     try:
-        text = kubectl(
-            "logs", pod, f"--namespace={NAMESPACE}", f"--container={container}", f"--tail={LOG_LINES}", *which
-        )
+        text = kubectl("logs", pod, f"--container={container}", f"--tail={LOG_LINES}", *which)
     except CannotGoOn:  # a container that never ran has no log
         return
     if lines := [part for line in text.splitlines() for part in readable(line)]:

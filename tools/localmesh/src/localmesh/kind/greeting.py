@@ -11,8 +11,8 @@ from pathlib import Path
 
 from localmesh.console import Console
 from localmesh.kind.cluster import host_ports
-from localmesh.kind.objects import NAMESPACE, Service, Workload, listed
-from localmesh.kind.programs import CONTEXT, CannotGoOn
+from localmesh.kind.objects import Service, Workload, listed
+from localmesh.kind.programs import CONTEXT, NAMESPACE, CannotGoOn
 from localmesh.kind.settings import KindSettings
 from localmesh.probe import HOST
 from localmesh.welcome import SAMPLE_SKU, order, product, trace

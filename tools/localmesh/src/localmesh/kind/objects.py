@@ -8,7 +8,6 @@ from pydantic.alias_generators import to_camel
 
 from localmesh.kind.programs import kubectl
 
-NAMESPACE = "aiomesh"
 REVISION = "deployment.kubernetes.io/revision"  # of a Deployment, and of the ReplicaSet that it stands for
 
 
@@ -191,5 +190,5 @@ def listed(kind: type[Kind], resource: str, *options: str) -> list[Kind]:
     Raises:
         CannotGoOn: kubectl failed.
     """
-    answer = kubectl("get", resource, f"--namespace={NAMESPACE}", "--output=json", *options)
+    answer = kubectl("get", resource, "--output=json", *options)
     return [kind.model_validate(item) for item in _Items.model_validate_json(answer).items]
