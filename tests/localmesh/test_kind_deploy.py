@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from localmesh.kind.greeting import address, linked, text
+from localmesh.kind.greeting import addresses, linked, text
 from localmesh.kind.images import images, named
-from localmesh.kind.objects import Service
 from localmesh.kind.programs import CannotGoOn
 from localmesh.kind.settings import KindSettings
 
@@ -48,12 +47,11 @@ def test_a_service_without_an_image_in_the_overlay_is_refused() -> None:
 
 def test_addresses_are_those_on_this_machine_where_there_are_some() -> None:
     settings = KindSettings(edge_port=8090, traces_port=9000)
-    jaeger = Service.model_validate(
-        {"metadata": {"name": "jaeger"}, "spec": {"ports": [{"port": 4317}, {"port": 16686, "nodePort": 30686}]}}
-    )
-    pricing = Service.model_validate({"metadata": {"name": "pricing"}, "spec": {"ports": [{"port": 50052}]}})
-    assert address(jaeger, settings) == "http://127.0.0.1:9000"
-    assert address(pricing, settings) == "pricing.aiomesh:50052"
+    assert addresses(["jaeger 4317: 16686:30686", "pricing 50052:", "api-edge 80:30080"], settings) == {
+        "jaeger": "http://127.0.0.1:9000",
+        "pricing": "pricing.aiomesh:50052",
+        "api-edge": "http://127.0.0.1:8090",
+    }
 
 
 def test_the_link_to_a_trace_is_found_among_others() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import pytest
 from localmesh.console import Console
 from localmesh.kind.deploy import apply
 from localmesh.kind.images import provide
-from localmesh.kind.programs import CONTEXT, NAMESPACE
+from localmesh.kind.programs import CONTEXT, NAMESPACE, CannotGoOn
+from localmesh.kind.rollout import LIMIT, Rollout
 from localmesh.kind.settings import KindSettings
 from tests.repository import SERVICES
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 UP = [sys.executable, "-m", "localmesh.kind", "up"]
 OVERLAY = "deploy/k8s/overlays/kind"
 ON_CLUSTER = f" --context={CONTEXT} --namespace={NAMESPACE}"
+OBJECTS = (
+    "namespace/aiomesh deployment.apps/pricing statefulset.apps/postgres horizontalpodautoscaler.autoscaling/pricing"
+)
 
 
 class Programs:
@@ -95,8 +100,67 @@ def test_moved_traces_are_where_the_links_of_the_edge_lead(programs: Programs) -
     assert programs.calls[-1] == f"kubectl set env deployment/api-edge {url}"
 
 
+def test_every_workload_of_the_overlay_is_waited_for_within_one_limit(programs: Programs) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    assert Rollout(Console()).wait().keys() == {"pricing", "postgres"}
+    calls, limits = zip(*(call.split(" --timeout=") for call in programs.calls[1:]), strict=True)
+    assert sorted(calls) == [
+        "kubectl rollout status deployment.apps/pricing",
+        "kubectl rollout status statefulset.apps/postgres",
+        "kubectl wait horizontalpodautoscaler.autoscaling/pricing --for=condition=AbleToScale",
+    ]
+    assert all(1 <= int(limit.removesuffix("s")) <= LIMIT for limit in limits)
+
+
+def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
+    programs: Programs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl rollout status deployment"*', "echo 'error: timed out' >&2; exit 1")
+    programs.on('"kubectl get pods "*', "echo the pods")
+    programs.on('"kubectl events --types=Warning "*', "echo the warnings")
+    programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*', "echo the log")
+    with pytest.raises(CannotGoOn, match=r"^not ready: pricing; "):
+        Rollout(Console()).wait()
+    shown, errors = capfd.readouterr()
+    assert errors == "error: timed out\n"
+    texts = [line for line in shown.splitlines() if line.startswith("the ")]
+    assert texts == ["the pods", "the warnings", "the log"]
+
+
+def test_kubectl_that_cannot_explain_does_not_hide_what_failed(programs: Programs) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl "*', "exit 1")
+    with pytest.raises(CannotGoOn, match=r"^not ready: pricing, postgres; "):
+        Rollout(Console()).wait()
+
+
 def test_a_failure_is_exit_status_1_and_one_sentence(programs: Programs) -> None:
     programs.on('"kind get clusters"', "echo 'no engine' >&2; exit 1")
     done = subprocess.run(UP, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines() == ["kind get failed with exit status 1", "  | no engine"]
+
+
+def test_an_interrupt_while_it_waits_ends_it_without_a_traceback(programs: Programs, tmp_path: Path) -> None:
+    waits = tmp_path / "waits"
+    os.mkfifo(waits)
+    overlay = "\n".join(f"  image: aiomesh/{service.replace('_', '-')}:dev" for service in SERVICES)
+    ports = '{"30080/tcp": [{"HostPort": "8080"}], "30686/tcp": [{"HostPort": "16686"}]}'
+    programs.on('"kind get clusters"', "echo aiomesh")
+    programs.on('"docker inspect "*', f"echo '{ports}'")
+    programs.on('"kubectl kustomize "*', f"echo '{overlay}'")
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl rollout status deployment"*', f"echo waiting >{waits}; exec sleep 60")
+    process = subprocess.Popen(
+        UP,
+        env={**os.environ, "EDGE_PORT": "8080", "TRACES_PORT": "16686"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert waits.read_text() == "waiting\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (-signal.SIGINT, "")

@@ -28,9 +28,7 @@ def up(settings: KindSettings, console: Console) -> None:
     cluster.ensure(settings, console)
     builds = images.provide(console)
     deploy.apply(builds, settings)
-    rollout = Rollout(console)
-    workloads = rollout.wait()
-    greet(workloads, rollout.ready_after, settings, console)
+    greet(Rollout(console).wait(), settings, console)
 
 
 def down() -> None:

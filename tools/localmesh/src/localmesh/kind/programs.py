@@ -70,6 +70,11 @@ def kubectl(*arguments: str) -> str:
     return run(*_on_cluster(arguments))
 
 
+def show_kubectl(*arguments: str) -> None:
+    """Shows the output of kubectl on our cluster and namespace; see `show`."""
+    show(*_on_cluster(arguments))
+
+
 def _on_cluster(arguments: Sequence[str]) -> Sequence[str]:
     return ("kubectl", *arguments, f"--context={CONTEXT}", f"--namespace={NAMESPACE}")
 
