@@ -37,6 +37,7 @@ class Rollout:
         """
         found = kubectl("get", f"--kustomize={OVERLAY}", "--output=name").split()
         workloads = [one for one in found if one.startswith(WORKLOADS)]
+        self.console.say(f"waiting at most {LIMIT:.0f} s for {len(workloads)} workloads")
         with ThreadPoolExecutor(len(workloads)) as threads:
             seconds = threads.map(lambda one: self._ready_after(one, found), workloads)
             ready_after = dict(zip(map(_name, workloads), seconds, strict=True))
