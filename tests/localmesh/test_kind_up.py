@@ -119,13 +119,14 @@ def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
     programs.on('"kubectl rollout status deployment"*', "echo 'error: timed out' >&2; exit 1")
     programs.on('"kubectl get pods "*', "echo the pods")
     programs.on('"kubectl events --types=Warning "*', "echo the warnings")
+    programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*" --previous "*', "echo the log before")
     programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*', "echo the log")
     with pytest.raises(CannotGoOn, match=r"^not ready: pricing; "):
         Rollout(Console()).wait()
     shown, errors = capfd.readouterr()
     assert errors == "error: timed out\n"
     texts = [line for line in shown.splitlines() if line.startswith("the ")]
-    assert texts == ["the pods", "the warnings", "the log"]
+    assert texts == ["the pods", "the warnings", "the log", "the log before"]
 
 
 def test_kubectl_that_cannot_explain_does_not_hide_what_failed(programs: Programs) -> None:

@@ -66,7 +66,11 @@ class Rollout:
         for command in (
             ("get", "pods"),
             ("events", "--types=Warning"),
-            *(("logs", f"--selector=app.kubernetes.io/name={name}", *logs) for name in names),
+            *(
+                ("logs", f"--selector=app.kubernetes.io/name={name}", *logs, *previous)
+                for name in names
+                for previous in ((), ("--previous",))  # a container that has just been restarted has no log yet
+            ),
         ):
             self.console.say(f"\n$ kubectl {' '.join(command)}")
             with suppress(CannotGoOn):  # it has shown why, and the next one may work
