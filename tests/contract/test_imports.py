@@ -139,7 +139,7 @@ def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
         ("inventory.domain", "from meshkit.status import write_status", "a domain imports the standard library and"),
         ("inventory.store", "from . import tables", "imports are absolute"),
         ("api_edge.rest.routes.products", "from ..clients import PRICING", "imports are absolute"),
-        ("pricing.price_book", "from pricing.store import SqlPriceStore", "store is for app, servicer, sweeper"),
+        ("pricing.price_book", "from pricing.store import PriceStore", "store is for app, servicer, sweeper"),
         ("inventory.store", "from aiomesh.inventory.v1 import inventory_pb2", "generated code stays in servicer"),
         ("inventory.store", "from google.protobuf.timestamp_pb2 import Timestamp", "generated code stays in servicer"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_pb2 import Stock", "generated code stays in servicer"),

@@ -33,7 +33,7 @@ from meshkit.server.health import SERVING, Health
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
+from pricing.store import PriceStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -259,7 +259,7 @@ async def serving_pricing(
     await seed(folder / "pricing.db", pricing.app)
     database = pricing.app.open_database(f"sqlite:///{folder / 'pricing.db'}", capture.telemetry)
     health = Health(pricing.app.SERVICE, partial(pricing.app.check, database))
-    add = partial(add_PricingServiceServicer_to_server, servicer(SqlPriceStore(database, clock=clock)))
+    add = partial(add_PricingServiceServicer_to_server, servicer(PriceStore(database, clock=clock)))
     server = build_server(services={pricing.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
     try:
         await pricing.app.check(database)

@@ -25,7 +25,7 @@ from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.app import SERVICE, check, open_database
 from pricing.domain import DatabaseUnavailable
 from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
+from pricing.store import PriceStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -54,7 +54,7 @@ async def serving(database_url: str) -> AsyncIterator[Pricing]:
     """The service on a database that is not prepared yet."""
     capture = SpanCapture("pricing")
     database = open_database(database_url, capture.telemetry)
-    servicer = PricingServicer(SqlPriceStore(database, FakeClock(NOW)))
+    servicer = PricingServicer(PriceStore(database, FakeClock(NOW)))
     server = build_server(
         services={SERVICE: partial(add_PricingServiceServicer_to_server, servicer)},
         health=Health(SERVICE, partial(check, database)),

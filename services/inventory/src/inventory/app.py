@@ -12,7 +12,7 @@ from aiomesh.inventory.v1.inventory_service_pb2_grpc import add_InventoryService
 from inventory.domain import DatabaseUnavailable
 from inventory.seed import seed
 from inventory.servicer import InventoryServicer
-from inventory.store import SqlInventoryStore
+from inventory.store import InventoryStore
 from inventory.sweeper import sweep_forever
 from meshkit.database.database import Database
 from meshkit.lifecycle import serve
@@ -63,9 +63,9 @@ def open_database(url: str, telemetry: Telemetry) -> Database:
 
 def open_store(
     database: Database, telemetry: Telemetry, *, hold: timedelta, clock: Callable[[], datetime] = utc_now
-) -> SqlInventoryStore:
+) -> InventoryStore:
     """The store on that database, whose reservations last for `hold`."""
-    return SqlInventoryStore(database, clock, hold, telemetry.tracer_provider.get_tracer("inventory"))
+    return InventoryStore(database, clock, hold, telemetry.tracer_provider.get_tracer("inventory"))
 
 
 async def check(database: Database) -> None:

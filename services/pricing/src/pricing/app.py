@@ -17,7 +17,7 @@ from meshkit.server.health import Health
 from pricing.domain import DatabaseUnavailable
 from pricing.seed import seed
 from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
+from pricing.store import PriceStore
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
@@ -34,7 +34,7 @@ async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
         database = open_database(settings.database_url, telemetry)
         closing.push_async_callback(database.close)
         health = Health(SERVICE, partial(check, database))
-        servicer = PricingServicer(SqlPriceStore(database, clock=utc_now))
+        servicer = PricingServicer(PriceStore(database, clock=utc_now))
         add = partial(add_PricingServiceServicer_to_server, servicer)
         await serve(
             build_server(services={SERVICE: add}, health=health, telemetry=telemetry),
