@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import uuid
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from inventory import tables
-from inventory.app import check, open_database, open_store
 from inventory.domain import (
     Adjustment,
     AdjustmentBelowReserved,
@@ -38,7 +36,9 @@ from inventory.domain import (
 )
 from inventory.reserving import SWEEP_BATCH
 from inventory.seed import read_catalogue
+from meshkit.service import utc_now
 from meshkit.testing import FakeClock, SpanCapture
+from tests.inventory.opened import HOLD, opened, store_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -49,18 +49,7 @@ if TYPE_CHECKING:
     from meshkit.database.database import Database
     from meshkit.errors import ServiceError
 
-HOLD = timedelta(minutes=15)
 MOMENT = timedelta(microseconds=1)
-
-
-@asynccontextmanager
-async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    database = open_database(url, capture.telemetry)
-    try:
-        await check(database)
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture
@@ -81,7 +70,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(database: Database, clock: FakeClock, capture: SpanCapture) -> InventoryStore:
-    return open_store(database, capture.telemetry, hold=HOLD, clock=clock)
+    return store_on(database, capture, clock)
 
 
 def request_for(*lines: tuple[str, int], fingerprint: str = "digest") -> ReservationRequest:
@@ -212,7 +201,7 @@ async def test_concurrent_attempts_over_two_connections_make_one_reservation(
     database_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
     async with opened(database_url, capture) as other:
-        second = open_store(other, capture.telemetry, hold=HOLD, clock=clock)
+        second = store_on(other, capture, clock)
         request = request_for(("TEA-0001", 1))
         stores = [store, second] * 10
         made = await asyncio.gather(*(each.reserve(another_attempt(request)) for each in stores))
@@ -287,7 +276,7 @@ async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, 
                 await asyncio.sleep(0)
 
     async with opened(postgres_database, capture) as database:
-        store = open_store(database, capture.telemetry, hold=HOLD)
+        store = store_on(database, capture, utc_now)
         lock = asyncio.create_task(database.write(lock_stock))
         await locked.wait()
         attempt = asyncio.create_task(store.reserve(request))

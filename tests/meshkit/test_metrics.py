@@ -15,8 +15,10 @@ import psutil
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 
-import inventory.app as inventory_app
+from inventory.app import MIGRATIONS
 from inventory.domain import DatabaseUnavailable
+from inventory.seed import seed
+from meshkit.database import check_database
 from meshkit.database.database import Database
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import SpanCapture, listening
@@ -296,7 +298,7 @@ async def test_a_pool_tells_its_connections_and_who_waits(tmp_path: Path) -> Non
         return value(found, f"db_client_connection_{metric}", db_client_connection_pool_name="writers", **state)
 
     try:
-        await inventory_app.check(database)
+        await check_database(database, MIGRATIONS, seed)
         assert (writers("max"), writers("pending_requests")) == (1, 0)
         assert writers("count", db_client_connection_state="used") == 0
         writes = [asyncio.create_task(database.write(hold)) for _ in range(3)]

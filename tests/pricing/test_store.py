@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ import pytest
 from sqlalchemy import func, select
 
 from meshkit.testing import FakeClock, SpanCapture
-from pricing.app import check, open_database
 from pricing.domain import (
     Line,
     Money,
@@ -26,6 +24,7 @@ from pricing.domain import (
 from pricing.seed import read_seeds
 from pricing.store import PriceStore
 from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rates
+from tests.pricing.opened import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,19 +34,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    database = open_database(url, SpanCapture("pricing").telemetry)
-    try:
-        await check(database)
-        yield database
-    finally:
-        await database.close()
-
-
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with opened(database_url) as database:
+    async with opened(database_url, SpanCapture("pricing")) as database:
         yield database
 
 
@@ -89,7 +78,7 @@ async def test_a_new_database_holds_the_seeds(database: Database) -> None:
 
 async def test_a_known_database_is_not_seeded_again(database: Database, database_url: str) -> None:
     await PriceStore(database, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
-    async with opened(database_url) as again:
+    async with opened(database_url, SpanCapture("pricing")) as again:
         book = await PriceStore(again, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
     assert book.list_prices["TEA-0001"].price == Money("EUR", 1)
 
@@ -177,7 +166,7 @@ async def test_a_refused_order_leaves_no_quote_and_may_be_tried_again(store: Pri
 
 async def test_concurrent_attempts_over_two_connections_make_one_quote(database: Database, database_url: str) -> None:
     order = order_of(("TEA-0001", 12), ("TEA-0002", 3))
-    async with opened(database_url) as other:
+    async with opened(database_url, SpanCapture("pricing")) as other:
         # Two clocks far apart: attempts that priced by themselves would differ.
         stores = [PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW + timedelta(days=4000)))]
         answers = await asyncio.gather(*(stores[turn % 2].create_quote(order) for turn in range(40)))
@@ -231,7 +220,7 @@ async def test_a_new_sku_has_the_breaks_and_promotions_of_everything_alone(store
 
 
 async def test_one_process_sees_at_once_what_another_one_changed(database: Database, database_url: str) -> None:
-    async with opened(database_url) as other:
+    async with opened(database_url, SpanCapture("pricing")) as other:
         mine, theirs = PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW))
         for minor in (1000, 2000, 3000):
             await theirs.set_price(change_of("TEA-0001", minor))

@@ -84,15 +84,15 @@ async def open_storefront(settings: Settings, telemetry: Telemetry) -> AsyncIter
     async with (
         open_channel(
             settings.inventory_target,
-            service=clients.INVENTORY_SERVICE,
-            repeatable=clients.INVENTORY_REPEATABLE,
+            service=clients.INVENTORY_API.name,
+            repeatable=clients.INVENTORY_API.repeatable,
             limit=CALL_SECONDS,
             telemetry=telemetry,
         ) as inventory,
         open_channel(
             settings.pricing_target,
-            service=clients.PRICING_SERVICE,
-            repeatable=clients.PRICING_REPEATABLE,
+            service=clients.PRICING_API.name,
+            repeatable=clients.PRICING_API.repeatable,
             limit=CALL_SECONDS,
             telemetry=telemetry,
         ) as pricing,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
+from meshkit.api import Api
 from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
 
@@ -35,20 +36,8 @@ log = logging.getLogger("api_edge.clients")
 
 INVENTORY, PRICING = "inventory", "pricing"
 
-INVENTORY_SERVICE = "aiomesh.inventory.v1.InventoryService"
-PRICING_SERVICE = "aiomesh.pricing.v1.PricingService"
-
-INVENTORY_REPEATABLE = (
-    "GetStock",
-    "BatchGetStock",
-    "ListStock",
-    "ReserveStock",
-    "UndoReserveStock",
-    "GetReservation",
-    "CommitReservation",
-    "ReleaseReservation",
-)
-PRICING_REPEATABLE = ("GetPrice", "BatchGetPrices", "CreateQuote", "GetQuote")
+INVENTORY_API = Api(inventory_service_pb2.DESCRIPTOR.services_by_name["InventoryService"])
+PRICING_API = Api(pricing_service_pb2.DESCRIPTOR.services_by_name["PricingService"])
 
 
 @dataclass(frozen=True)
