@@ -44,8 +44,7 @@ kind-down: install  ## Delete that cluster
 #:
 #: Settings of `make up`, from the environment or as `make up EDGE_PORT=8090`:
 #:   EDGE_PORT       REST API                        8080
-#:   INVENTORY_PORT  inventory, gRPC                 50051
-#:   PRICING_PORT    pricing, gRPC                   50052
+#:   NAME_PORT       gRPC port of service NAME; its pyproject.toml has the default
 #:   TRACES_PORT     trace pages and query API       16686
 #:   OTLP_PORT       OpenTelemetry receiver, gRPC    4317
 #:   STATE_DIR       databases and logs              .localmesh

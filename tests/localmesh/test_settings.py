@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from localmesh.services import Service
 from localmesh.settings import InvalidSettings, Settings, load
 
+SERVICES = (
+    Service("inventory", 50051, "grpc", database=True, after=()),
+    Service("pricing", 50052, "grpc", database=True, after=()),
+    Service("api_edge", 8080, "http", database=False, after=("inventory", "pricing")),
+)
 VARIABLES = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
 
 
@@ -17,7 +23,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_documented_ports_are_the_defaults() -> None:
-    assert load().ports == {
+    assert load(SERVICES).ports == {
         "EDGE_PORT": 8080,
         "INVENTORY_PORT": 50051,
         "PRICING_PORT": 50052,
@@ -27,22 +33,22 @@ def test_the_documented_ports_are_the_defaults() -> None:
 
 
 def test_each_port_is_moved_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = {variable: 30001 + index for index, variable in enumerate(load().ports)}
+    moved = {variable: 30001 + index for index, variable in enumerate(load(SERVICES).ports)}
     for variable, port in moved.items():
         monkeypatch.setenv(variable, str(port))
-    assert load().ports == moved
+    assert load(SERVICES).ports == moved
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_PORT", "")
-    assert load().edge_port == 8080
+    assert load(SERVICES).ports["EDGE_PORT"] == 8080
 
 
 def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load().state_dir == tmp_path.resolve() / ".localmesh"
+    assert load(SERVICES).state_dir == tmp_path.resolve() / ".localmesh"
     monkeypatch.setenv("STATE_DIR", "other")
-    assert load().state_dir == tmp_path.resolve() / "other"
+    assert load(SERVICES).state_dir == tmp_path.resolve() / "other"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,7 @@ def test_a_bad_value_is_one_line_that_names_its_variable(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidSettings) as raised:
-        load()
+        load(SERVICES)
     assert re.fullmatch(line, str(raised.value))
 
 
