@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 export
 
-.PHONY: help install up test test-cluster check format generate lock reset kind-up kind-down
+.PHONY: help install up test test-cluster check format generate lock upgrade reset kind-up kind-down
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
@@ -29,8 +29,11 @@ format: install  ## Format the code and mend what can be mended
 generate: install  ## Make the protobuf code anew
 	@exec .venv/bin/python tools/protos.py generate
 
-lock: install  ## Resolve the dependencies anew
+lock: install  ## Lock what the projects need, and upgrade nothing
 	@exec .venv/bin/python tools/lock.py
+
+upgrade: install  ## Lock the newest versions that the projects allow
+	@exec .venv/bin/python tools/lock.py upgrade
 
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
