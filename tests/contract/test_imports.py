@@ -23,6 +23,8 @@ KNOWS = {package: {"aiomesh", "meshkit"} if package in SERVICES else set() for p
 PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book"}
 """Modules of values and rules: they import the standard library, the kinds of errors, and each other."""
 
+ERRORS = ("meshkit.errors", "meshkit.validation")
+
 SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
 """The modules of a service that import generated code; `app` may take what registers a servicer from it."""
 
@@ -77,7 +79,11 @@ def objections(module: str, name: str) -> Iterator[str]:
         yield f"{package} does not know {top(name)}"
     if within(name, "opentelemetry.proto") and not within(module, "tracebox"):
         yield "only tracebox speaks OTLP"
-    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, "meshkit.errors", *PURE):
+    if (
+        module in PURE
+        and top(name) not in sys.stdlib_module_names
+        and not within(name, "meshkit.errors", "meshkit.validation", *PURE)
+    ):
         yield "a domain imports the standard library and meshkit.errors"
     if package in SERVICES:
         yield from objections_in_service(module, name)
