@@ -67,7 +67,7 @@ def test_a_span_has_exactly_the_fields_that_jaeger_gives_it() -> None:
                 ],
                 "logs": [],
                 "processID": "p1",
-                "warnings": ["parent span ID=0000000000000001 is not in the trace; skipping clock skew adjustment"],
+                "warnings": None,
             }
         ],
         "processes": {"p1": {"serviceName": "shop", "tags": [{"key": "zone", "type": "string", "value": "north"}]}},
@@ -164,16 +164,12 @@ def test_a_span_without_a_name_and_one_that_ends_before_it_starts_are_put_right_
     )
 
 
-def test_clocks_that_differ_are_warned_of_and_times_stay() -> None:
+def test_a_span_outside_the_time_of_its_parent_keeps_its_own_and_gets_no_warning() -> None:
     trace = converted(
         export(span(TRACE, 1, at=(0, 100)), **{"host.name": "one"}),
-        export(
-            span(TRACE, 2, at=(210, 290), parent=1), span(TRACE, 3, at=(220, 230), parent=2), **{"host.name": "two"}
-        ),
+        export(span(TRACE, 2, at=(210, 290), parent=1), **{"host.name": "two"}),
     )
-    expected = ["clock skew adjustment disabled; not applying calculated delta of -200ms"]
-    assert by_number(trace, 1)["warnings"] is None
-    assert by_number(trace, 2)["warnings"] == by_number(trace, 3)["warnings"] == expected
+    assert [found["warnings"] for found in trace["spans"]] == [None, None]
     assert by_number(trace, 2)["startTime"] == nanoseconds(210) // 1000
 
 
@@ -254,11 +250,6 @@ def test_a_duration_is_read_as_go_reads_it(written: str, nanoseconds_: int) -> N
 def test_a_malformed_duration_is_refused_in_gos_words(written: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         golang.parse_duration(written)
-
-
-@given(st.integers(-(2**62), 2**62))
-def test_a_written_duration_reads_back_as_it_was(duration: int) -> None:
-    assert golang.parse_duration(golang.format_duration(duration)) == duration
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -78,22 +78,6 @@ def _nanoseconds(text: str, *, whole: str, fraction: str, unit: str) -> int:
     return int(Decimal(f"{whole or 0}.{fraction or 0}") * _NANOSECONDS[unit])
 
 
-def format_duration(nanoseconds: int) -> str:
-    """Write a duration as Go does: ``-200ms``, ``1.5s``, ``1h0m0.25s``."""
-    sign, left = "-" if nanoseconds < 0 else "", abs(nanoseconds)
-    if not left:
-        return "0s"
-    if left < _NANOSECONDS["s"]:
-        unit = next(u for u in ("ms", "\N{MICRO SIGN}s", "ns") if left >= _NANOSECONDS[u])
-        return f"{sign}{_decimal(left, _NANOSECONDS[unit])}{unit}"
-    minutes, seconds = divmod(left, _NANOSECONDS["m"])
-    hours, minutes = divmod(minutes, 60)
-    written = f"{_decimal(seconds, _NANOSECONDS['s'])}s"
-    if hours or minutes:
-        written = f"{minutes}m{written}"
-    return f"{sign}{hours}h{written}" if hours else f"{sign}{written}"
-
-
 def format_time(unix_nanoseconds: int) -> str:
     """Write a point in time as Go does: ``2026-01-02 03:04:10.03 +0000 UTC``."""
     seconds = unix_nanoseconds // 1_000_000_000

@@ -14,7 +14,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracebox.golang import format_time
 from tracebox.search import KINDS
-from tracebox.skew import trace_warnings
 from tracebox.store import Origin, StoredSpan, Trace
 from tracebox.values import Tag, tags, text
 
@@ -88,7 +87,6 @@ def format_trace_id(trace_id: bytes) -> str:
 
 def trace_json(trace: Trace) -> JaegerTrace:
     """Return the whole trace, with one process for each different resource."""
-    warnings = trace_warnings(trace)
     process_ids: dict[bytes, str] = {}
     processes: dict[str, JaegerProcess] = {}
     spans = []
@@ -96,7 +94,7 @@ def trace_json(trace: Trace) -> JaegerTrace:
         process_id = process_ids.setdefault(span.origin.resource, f"p{len(process_ids) + 1}")
         if process_id not in processes:
             processes[process_id] = _process(span.origin)
-        spans.append(_span(span, process_id, warnings.get(span.encoded, [])))
+        spans.append(_span(span, process_id))
     trace_id = format_trace_id(trace.trace_id)
     return {"traceID": trace_id, "spans": spans, "processes": processes, "warnings": None}
 
@@ -107,7 +105,7 @@ def _process(origin: Origin) -> JaegerProcess:
     return {"serviceName": origin.service, "tags": _sorted(rest)}
 
 
-def _span(stored: StoredSpan, process_id: str, warnings: list[str]) -> JaegerSpan:
+def _span(stored: StoredSpan, process_id: str) -> JaegerSpan:
     span = Span.FromString(stored.encoded)
     broken_links = ["Invalid span link removed" for link in span.links if not _is_valid(link)]
     return {
@@ -120,7 +118,7 @@ def _span(stored: StoredSpan, process_id: str, warnings: list[str]) -> JaegerSpa
         "tags": _span_tags(span, stored.origin),
         "logs": [_log(event) for event in span.events],
         "processID": process_id,
-        "warnings": [*_negative_duration(span), *warnings, *broken_links] or None,
+        "warnings": [*_negative_duration(span), *broken_links] or None,
     }
 
 
