@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
 from tracebox import golang
-from tracebox.jaeger import JaegerSpan, JaegerTrace, dependencies, format_trace_id, trace_json
+from tracebox.jaeger import JaegerSpan, JaegerTrace, format_trace_id, trace_json
 from tracebox.parameters import BadQueryError, parse_trace_id
 from tracebox.store import TraceStore
 
@@ -181,17 +181,6 @@ def test_spans_that_are_each_others_parent_are_shown_like_any_others() -> None:
 def test_a_trace_as_deep_as_it_is_long_is_converted() -> None:
     chain = [span(TRACE, n, parent=n - 1, at=(n, 10_000 - n)) for n in range(1, 1000)]
     assert len(converted(export(*chain))["spans"]) == 999
-
-
-def test_dependencies_count_the_calls_between_services_of_traces_within_the_window() -> None:
-    store = stored(
-        export(span(1, 1, at=(0, 9)), span(1, 2, parent=1, at=(1, 8)), service="edge"),
-        export(span(1, 3, parent=2, at=(2, 7)), span(1, 4, parent=99), service="stock"),
-    )
-    traces = list(store.newest_first())
-    calls = {(d["parent"], d["child"]): d["callCount"] for d in dependencies(traces, 0, nanoseconds(10))}
-    assert calls == {("edge", "edge"): 1, ("edge", "stock"): 1}
-    assert dependencies(traces, 0, nanoseconds(9)) == []
 
 
 @pytest.mark.parametrize(

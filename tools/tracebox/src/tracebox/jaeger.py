@@ -3,8 +3,6 @@
 Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's ``uimodel``.
 """
 
-from collections import Counter
-from collections.abc import Iterable
 from operator import itemgetter
 from typing import Literal, TypeAlias, TypedDict
 
@@ -70,14 +68,6 @@ class JaegerTrace(TypedDict):
     spans: list[JaegerSpan]
     processes: dict[str, JaegerProcess]
     warnings: None
-
-
-class JaegerDependency(TypedDict):
-    """How often one service called another."""
-
-    parent: str
-    child: str
-    callCount: int
 
 
 def format_trace_id(trace_id: bytes) -> str:
@@ -182,18 +172,3 @@ def _log(event: Span.Event) -> JaegerLog:
 
 def _sorted(found: list[Tag]) -> list[Tag]:
     return sorted(found, key=itemgetter("key"))
-
-
-def dependencies(traces: Iterable[Trace], start: int, end: int) -> list[JaegerDependency]:
-    """Count the pairs of parent and child spans by their services.
-
-    Only traces that lie wholly between ``start`` and ``end`` (Unix ns) count.
-    """
-    calls: Counter[tuple[str, str]] = Counter()
-    for trace in traces:
-        if start < min(span.start for span in trace.spans) and max(span.end for span in trace.spans) < end:
-            services = {span.span_id: span.origin.service for span in reversed(trace.spans)}
-            calls.update(
-                (services[span.parent_id], span.origin.service) for span in trace.spans if span.parent_id in services
-            )
-    return [{"parent": parent, "child": child, "callCount": n} for (parent, child), n in calls.items()]

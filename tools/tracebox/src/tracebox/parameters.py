@@ -16,7 +16,6 @@ from tracebox.search import Search
 
 _DEFAULT_LIMIT = 100
 _DEFAULT_LOOKBACK = 48 * 3600 * 1_000_000_000
-_DEFAULT_DEPENDENCY_LOOKBACK = 24 * 3600 * 1_000_000_000
 _HALF_ID_DIGITS = 16
 
 T = TypeVar("T")
@@ -87,21 +86,9 @@ class Parameters:
         start = self._parsed("start", lambda text: golang.parse_int(text) * 1000, now - _DEFAULT_LOOKBACK)
         return start, self._parsed("end", lambda text: golang.parse_int(text) * 1000, now)
 
-    def dependency_window(self) -> tuple[int, int]:
-        """Return the window of ``endTs`` and ``lookback``, given in milliseconds, in nanoseconds."""
-        end = self._parsed("endTs", _milliseconds, time.time_ns())
-        lookback = self._parsed("lookback", _milliseconds, _DEFAULT_DEPENDENCY_LOOKBACK)
-        if lookback < 0:
-            raise BadQueryError("end time must be greater than start time", HTTPStatus.INTERNAL_SERVER_ERROR)
-        return end - lookback, end
-
     def flag(self, name: str) -> bool:
         """Return a truth value, false if absent."""
         return self._parsed(name, golang.parse_bool, default=False)
-
-    def pretty(self) -> bool:
-        """Whether the answer is to be indented."""
-        return self.text("prettyPrint") not in ("", "false")
 
     def duration(self, name: str) -> int:
         """Return a Go duration such as ``10ms`` in nanoseconds, 0 if absent."""
@@ -135,7 +122,3 @@ class Parameters:
             except ValueError as error:
                 raise BadQueryError(f"malformed 'tags' parameter, cannot unmarshal JSON: {error}") from error
         return tags
-
-
-def _milliseconds(text: str) -> int:
-    return golang.parse_int(text) * 1_000_000

@@ -5,15 +5,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import islice
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tracebox import golang
-from tracebox.jaeger import dependencies, format_trace_id, trace_json
+from tracebox.jaeger import format_trace_id, trace_json
 from tracebox.parameters import BadQueryError, Parameters, parse_trace_id
-from tracebox.search import KINDS, matching
+from tracebox.search import matching
 from tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
@@ -31,30 +30,20 @@ class QueryApi:
         """Return the routes below ``/api``."""
         return [
             Route("/api/services", self.services),
-            Route("/api/services/{service:path}/operations", self.operation_names),
-            Route("/api/operations", self.operations),
+            Route("/api/services/{service:path}/operations", self.operations),
             Route("/api/traces", self.traces),
             Route("/api/traces/{trace_id}", self.trace),
-            Route("/api/dependencies", self.dependencies),
         ]
 
-    async def services(self, request: Request) -> Response:
+    async def services(self, _request: Request) -> Response:
         """List the services."""
         services = self._store.services()
-        return _answer(request, services, total=len(services))
-
-    async def operation_names(self, request: Request) -> Response:
-        """List the operations of a service by name alone; null if the service is not known."""
-        names = sorted({name for name, _ in self._store.operations(request.path_params["service"])})
-        return _answer(request, names or None, total=len(names))
+        return _answer(services, total=len(services))
 
     async def operations(self, request: Request) -> Response:
-        """List the operations of a service with their span kind, or those of one kind."""
-        parameters = Parameters(request.query_params)
-        service, wanted = parameters.service(), parameters.text("spanKind")
-        pairs = [(name, KINDS.get(kind, "")) for name, kind in self._store.operations(service)]
-        found = [{"name": name, "spanKind": kind} for name, kind in pairs if wanted in ("", kind)]
-        return _answer(request, found, total=len(found))
+        """List the operations of a service; null if the service is not known."""
+        names = self._store.operations(request.path_params["service"])
+        return _answer(names or None, total=len(names))
 
     async def traces(self, request: Request) -> Response:
         """Return the traces that a search finds, or those with the given ids."""
@@ -64,11 +53,11 @@ class QueryApi:
         if trace_ids:
             found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
             missing = [trace_id for trace_id, trace in found if trace is None]
-            return await _traces_answer(request, [trace for _, trace in found if trace], missing)
+            return _traces_answer([trace for _, trace in found if trace], missing)
         parameters.service()
         if not 0 < limit <= _MAX_TRACES:
             raise BadQueryError(_WRONG_LIMIT, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return await _traces_answer(request, list(islice(matching(self._store, search), limit)))
+        return _traces_answer(list(islice(matching(self._store, search), limit)))
 
     async def trace(self, request: Request) -> Response:
         """Return one trace. ``start`` and ``end`` hide nothing, and ``raw`` changes nothing, but both are read."""
@@ -79,23 +68,11 @@ class QueryApi:
         trace = self._store.trace(trace_id)
         if trace is None:
             raise BadQueryError(_NOT_FOUND, HTTPStatus.NOT_FOUND)
-        return await _traces_answer(request, [trace])
-
-    async def dependencies(self, request: Request) -> Response:
-        """Count the calls between services, or those from and to one service."""
-        parameters = Parameters(request.query_params)
-        start, end = parameters.dependency_window()
-        service = parameters.text("service")
-        traces = list(self._store.newest_first())
-        links = await run_in_threadpool(dependencies, traces, start, end)
-        return _answer(request, [link for link in links if service in ("", link["parent"], link["child"])])
+        return _traces_answer([trace])
 
 
-async def _traces_answer(request: Request, traces: list[Trace], missing: list[bytes] | None = None) -> Response:
+def _traces_answer(traces: list[Trace], missing: list[bytes] | None = None) -> Response:
     errors = [{"msg": _NOT_FOUND, "traceID": format_trace_id(trace_id)} for trace_id in missing or ()] or None
-    if Parameters(request.query_params).pretty():
-        data = await run_in_threadpool(lambda: [trace_json(trace) for trace in traces])
-        return _answer(request, data, errors=errors)
     return StreamingResponse(_chunks(traces, errors), media_type="application/json")
 
 
@@ -108,10 +85,8 @@ def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
     yield f"]{after}"
 
 
-def _answer(request: Request, data: object, *, total: int = 0, errors: object = None) -> Response:
-    pretty = Parameters(request.query_params).pretty()
-    body = _dumps(_envelope(data, total=total, errors=errors), indent=4 if pretty else None)
-    return Response(body, media_type="application/json")
+def _answer(data: object, total: int) -> Response:
+    return Response(_dumps(_envelope(data, total=total)), media_type="application/json")
 
 
 def error_answer(_request: Request, error: Exception) -> Response:
@@ -135,6 +110,5 @@ def _envelope(data: object, *, total: int = 0, errors: object = None) -> dict[st
     return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": errors}
 
 
-def _dumps(document: object, indent: int | None = None) -> str:
-    separators = (",", ": ") if indent else (",", ":")
-    return golang.escape(json.dumps(document, ensure_ascii=False, indent=indent, separators=separators))
+def _dumps(document: object) -> str:
+    return golang.escape(json.dumps(document, ensure_ascii=False, separators=(",", ":")))

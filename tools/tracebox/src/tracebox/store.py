@@ -87,7 +87,7 @@ class TraceStore:
         self.spans = 0
         self.bytes = 0
         self._traces: OrderedDict[bytes, _Held] = OrderedDict()
-        self._operations: dict[str, Counter[tuple[str, int]]] = {}
+        self._operations: dict[str, Counter[str]] = {}
         self._origins: WeakValueDictionary[tuple[bytes, bytes], Origin] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class TraceStore:
         held.size += cost
         self.bytes += cost
         self.spans += 1
-        self._operations.setdefault(span.origin.service, Counter())[span.name, span.kind] += 1
+        self._operations.setdefault(span.origin.service, Counter())[span.name] += 1
 
     def _evict(self, besides: bytes) -> None:
         oldest = next(iter(self._traces))
@@ -147,9 +147,9 @@ class TraceStore:
 
     def _forget_operation(self, span: StoredSpan) -> None:
         counts = self._operations[span.origin.service]
-        counts[span.name, span.kind] -= 1
-        if not counts[span.name, span.kind]:
-            del counts[span.name, span.kind]
+        counts[span.name] -= 1
+        if not counts[span.name]:
+            del counts[span.name]
         if not counts:
             del self._operations[span.origin.service]
 
@@ -167,8 +167,8 @@ class TraceStore:
         """Return the names of the services whose spans are held, sorted."""
         return sorted(self._operations)
 
-    def operations(self, service: str) -> list[tuple[str, int]]:
-        """Return the (span name, OTLP span kind) pairs held of a service, sorted."""
+    def operations(self, service: str) -> list[str]:
+        """Return the names of the spans held of a service, sorted."""
         return sorted(self._operations.get(service, ()))
 
 
