@@ -1,7 +1,6 @@
 """OTLP as Jaeger's JSON. The expected values are what Jaeger answers to the same spans."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
-from tracebox import golang
+from tracebox.compact_json import dump_float
 from tracebox.jaeger import JaegerSpan, JaegerTrace, format_trace_id, trace_json
-from tracebox.parameters import BadQueryError, parse_trace_id
+from tracebox.parameters import InvalidQuery, parse_trace_id
 from tracebox.store import TraceStore
 
 TRACE = 0xA100000000000000_0000000000000001
@@ -197,67 +196,12 @@ def test_a_trace_id_is_found_however_it_is_written(written: str, shown: str) -> 
     assert format_trace_id(parse_trace_id(written)) == shown
 
 
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ("not-hex", 'strconv.ParseUint: parsing "not-hex": invalid syntax'),
-        ("g" * 32, f'strconv.ParseUint: parsing "{"g" * 16}": invalid syntax'),
-        ("1" * 33, f"TraceID cannot be longer than 32 hex characters: {'1' * 33}"),
-        ("", 'strconv.ParseUint: parsing "": invalid syntax'),
-    ],
-)
-def test_a_malformed_trace_id_is_refused_in_gos_words(written: str, message: str) -> None:
-    with pytest.raises(BadQueryError, match=f"^{re.escape(message)}$"):
+@pytest.mark.parametrize("written", ["", "not-hex", "g" * 32, "1" * 33, "0x1", "1 "])
+def test_a_malformed_trace_id_is_refused(written: str) -> None:
+    with pytest.raises(InvalidQuery, match=r"^A trace id is 1 to 32 hexadecimal digits\.$"):
         parse_trace_id(written)
-
-
-@pytest.mark.parametrize(
-    ("written", "nanoseconds_"),
-    [
-        ("40ms", 40_000_000),
-        ("0.04s", 40_000_000),
-        ("1h30m", 5_400_000_000_000),
-        ("-5µs", -5000),
-        (".5us", 500),
-        ("0", 0),
-    ],
-)
-def test_a_duration_is_read_as_go_reads_it(written: str, nanoseconds_: int) -> None:
-    assert golang.parse_duration(written) == nanoseconds_
-
-
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ("5", 'time: missing unit in duration "5"'),
-        ("5x", 'time: unknown unit "x" in duration "5x"'),
-        ("ms", 'time: invalid duration "ms"'),
-        ("--5ms", 'time: invalid duration "--5ms"'),
-        ("9223372037s", 'time: invalid duration "9223372037s"'),
-    ],
-)
-def test_a_malformed_duration_is_refused_in_gos_words(written: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        golang.parse_duration(written)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_written_float_reads_back_as_it_was(number: float) -> None:
-    assert float(json.loads(golang.format_float(number))) == number
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ("n=3", "invalid character '=' in literal null (expecting 'u')"),
-        ('{"n":3}', "json: cannot unmarshal number into Go value of type string"),
-        ("[]", "json: cannot unmarshal array into Go value of type map[string]string"),
-        ('{"a":', "unexpected end of JSON input"),
-        ('{"a":"b"} x', "invalid character 'x' after top-level value"),
-        ('{"a":NaN}', "invalid character 'N' looking for beginning of value"),
-        ("[" * 100_000, "exceeded max depth"),
-    ],
-)
-def test_malformed_tags_are_refused_in_gos_words(document: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        golang.parse_string_map(document)
+    assert float(json.loads(dump_float(number))) == number

@@ -134,7 +134,7 @@ def test_a_search_compares_tags_as_text_with_span_event_scope_and_resource() -> 
     store.add(export(work, region="north"))
     for tags in ({"n": "3"}, {"on": "true"}, {"zones": '["a",1]'}, {"rows": "7"}, {"region": "north"}):
         assert found(store, Search(tags=tags)) == [1], tags
-    for tags in ({"n": "33"}, {"event": "row"}, {"n": "3", "rows": "8"}, {"otel.scope.name": "tests"}):
+    for tags in ({"n": "33"}, {"event": "row"}, {"n": "3", "rows": "8"}, {"otel.scope.name": "tests"}, {"\ud800": "x"}):
         assert found(store, Search(tags=tags)) == [], tags
 
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from tracebox.page import Page
-from tracebox.parameters import BadQueryError
+from tracebox.parameters import InvalidQuery
 from tracebox.query import QueryApi, error_answer, not_found
 from tracebox.receiver import build_receiver
 from tracebox.settings import Settings, split_address
@@ -76,7 +76,7 @@ def build_app(store: TraceStore) -> Starlette:
     """Return the HTTP application that reads the store."""
     app = Starlette(
         routes=[*QueryApi(store).routes(), *Page(store).routes()],
-        exception_handlers={BadQueryError: error_answer, 404: not_found, 405: not_found},
+        exception_handlers={InvalidQuery: error_answer, 404: not_found, 405: not_found},
     )
     app.router.redirect_slashes = False
     return app

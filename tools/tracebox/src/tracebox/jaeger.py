@@ -3,6 +3,7 @@
 Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's ``uimodel``.
 """
 
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Literal, TypeAlias, TypedDict
 
@@ -10,7 +11,6 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tracebox.golang import format_time
 from tracebox.search import KINDS
 from tracebox.store import Origin, StoredSpan, Trace
 from tracebox.values import Tag, tags, text
@@ -117,7 +117,14 @@ def _negative_duration(span: Span) -> list[str]:
     if start < end:
         return []
     warning = "Negative duration detected, sanitizing end timestamp. Original end timestamp: {}, adjusted to: {}"
-    return [warning.format(format_time(end), format_time(start + 1))]
+    return [warning.format(_utc(end), _utc(start + 1))]
+
+
+def _utc(unix_nanoseconds: int) -> str:
+    """A time as Go prints it, such as `2026-01-02 03:04:10.03 +0000 UTC`."""
+    seconds, fraction = divmod(unix_nanoseconds, 1_000_000_000)
+    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{fraction:09}"
+    return f"{time.rstrip('0').rstrip('.')} +0000 UTC"
 
 
 def _references(span: Span) -> list[JaegerReference]:

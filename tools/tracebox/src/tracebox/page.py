@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tracebox.jaeger import format_trace_id
-from tracebox.parameters import Parameters
+from tracebox.parameters import Parameters, check_limit
 from tracebox.search import Search, matching
 from tracebox.store import StoredSpan, Trace, TraceStore
 
@@ -80,9 +80,10 @@ class Page:
             operation=parameters.text("operation"),
             duration_min=parameters.duration("minDuration"),
         )
-        failed_only = parameters.flag("errors")
+        failed_only, limit = parameters.flag("errors"), parameters.limit()
+        check_limit(limit)
         found = (t for t in matching(self._store, search) if not failed_only or any(map(_failed, t.spans)))
-        traces = [summarise(trace) for trace in islice(found, parameters.limit())]
+        traces = [summarise(trace) for trace in islice(found, limit)]
         return JSONResponse({"traces": traces, "held": self._held()}, headers=_HEADERS)
 
     def _held(self) -> dict[str, int]:

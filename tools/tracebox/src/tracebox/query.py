@@ -1,27 +1,25 @@
 """The HTTP port for programs: the part of Jaeger's query API that people script against."""
 
-import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import islice
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tracebox import golang
+from tracebox.compact_json import dumps
 from tracebox.jaeger import format_trace_id, trace_json
-from tracebox.parameters import BadQueryError, Parameters, parse_trace_id
+from tracebox.parameters import InvalidQuery, Parameters, check_limit, parse_trace_id
 from tracebox.search import matching
 from tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
-_WRONG_LIMIT = "search depth must be greater than 0 and less than max traces"
-_MAX_TRACES = 100_000  # Jaeger's default, and what its errors are about
 
 
 class QueryApi:
-    """Answers from the store; what is wrong with a request is raised as BadQueryError."""
+    """Answers from the store; what is wrong with a request is raised as InvalidQuery."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
@@ -54,9 +52,8 @@ class QueryApi:
             found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
             missing = [trace_id for trace_id, trace in found if trace is None]
             return _traces_answer([trace for _, trace in found if trace], missing)
-        parameters.service()
-        if not 0 < limit <= _MAX_TRACES:
-            raise BadQueryError(_WRONG_LIMIT, HTTPStatus.INTERNAL_SERVER_ERROR)
+        parameters.require_service()
+        check_limit(limit, HTTPStatus.INTERNAL_SERVER_ERROR)
         return _traces_answer(list(islice(matching(self._store, search), limit)))
 
     async def trace(self, request: Request) -> Response:
@@ -67,7 +64,7 @@ class QueryApi:
         parameters.flag("raw")
         trace = self._store.trace(trace_id)
         if trace is None:
-            raise BadQueryError(_NOT_FOUND, HTTPStatus.NOT_FOUND)
+            raise InvalidQuery(_NOT_FOUND, HTTPStatus.NOT_FOUND)
         return _traces_answer([trace])
 
 
@@ -78,22 +75,21 @@ def _traces_answer(traces: list[Trace], missing: list[bytes] | None = None) -> R
 
 def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
     """Write the answer trace by trace, in a worker thread, so that a large one needs little memory."""
-    before, after = _dumps(_envelope([], errors=errors)).split("[]", 1)
+    before, after = dumps(_envelope([], errors=errors)).split("[]", 1)
     yield f"{before}["
     for index, trace in enumerate(traces):
-        yield ("," if index else "") + _dumps(trace_json(trace))
+        yield ("," if index else "") + dumps(trace_json(trace))
     yield f"]{after}"
 
 
 def _answer(data: object, total: int) -> Response:
-    return Response(_dumps(_envelope(data, total=total)), media_type="application/json")
+    return Response(dumps(_envelope(data, total=total)), media_type="application/json")
 
 
-def error_answer(_request: Request, error: Exception) -> Response:
-    """Say what is wrong with the request as Jaeger does: its envelope, but as plain text."""
-    status = error.status if isinstance(error, BadQueryError) else HTTPStatus.INTERNAL_SERVER_ERROR
-    body = _dumps(_envelope(None, errors=[{"code": status, "msg": str(error)}]))
-    return plain_text(f"{body}\n", status)
+def error_answer(_request: Request, error: Any) -> Response:  # an InvalidQuery: Starlette's type is wider
+    """What is wrong with the request, as Jaeger puts it: its envelope, but as plain text."""
+    body = dumps(_envelope(None, errors=[{"code": error.status, "msg": str(error)}]))
+    return plain_text(f"{body}\n", error.status)
 
 
 def not_found(_request: Request, _error: Exception) -> Response:
@@ -108,7 +104,3 @@ def plain_text(body: str, status: HTTPStatus) -> Response:
 
 def _envelope(data: object, *, total: int = 0, errors: object = None) -> dict[str, object]:
     return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": errors}
-
-
-def _dumps(document: object) -> str:
-    return golang.escape(json.dumps(document, ensure_ascii=False, separators=(",", ":")))

@@ -8,7 +8,6 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracebox import values
-from tracebox.golang import parse_bool
 from tracebox.store import StoredSpan, Trace, TraceStore
 
 KINDS: dict[int, str] = {
@@ -19,6 +18,8 @@ KINDS: dict[int, str] = {
     Span.SPAN_KIND_PRODUCER: "producer",
     Span.SPAN_KIND_CONSUMER: "consumer",
 }
+_TRUE, _FALSE = ("1", "t", "T", "true", "True", "TRUE"), ("0", "f", "F", "false", "False", "FALSE")
+BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 FOREVER = 1 << 64  # beyond any time that OTLP can carry
 
 
@@ -60,18 +61,15 @@ def _has_tag(span: StoredSpan, key: str, value: str) -> bool:
         return _has_error(span, value)
     if key == "span.kind":
         return KINDS.get(span.kind, "") == value.lower()
-    wanted = key.encode()
+    wanted = key.encode(errors="replace")  # JSON may hold half of a surrogate pair
     return (wanted in span.encoded and _span_has(span.encoded, key, value)) or (
         (wanted in span.origin.resource or wanted in span.origin.scope) and _origin_has(span, key, value)
     )
 
 
 def _has_error(span: StoredSpan, value: str) -> bool:
-    try:
-        wanted = Status.STATUS_CODE_ERROR if parse_bool(value) else Status.STATUS_CODE_OK
-    except ValueError:
-        return False
-    return span.status == int(wanted)
+    wanted = Status.STATUS_CODE_ERROR if BOOLEANS.get(value) else Status.STATUS_CODE_OK
+    return value in BOOLEANS and span.status == int(wanted)
 
 
 def _span_has(encoded: bytes, key: str, value: str) -> bool:

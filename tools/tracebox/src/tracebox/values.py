@@ -4,14 +4,13 @@ Source: pdata's ``Value.AsString`` and Jaeger's ``convertKeyValues``.
 """
 
 import base64
-import json
 import math
 from collections.abc import Iterable
 from typing import TypeAlias, TypedDict
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from tracebox.golang import format_float, quote
+from tracebox.compact_json import dump_float, dumps
 
 _MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
 Scalar: TypeAlias = str | bool | int | float
@@ -45,15 +44,15 @@ def json_text(value: AnyValue) -> str:
             return f"[{','.join(map(json_text, value.array_value.values))}]"
         case "kvlist_value":
             pairs = sorted({pair.key: json_text(pair.value) for pair in value.kvlist_value.values}.items())
-            return "{" + ",".join(f"{quote(key)}:{item}" for key, item in pairs) + "}"
+            return "{" + ",".join(f"{dumps(key)}:{item}" for key, item in pairs) + "}"
         case "double_value":
-            return format_float(value.double_value)
+            return dump_float(value.double_value)
         case "int_value" | "bool_value" as kind:
-            return json.dumps(getattr(value, kind))
+            return dumps(getattr(value, kind))
         case None:
             return "null"
         case _:
-            return quote(text(value))
+            return dumps(text(value))
 
 
 def tags(attributes: Iterable[KeyValue]) -> list[Tag]:
@@ -83,5 +82,5 @@ def _integer(number: int) -> int | str:
 def _number(number: float) -> float | int | str:
     if not math.isfinite(number):
         return str(number)  # JSON has no such number, and one attribute must not hide the trace
-    written = format_float(number)
+    written = dump_float(number)
     return int(written) if written.removeprefix("-").isdecimal() else number
