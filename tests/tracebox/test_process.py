@@ -251,12 +251,16 @@ async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(
         process = await start(**{variable: address})
         output, errors = await process.communicate()
     assert (process.returncode, output) == (1, b"")
-    expected = f"tracebox: cannot listen on {address}: Address already in use; {variable} moves it\n"
+    expected = f"cannot listen on {address}: Address already in use; set {variable} to another address\n"
     assert errors.decode() == expected
 
 
-async def test_a_wrong_setting_is_said_in_one_line_that_names_the_variable() -> None:
-    process = await start(TRACEBOX_OTLP_LISTEN="nonsense")
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert errors.decode() == "tracebox: TRACEBOX_OTLP_LISTEN: 'nonsense' is not host:port\n"
+async def test_each_wrong_setting_is_one_line_that_names_the_variable_and_ends_it_with_2() -> None:
+    process = await start(TRACEBOX_OTLP_LISTEN="nonsense", TRACEBOX_QUERY_LISTEN="a:٣", TRACEBOX_MAX_SPANS="0")
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (2, b"")
+    assert errors.decode().splitlines() == [
+        "TRACEBOX_OTLP_LISTEN: must be host:port, such as 127.0.0.1:4317",
+        "TRACEBOX_QUERY_LISTEN: must be host:port, such as 127.0.0.1:4317",
+        "TRACEBOX_MAX_SPANS: Input should be greater than 0",
+    ]

@@ -24,16 +24,16 @@ from tracebox.store import TraceStore
 _GRACE_SECONDS = 3
 
 
-class AddressTakenError(Exception):
-    """An address to listen on cannot be had; the text names it and the variable that moves it."""
+class AddressInUse(Exception):
+    """An address to listen on is taken, or not of this machine; the text names it and its variable."""
 
     def __init__(self, address: str, variable: str, error: OSError) -> None:
         reason = str(error.strerror).partition(" (")[0]  # asides in brackets repeat the address
-        super().__init__(f"tracebox: cannot listen on {address}: {reason}; {variable} moves it")
+        super().__init__(f"cannot listen on {address}: {reason}; set {variable} to another address")
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises AddressTakenError before anything is served."""
+    """Serve until SIGTERM or SIGINT; raises AddressInUse before anything is served."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit())  # uvicorn raises the signal again when it has stopped
     with _listen(settings.query_listen, "TRACEBOX_QUERY_LISTEN") as query_socket:
@@ -48,7 +48,7 @@ def _listen(address: str, variable: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise AddressTakenError(address, variable, error) from error
+        raise AddressInUse(address, variable, error) from error
 
 
 async def _serve(settings: Settings, query_socket: socket.socket) -> None:
