@@ -1,12 +1,13 @@
 """OTLP as Jaeger's JSON. The expected values are what Jaeger answers to the same spans."""
 
+from __future__ import annotations
+
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
@@ -14,6 +15,9 @@ from tracebox.compact_json import dump_float
 from tracebox.jaeger import JaegerSpan, JaegerTrace, format_trace_id, trace_json
 from tracebox.parameters import InvalidQuery, parse_trace_id
 from tracebox.store import TraceStore
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 TRACE = 0xA100000000000000_0000000000000001
 

@@ -1,10 +1,12 @@
 """tracebox as a process: a real OTLP exporter over gRPC into it, Jaeger's API over HTTP out of it."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -19,6 +21,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.tracebox.running import Tracebox, running, start
 from tests.tracebox.spans import T0, export, span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 WINDOW = f"start={(T0 - 3600) * 1_000_000}&end={(T0 + 3600) * 1_000_000}"
 

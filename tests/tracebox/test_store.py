@@ -1,11 +1,13 @@
 """tracebox's store: what it takes, what it refuses, and that it stays within its bounds."""
 
+from __future__ import annotations
+
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, event, export, span
-from tracebox.search import Search, matching
+from tracebox.search import Search, find_traces
 from tracebox.store import TraceStore
 
 PLENTY = 1 << 30
@@ -20,7 +22,7 @@ def held(store: TraceStore) -> list[int]:
 
 
 def found(store: TraceStore, search: Search) -> list[int]:
-    return [int.from_bytes(trace.trace_id, "big") for trace in matching(store, search)]
+    return [int.from_bytes(trace.trace_id, "big") for trace in find_traces(store, search)]
 
 
 def test_spans_of_one_trace_come_together_whatever_export_brought_them() -> None:

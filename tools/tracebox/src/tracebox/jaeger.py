@@ -1,19 +1,23 @@
 """OTLP spans as the JSON of Jaeger's query API; pure functions.
 
-Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's ``uimodel``.
+Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's `uimodel`.
 """
+
+from __future__ import annotations
 
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracebox.search import KINDS
-from tracebox.store import Origin, StoredSpan, Trace
 from tracebox.values import Tag, tags, text
+
+if TYPE_CHECKING:
+    from tracebox.store import Origin, StoredSpan, Trace
 
 _SHORT_ID = bytes(8)
 _TRACE_ID_BYTES = 16
@@ -33,14 +37,14 @@ class JaegerReference(TypedDict):
 
 
 class JaegerLog(TypedDict):
-    """An event; ``timestamp`` in Unix microseconds."""
+    """An event; `timestamp` in Unix microseconds."""
 
     timestamp: int
     fields: list[Tag]
 
 
 class JaegerSpan(TypedDict):
-    """A span; ``startTime`` in Unix microseconds, ``duration`` in microseconds."""
+    """A span; `startTime` in Unix microseconds, `duration` in microseconds."""
 
     traceID: str
     spanID: str
@@ -55,14 +59,14 @@ class JaegerSpan(TypedDict):
 
 
 class JaegerProcess(TypedDict):
-    """What sent spans: a service and the rest of its resource."""
+    """The sender of spans: a service and the rest of its resource."""
 
     serviceName: str
     tags: list[Tag]
 
 
 class JaegerTrace(TypedDict):
-    """A trace as ``/api/traces`` gives it."""
+    """A trace as `/api/traces` returns it."""
 
     traceID: str
     spans: list[JaegerSpan]
@@ -71,12 +75,12 @@ class JaegerTrace(TypedDict):
 
 
 def format_trace_id(trace_id: bytes) -> str:
-    """Return the id in hexadecimal: 16 digits where its upper half is zero, else 32."""
+    """The id in hexadecimal: 16 digits where its upper half is zero, else 32."""
     return trace_id.removeprefix(_SHORT_ID).hex()
 
 
 def trace_json(trace: Trace) -> JaegerTrace:
-    """Return the whole trace, with one process for each different resource."""
+    """The whole trace, with one process for each different resource."""
     process_ids: dict[bytes, str] = {}
     processes: dict[str, JaegerProcess] = {}
     spans = []
@@ -92,7 +96,7 @@ def trace_json(trace: Trace) -> JaegerTrace:
 def _process(origin: Origin) -> JaegerProcess:
     attributes = Resource.FromString(origin.resource).attributes
     rest = tags(attribute for attribute in attributes if attribute.key != "service.name")
-    return {"serviceName": origin.service, "tags": _sorted(rest)}
+    return {"serviceName": origin.service, "tags": _by_key(rest)}
 
 
 def _span(stored: StoredSpan, process_id: str) -> JaegerSpan:
@@ -128,7 +132,7 @@ def _utc(unix_nanoseconds: int) -> str:
 
 
 def _references(span: Span) -> list[JaegerReference]:
-    """Return the parent, then the links; a link to the parent says of which type the parent is."""
+    """The parent, then the links; a link to the parent determines the type of the parent's reference."""
     parent = (span.trace_id, span.parent_span_id) if any(span.parent_span_id) else None
     references = [_reference(*parent, "CHILD_OF")] if parent else []
     for link in filter(_is_valid, span.links):
@@ -167,7 +171,7 @@ def _span_tags(span: Span, origin: Origin) -> list[Tag]:
     found += ({"key": key, "type": "string", "value": value} for key, value in intrinsic.items() if value)
     if span.status.code == Status.STATUS_CODE_ERROR:
         found.append({"key": "error", "type": "bool", "value": True})
-    return _sorted(found)
+    return _by_key(found)
 
 
 def _log(event: Span.Event) -> JaegerLog:
@@ -177,5 +181,5 @@ def _log(event: Span.Event) -> JaegerLog:
     return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
 
 
-def _sorted(found: list[Tag]) -> list[Tag]:
+def _by_key(found: list[Tag]) -> list[Tag]:
     return sorted(found, key=itemgetter("key"))

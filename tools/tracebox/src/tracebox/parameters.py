@@ -1,4 +1,4 @@
-"""The query parameters of Jaeger's API, and what is wrong with them in words of our own.
+"""Reads the query parameters of Jaeger's API, and says in our own words what is wrong with them.
 
 Source: `query_parser.go` of Jaeger's query service.
 """

@@ -1,31 +1,37 @@
 """The HTTP port for programs: the part of Jaeger's query API that people script against."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from http import HTTPStatus
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tracebox.compact_json import dumps
 from tracebox.jaeger import format_trace_id, trace_json
 from tracebox.parameters import InvalidQuery, Parameters, check_limit, parse_trace_id
-from tracebox.search import matching
-from tracebox.store import Trace, TraceStore
+from tracebox.search import find_traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+    from tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
 
 
 class QueryApi:
-    """Answers from the store; what is wrong with a request is raised as InvalidQuery."""
+    """Responds from the store; raises InvalidQuery for a wrong request."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """Return the routes below ``/api``."""
+        """The routes below `/api`."""
         return [
             Route("/api/services", self.services),
             Route("/api/services/{service:path}/operations", self.operations),
@@ -34,30 +40,30 @@ class QueryApi:
         ]
 
     async def services(self, _request: Request) -> Response:
-        """List the services."""
+        """The names of the services."""
         services = self._store.services()
-        return _answer(services, total=len(services))
+        return _response(services, total=len(services))
 
     async def operations(self, request: Request) -> Response:
-        """List the operations of a service; null if the service is not known."""
+        """The operations of a service; null if the service is unknown."""
         names = self._store.operations(request.path_params["service"])
-        return _answer(names or None, total=len(names))
+        return _response(names or None, total=len(names))
 
     async def traces(self, request: Request) -> Response:
-        """Return the traces that a search finds, or those with the given ids."""
+        """The traces that a search finds, or those with the given ids."""
         parameters = Parameters(request.query_params)
         search, limit, trace_ids = parameters.search(), parameters.limit(), parameters.trace_ids()
         parameters.flag("raw")
         if trace_ids:
             found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
             missing = [trace_id for trace_id, trace in found if trace is None]
-            return _traces_answer([trace for _, trace in found if trace], missing)
+            return _traces_response([trace for _, trace in found if trace], missing)
         parameters.require_service()
-        check_limit(limit, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return _traces_answer(list(islice(matching(self._store, search), limit)))
+        check_limit(limit, HTTPStatus.INTERNAL_SERVER_ERROR)  # as Jaeger
+        return _traces_response(list(islice(find_traces(self._store, search), limit)))
 
     async def trace(self, request: Request) -> Response:
-        """Return one trace. ``start`` and ``end`` hide nothing, and ``raw`` changes nothing, but both are read."""
+        """One trace. `start`, `end` and `raw` change nothing, but must be valid."""
         trace_id = parse_trace_id(request.path_params["trace_id"])
         parameters = Parameters(request.query_params)
         parameters.window()
@@ -65,16 +71,16 @@ class QueryApi:
         trace = self._store.trace(trace_id)
         if trace is None:
             raise InvalidQuery(_NOT_FOUND, HTTPStatus.NOT_FOUND)
-        return _traces_answer([trace])
+        return _traces_response([trace])
 
 
-def _traces_answer(traces: list[Trace], missing: list[bytes] | None = None) -> Response:
+def _traces_response(traces: list[Trace], missing: list[bytes] | None = None) -> Response:
     errors = [{"msg": _NOT_FOUND, "traceID": format_trace_id(trace_id)} for trace_id in missing or ()] or None
     return StreamingResponse(_chunks(traces, errors), media_type="application/json")
 
 
 def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
-    """Write the answer trace by trace, in a worker thread, so that a large one needs little memory."""
+    """The body trace by trace, made in a worker thread, so that a large one needs little memory."""
     before, after = dumps(_envelope([], errors=errors)).split("[]", 1)
     yield f"{before}["
     for index, trace in enumerate(traces):
@@ -82,23 +88,23 @@ def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
     yield f"]{after}"
 
 
-def _answer(data: object, total: int) -> Response:
+def _response(data: object, total: int) -> Response:
     return Response(dumps(_envelope(data, total=total)), media_type="application/json")
 
 
-def error_answer(_request: Request, error: Any) -> Response:  # an InvalidQuery: Starlette's type is wider
-    """What is wrong with the request, as Jaeger puts it: its envelope, but as plain text."""
+def error_response(_request: Request, error: Any) -> Response:  # an InvalidQuery: Starlette's type is wider
+    """The problem with the request in Jaeger's envelope, but as plain text."""
     body = dumps(_envelope(None, errors=[{"code": error.status, "msg": str(error)}]))
     return plain_text(f"{body}\n", error.status)
 
 
 def not_found(_request: Request, _error: Exception) -> Response:
-    """Answer any path or method that is not offered."""
+    """The response to any path or method that is not offered."""
     return plain_text("404 page not found\n", HTTPStatus.NOT_FOUND)
 
 
 def plain_text(body: str, status: HTTPStatus) -> Response:
-    """Return what Go's ``http.Error`` returns."""
+    """The response of Go's `http.Error`."""
     return PlainTextResponse(body, status, {"X-Content-Type-Options": "nosniff"})
 
 

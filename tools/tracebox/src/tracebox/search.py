@@ -1,14 +1,20 @@
-"""Which traces a search finds: those where one span satisfies everything that is asked, as Jaeger has it."""
+"""Finds traces as Jaeger does: those where one span satisfies every condition."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracebox import values
-from tracebox.store import StoredSpan, Trace, TraceStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tracebox.store import StoredSpan, Trace, TraceStore
 
 KINDS: dict[int, str] = {
     Span.SPAN_KIND_UNSPECIFIED: "",
@@ -25,10 +31,10 @@ FOREVER = 1 << 64  # beyond any time that OTLP can carry
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one span has to satisfy, times in nanoseconds; what is empty or 0 is not asked.
+    """The conditions on one span, times in nanoseconds; what is empty or 0 is no condition.
 
-    ``tags`` are compared as text with the attributes of the span, its scope, its resource and its events;
-    ``error`` and ``span.kind`` ask for the span's status and kind.
+    `tags` are compared as text with the attributes of the span, its scope, its resource and its events;
+    `error` and `span.kind` are compared with the span's status and kind.
     """
 
     service: str = ""
@@ -40,7 +46,7 @@ class Search:
     tags: dict[str, str] = field(default_factory=dict)
 
     def matches(self, span: StoredSpan) -> bool:
-        """Whether the span satisfies everything."""
+        """Whether the span satisfies every condition."""
         return (
             (not self.service or span.origin.service == self.service)
             and (not self.operation or span.name == self.operation)
@@ -51,8 +57,8 @@ class Search:
         )
 
 
-def matching(store: TraceStore, search: Search) -> Iterator[Trace]:
-    """Yield the traces found, the one that arrived last first; must be consumed before the store changes."""
+def find_traces(store: TraceStore, search: Search) -> Iterator[Trace]:
+    """The traces found, the one that arrived last first; must be consumed before the store changes."""
     return (trace for trace in store.newest_first() if any(map(search.matches, trace.spans)))
 
 

@@ -1,23 +1,27 @@
 """OTLP attribute values as Jaeger shows them: text for searching, typed tags for its JSON.
 
-Source: pdata's ``Value.AsString`` and Jaeger's ``convertKeyValues``.
+Source: pdata's `Value.AsString` and Jaeger's `convertKeyValues`.
 """
+
+from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable
-from typing import TypeAlias, TypedDict
-
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from tracebox.compact_json import dump_float, dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 _MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
 Scalar: TypeAlias = str | bool | int | float
 
 
 class Tag(TypedDict):
-    """One key and value of Jaeger's JSON; ``type`` is string, bool, int64, float64 or binary."""
+    """One key and value of Jaeger's JSON; `type` is string, bool, int64, float64 or binary."""
 
     key: str
     type: str
@@ -25,7 +29,7 @@ class Tag(TypedDict):
 
 
 def text(value: AnyValue) -> str:
-    """Return the value as text: what a search compares with."""
+    """The value as text, which a search compares with."""
     match value.WhichOneof("value"):
         case None:
             return ""
@@ -38,7 +42,7 @@ def text(value: AnyValue) -> str:
 
 
 def json_text(value: AnyValue) -> str:
-    """Return the value as compact JSON with sorted keys."""
+    """The value as compact JSON with sorted keys."""
     match value.WhichOneof("value"):
         case "array_value":
             return f"[{','.join(map(json_text, value.array_value.values))}]"
@@ -56,12 +60,12 @@ def json_text(value: AnyValue) -> str:
 
 
 def tags(attributes: Iterable[KeyValue]) -> list[Tag]:
-    """Return the attributes as Jaeger's tags, in their order."""
+    """The attributes as Jaeger's tags, in their order."""
     return [tag(attribute.key, attribute.value) for attribute in attributes]
 
 
 def tag(key: str, value: AnyValue) -> Tag:
-    """Return one attribute as Jaeger's tag; arrays and maps become JSON in a string."""
+    """One attribute as Jaeger's tag; arrays and maps become JSON in a string."""
     match value.WhichOneof("value"):
         case "bool_value":
             return {"key": key, "type": "bool", "value": value.bool_value}
