@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 export
 
-.PHONY: help install up test test-cluster check format generate lock upgrade reset kind-up kind-down
+.PHONY: help install up test test-cluster check format generate lock upgrade new-service reset kind-up kind-down
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
@@ -34,6 +34,9 @@ lock: install  ## Lock what the projects need, and upgrade nothing
 
 upgrade: install  ## Lock the newest versions that the projects allow
 	@exec .venv/bin/python tools/lock.py upgrade
+
+new-service: install  ## Add a gRPC service: NAME=reviews, and DATABASE=yes if it owns one
+	@exec .venv/bin/python tools/new_service.py $(if $(filter yes,$(DATABASE)),--database) "$(NAME)"
 
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
