@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from runpy import run_path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -16,7 +17,6 @@ import pytest
 from tests.repository import ROOT, SERVICES, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 each_service = pytest.mark.parametrize("service", SERVICES)
@@ -92,34 +92,27 @@ def test_the_service_itself_gets_the_signals() -> None:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Callable[[str], str]:
+def program(service: str, tmp_path: Path) -> str:
     """The text of the program of a service's image."""
-
-    def written(service: str) -> str:
-        path = tmp_path / "bin" / "service"
-        command = (sys.executable, ROOT / "services" / "entrypoint.py", service, path)
-        subprocess.run(command, check=True, env={})
-        assert os.access(path, os.X_OK)
-        return path.read_text()
-
-    return written
+    path = tmp_path / "bin" / "service"
+    run_path(str(ROOT / "services" / "entrypoint.py"))["main"](service, path)
+    assert os.access(path, os.X_OK)
+    return path.read_text()
 
 
 @each_service
-def test_an_image_listens_on_every_address_at_the_port_of_the_settings(
-    service: str, program: Callable[[str], str]
-) -> None:
+def test_an_image_listens_on_every_address_at_the_port_of_the_settings(service: str, program: str) -> None:
     settings = import_module(f"{service}.settings").Settings
     host, _, port = settings.model_fields["listen"].default.rpartition(":")
     assert host == "127.0.0.1"
     variable = f"{settings.model_config['env_prefix']}LISTEN"
-    assert f'os.environ.setdefault("{variable}", "0.0.0.0:{port}")' in program(service)
+    assert f'os.environ.setdefault("{variable}", "0.0.0.0:{port}")' in program
 
 
 @each_service
-def test_an_image_runs_the_module_of_its_service_without_a_shell(service: str, program: Callable[[str], str]) -> None:
+def test_an_image_runs_the_module_of_its_service_without_a_shell(service: str, program: str) -> None:
     """A wrong setting shows which one it is, whichever address the image gives."""
-    shebang, _, code = program(service).partition("\n")
+    shebang, _, code = program.partition("\n")
     assert shebang == "#!/venv/bin/python"
     variable = f"{import_module(f'{service}.settings').Settings.model_config['env_prefix']}LISTEN"
     done = subprocess.run(
