@@ -1,6 +1,7 @@
 # A thin face: every target calls one real tool. `make help` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python -m
+MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 export
 
 .PHONY: help install up test test-cluster check format generate lock upgrade new-service reset kind-up kind-down

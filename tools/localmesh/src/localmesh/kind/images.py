@@ -7,23 +7,23 @@ from pathlib import Path
 
 from localmesh.console import Console
 from localmesh.kind.programs import CLUSTER, CannotGoOn, kubectl, run
+from localmesh.services import read_services
 
 TAG = "dev"  # the one that the overlay names
 OVERLAY = Path("deploy/k8s/overlays/kind")
 
 
 def build(console: Console) -> Mapping[str, str]:
-    """Builds an image of each service that has a Dockerfile; their ids by the workload's name.
+    """Builds an image of each service; their ids by the workload's name.
 
     Raises:
         CannotGoOn: a build failed.
     """
     ids = {}
-    for dockerfile in sorted(Path("services").glob("*/Dockerfile")):
-        workload = dockerfile.parent.name.replace("_", "-")
-        begun = time.monotonic()
-        ids[workload] = _build(dockerfile, name(workload))
-        console.say(f"built {name(workload)} in {time.monotonic() - begun:.1f} s")
+    for service in read_services():
+        image, begun = name(service.workload), time.monotonic()
+        ids[service.workload] = _build(service.name, image)
+        console.say(f"built {image} in {time.monotonic() - begun:.1f} s")
     return ids
 
 
@@ -53,11 +53,10 @@ def named(manifests: str) -> set[str]:
     return set(re.findall(r"^[ -]+image: (\S+)$", manifests, re.MULTILINE))
 
 
-def _build(dockerfile: Path, image: str) -> str:
+def _build(service: str, image: str) -> str:
     # An attestation of the build holds its time: with it the same content would have another id each time.
-    return run(
-        "docker", "build", "--quiet", "--provenance=false", f"--file={dockerfile}", f"--tag={image}", "."
-    ).strip()
+    which = ("--file=services/Dockerfile", f"--build-arg=SERVICE={service}", f"--tag={image}")
+    return run("docker", "build", "--quiet", "--provenance=false", *which, ".").strip()
 
 
 def _load(*images: str) -> None:
