@@ -11,6 +11,7 @@ import keyword
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -55,7 +56,7 @@ def fault_of(name: str, services: tuple[Service, ...]) -> str:
         return "NAME is a Python name in small letters, such as reviews or gift_cards"
     if name in {service.name for service in services} or (ROOT / "services" / name).exists():
         return f"there is a service of that name: services/{name}"
-    if name in sys.stdlib_module_names or list(ROOT.glob(f"*/{name}/pyproject.toml")):
+    if name in sys.stdlib_module_names or find_spec(name):
         return "a module of that name exists; take another name"
     return ""
 

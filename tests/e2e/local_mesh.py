@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 import psutil
 
+from localmesh.services import read_services
 from tests.processes import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
+PORTS = (*(service.port_variable for service in read_services()), "TRACES_PORT", "OTLP_PORT")
 Json = Any
 GONE = 10.0  # seconds that a killed process may take to be gone
 
