@@ -3,6 +3,8 @@
 Exit status: 0 if it did; 1 if something kept it from that; 2 for a bad setting.
 """
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys
@@ -24,12 +26,9 @@ def up(settings: KindSettings, console: Console) -> None:
     """
     check(DOCKER | KIND | KUBECTL)
     cluster.ensure(settings, console)
-    ids = images.build(console)
-    images.load(ids, console)
-    deploy.apply(ids, settings)
-    rollout = Rollout(console)
-    workloads = rollout.wait()
-    greet(workloads, rollout.ready_after, settings, console)
+    builds = images.provide(console)
+    deploy.apply(builds, settings)
+    greet(Rollout(console).wait(), settings, console)
 
 
 def down() -> None:

@@ -1,15 +1,20 @@
 """The cluster itself: made from deploy/kind/cluster.yaml, used again, deleted."""
 
+from __future__ import annotations
+
 import json
 import re
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localmesh import ports
-from localmesh.console import Console
 from localmesh.kind.programs import CLUSTER, CannotGoOn, kubectl, run, show
-from localmesh.kind.settings import KindSettings
+
+if TYPE_CHECKING:
+    from localmesh.console import Console
+    from localmesh.kind.settings import KindSettings
 
 CONFIG = Path("deploy/kind/cluster.yaml")
 NODE = f"{CLUSTER}-control-plane"

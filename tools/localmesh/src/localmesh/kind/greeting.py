@@ -1,54 +1,62 @@
 """What to do with a mesh that has just come up on the cluster: its addresses, a trace, commands to copy."""
 
+from __future__ import annotations
+
 import json
 import re
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from localmesh.console import Console
 from localmesh.kind.cluster import host_ports
-from localmesh.kind.objects import NAMESPACE, Service, Workload, listed
-from localmesh.kind.programs import CONTEXT, CannotGoOn
-from localmesh.kind.settings import KindSettings
+from localmesh.kind.programs import CONTEXT, NAMESPACE, CannotGoOn, kubectl
 from localmesh.probe import HOST
 from localmesh.welcome import SAMPLE_SKU, order, product, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from localmesh.console import Console
+    from localmesh.kind.settings import KindSettings
 
 LIMIT = 30.0  # seconds for the first whole answer and its trace
 INTERVAL = 0.5
 PROCESSES = 3  # in the trace of a product: the edge and both backends
+PODS = '{range .items[*]}{.metadata.name}{" "}{.status.readyReplicas}{"\\n"}{end}'
+PORTS = '{range .items[*]}{.metadata.name}{range .spec.ports[*]}{" "}{.port}:{.nodePort}{end}{"\\n"}{end}'
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the environment
 
 
-def greet(
-    workloads: Sequence[Workload], ready_after: Mapping[str, float], settings: KindSettings, console: Console
-) -> None:
-    """Prints the table of the workloads, the address of the trace of a request made now, and three commands.
+def greet(ready_after: Mapping[str, float], settings: KindSettings, console: Console) -> None:
+    """Prints a table of the workloads, the address of the trace of a request made now, and three commands.
 
     Raises:
-        CannotGoOn: the request, or its trace, was not answered well.
+        CannotGoOn: the request failed, or its trace is incomplete.
     """
     edge, traces = f"http://{HOST}:{settings.edge_port}", f"http://{HOST}:{settings.traces_port}"
     example = traced(edge, traces)
-    addresses = {name: address(service, settings) for name, service in _services().items()}
-    rows = [
-        (name, addresses.get(name, ""), str(workload.status.ready_replicas), f"{ready_after[name]:.0f} s")
-        for name, workload in ((one.metadata.name, one) for one in workloads)
-    ]
+    pods = dict(line.split(" ") for line in _read("deployments,statefulsets", PODS))
+    found = addresses(_read("services", PORTS), settings)
+    rows = [(name, found.get(name, ""), pods[name], f"{after:.0f} s") for name, after in ready_after.items()]
     console.table(("name", "address", "pods", "ready in"), rows)
     console.say(text(edge, traces, example))
 
 
-def address(service: Service, settings: KindSettings) -> str:
-    """Where a Service is found: from this machine if a port of the cluster leads to it, else from within."""
-    ports = host_ports(settings)
-    for port in service.spec.ports:
-        if port.node_port in ports:
-            return f"http://{HOST}:{ports[port.node_port]}"
-    return f"{service.metadata.name}.{NAMESPACE}:{service.spec.ports[0].port}"
+def addresses(services: Iterable[str], settings: KindSettings) -> dict[str, str]:
+    """Where each Service is found: from this machine if a port of the cluster leads to it, else from within.
+
+    `services` are lines with a name and the ports, each with its node port or nothing: `jaeger 4317: 16686:30686`.
+    """
+    mapped = {str(node_port): port for node_port, port in host_ports(settings).items()}
+    found = {}
+    for name, *ports in map(str.split, services):
+        pairs = [port.split(":") for port in ports]
+        outside = [f"http://{HOST}:{mapped[node_port]}" for _, node_port in pairs if node_port in mapped]
+        found[name] = outside[0] if outside else f"{name}.{NAMESPACE}:{pairs[0][0]}"
+    return found
 
 
 def traced(edge: str, traces: str) -> str:
@@ -92,8 +100,8 @@ Copy one product, one order, and the trace of that order; make kind-down deletes
 """
 
 
-def _services() -> dict[str, Service]:
-    return {one.metadata.name: one for one in listed(Service, "services")}
+def _read(resource: str, template: str) -> Sequence[str]:
+    return kubectl("get", resource, f"--output=jsonpath={template}").splitlines()
 
 
 def _is_complete(url: str) -> bool:

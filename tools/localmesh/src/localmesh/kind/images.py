@@ -1,63 +1,77 @@
-"""The images that the cluster runs: ours built here, the others as docker has them."""
+"""The images that the cluster runs: ours built here, the others as docker has them.
+
+One of ours has two names on the nodes. Its name in the overlay, such as `aiomesh/pricing:dev`, is what pods run, and
+moves to each new build. Its name by content, `aiomesh/pricing:3f2a9c0b1d4e`, stays with one build.
+"""
+
+from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from localmesh.console import Console
 from localmesh.kind.programs import CLUSTER, CannotGoOn, kubectl, run
 from localmesh.services import read_services
 
-TAG = "dev"  # the one that the overlay names
+if TYPE_CHECKING:
+    from localmesh.console import Console
+    from localmesh.services import Service
+
 OVERLAY = Path("deploy/k8s/overlays/kind")
+DIGEST_LENGTH = 12  # hexadecimal digits, as docker prints them
 
 
-def build(console: Console) -> Mapping[str, str]:
-    """Builds an image of each service; their ids by the workload's name.
-
-    Raises:
-        CannotGoOn: a build failed.
-    """
-    ids = {}
-    for service in read_services():
-        image, begun = name(service.workload), time.monotonic()
-        ids[service.workload] = _build(service.name, image)
-        console.say(f"built {image} in {time.monotonic() - begun:.1f} s")
-    return ids
-
-
-def name(workload: str) -> str:
-    """The name and tag of the image of one of our workloads."""
-    return f"aiomesh/{workload}:{TAG}"
-
-
-def load(ours: Mapping[str, str], console: Console) -> None:
-    """Loads into the node what it lacks of our images, and of the others those that docker has.
+def provide(console: Console) -> dict[str, str]:
+    """Builds our images and loads all images into the nodes; ours by content, by the name of the workload.
 
     Raises:
-        CannotGoOn: one of ours cannot be loaded.
+        CannotGoOn: an image of ours cannot be built or loaded, or the overlay does not name it.
     """
-    own = [name(workload) for workload in ours]
-    _load(*own)
-    for image in sorted(named(kubectl("kustomize", str(OVERLAY))) - set(own)):
-        try:
-            run("docker", "image", "inspect", image)
-            _load(image)
-        except CannotGoOn:  # docker has none, or only a part of one for several platforms (kind's issue 3795)
-            console.say(f"{image} cannot be loaded from docker: the node pulls it, which takes longer")
+    found = images(kubectl("kustomize", str(OVERLAY)))
+    names = {service: named(service.workload, found) for service in read_services()}
+    builds = {service.workload: _build(service, name, console) for service, name in names.items()}
+    _load(*names.values(), *builds.values())
+    for image in sorted(found.difference(names.values())):
+        _load_if_there(image, console)
+    return builds
 
 
-def named(manifests: str) -> set[str]:
-    """The images that the containers of these manifests name."""
+def images(manifests: str) -> set[str]:
+    """The images of the containers in these manifests."""
     return set(re.findall(r"^[ -]+image: (\S+)$", manifests, re.MULTILINE))
 
 
-def _build(service: str, image: str) -> str:
+def named(workload: str, candidates: set[str]) -> str:
+    """The one of these images that a workload of ours runs.
+
+    Raises:
+        CannotGoOn: there is none.
+    """
+    for image in candidates:
+        if image.startswith(f"aiomesh/{workload}:"):
+            return image
+    raise CannotGoOn(f"{OVERLAY} has no container with an image aiomesh/{workload}:TAG")
+
+
+def _build(service: Service, name: str, console: Console) -> str:
+    dockerfile = ("--file=services/Dockerfile", f"--build-arg=SERVICE={service.name}")
+    begun = time.monotonic()
     # An attestation of the build holds its time: with it the same content would have another id each time.
-    which = ("--file=services/Dockerfile", f"--build-arg=SERVICE={service}", f"--tag={image}")
-    return run("docker", "build", "--quiet", "--provenance=false", *which, ".").strip()
+    image_id = run("docker", "build", "--quiet", "--provenance=false", *dockerfile, f"--tag={name}", ".").strip()
+    build = f"aiomesh/{service.workload}:{image_id.removeprefix('sha256:')[:DIGEST_LENGTH]}"
+    run("docker", "tag", image_id, build)
+    console.say(f"built {name} in {time.monotonic() - begun:.1f} s: {build}")
+    return build
 
 
-def _load(*images: str) -> None:
-    run("kind", "load", "docker-image", f"--name={CLUSTER}", *images)
+def _load(*names: str) -> None:
+    run("kind", "load", "docker-image", f"--name={CLUSTER}", *names)
+
+
+def _load_if_there(image: str, console: Console) -> None:
+    try:
+        run("docker", "image", "inspect", image)
+        _load(image)
+    except CannotGoOn:  # docker has none, or only a part of one for several platforms (kind's issue 3795)
+        console.say(f"{image} cannot be loaded from docker: the node pulls it, which takes longer")

@@ -1,11 +1,17 @@
-"""The programs that the work is left to: docker, kind and kubectl, as the user has them."""
+"""The programs that do the work: docker, kind and kubectl, as the user has them."""
+
+from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 CLUSTER = "aiomesh"
 CONTEXT = f"kind-{CLUSTER}"  # the name that kind gives to the context of a cluster
+NAMESPACE = "aiomesh"
 TAIL = 20  # lines of a failed program's output that are shown
 
 DOCKER = {"docker": "https://docs.docker.com/get-started/get-docker/"}
@@ -22,10 +28,10 @@ class CannotGoOn(Exception):
 
 
 def check(programs: Mapping[str, str]) -> None:
-    """Sees that programs, each with the page that tells how to install it, are there and docker's engine answers.
+    """Requires programs, each with the page that explains how to install it, and docker's engine.
 
     Raises:
-        CannotGoOn: naming every one that is missing.
+        CannotGoOn: naming every program that is missing.
     """
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
@@ -36,16 +42,16 @@ def check(programs: Mapping[str, str]) -> None:
         raise CannotGoOn("docker is there, but its engine does not answer: is it started?", failure.details) from None
 
 
-def run(*command: str, given: str | None = None) -> str:
-    """Runs a program with `given` as its input; what it printed.
+def run(*command: str) -> str:
+    """The output of a program.
 
     Raises:
-        CannotGoOn: it failed; the details are the last lines of what it said.
+        CannotGoOn: it failed; the details are the last lines of its output.
     """
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).splitlines()
-        raise CannotGoOn(f"{command[0]} {command[1]} failed with exit status {done.returncode}", said[-TAIL:])
+        output = (done.stderr or done.stdout).splitlines()
+        raise CannotGoOn(_failure(command, done.returncode), output[-TAIL:])
     return done.stdout
 
 
@@ -53,13 +59,25 @@ def show(*command: str) -> None:
     """Runs a program that shows its own progress.
 
     Raises:
-        CannotGoOn: it failed, and has said why.
+        CannotGoOn: it failed, and has shown why.
     """
-    status = subprocess.run(command, check=False).returncode
-    if status:
-        raise CannotGoOn(f"{command[0]} {command[1]} failed with exit status {status}")
+    if status := subprocess.run(command, check=False).returncode:
+        raise CannotGoOn(_failure(command, status))
 
 
-def kubectl(*arguments: str, given: str | None = None) -> str:
-    """Runs kubectl on our cluster, whichever is current; see `run`."""
-    return run("kubectl", f"--context={CONTEXT}", *arguments, given=given)
+def kubectl(*arguments: str) -> str:
+    """The output of kubectl on our cluster and namespace, whichever are current; see `run`."""
+    return run(*_on_cluster(arguments))
+
+
+def show_kubectl(*arguments: str) -> None:
+    """Shows the output of kubectl on our cluster and namespace; see `show`."""
+    show(*_on_cluster(arguments))
+
+
+def _on_cluster(arguments: Sequence[str]) -> Sequence[str]:
+    return ("kubectl", *arguments, f"--context={CONTEXT}", f"--namespace={NAMESPACE}")
+
+
+def _failure(command: Sequence[str], status: int) -> str:
+    return f"{command[0]} {command[1]} failed with exit status {status}"

@@ -1,5 +1,7 @@
 """What a user may choose about the cluster."""
 
+from __future__ import annotations
+
 from typing import Self
 
 from pydantic import model_validator

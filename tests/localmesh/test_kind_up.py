@@ -1,0 +1,166 @@
+"""`make kind-up` with programs on the PATH that answer as docker, kind and kubectl do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localmesh.console import Console
+from localmesh.kind.deploy import apply
+from localmesh.kind.images import provide
+from localmesh.kind.programs import CONTEXT, NAMESPACE, CannotGoOn
+from localmesh.kind.rollout import LIMIT, Rollout
+from localmesh.kind.settings import KindSettings
+from tests.repository import SERVICES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UP = [sys.executable, "-m", "localmesh.kind", "up"]
+OVERLAY = "deploy/k8s/overlays/kind"
+ON_CLUSTER = f" --context={CONTEXT} --namespace={NAMESPACE}"
+OBJECTS = (
+    "namespace/aiomesh deployment.apps/pricing statefulset.apps/postgres horizontalpodautoscaler.autoscaling/pricing"
+)
+
+
+class Programs:
+    """Fake programs: each writes down how it is called, and runs the shell code of the first pattern that matches."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cases: list[str] = []
+        self._write()
+
+    def on(self, pattern: str, code: str) -> None:
+        """Runs this shell code for calls that match a pattern of `case`."""
+        self._cases.append(f"{pattern}) {code} ;;")
+        self._write()
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls until now, without the options that name the cluster."""
+        lines = (self._folder / "calls").read_text().splitlines()
+        return [line.removesuffix(ON_CLUSTER) for line in lines]
+
+    def _write(self) -> None:
+        cases = "\n".join([*self._cases, "*) ;;"])
+        for name in ("docker", "kind", "kubectl"):
+            program = self._folder / name
+            calls = self._folder / "calls"
+            program.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>{calls}\ncase "{name} $*" in\n{cases}\nesac\n')
+            program.chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return Programs(tmp_path)
+
+
+def test_images_are_loaded_under_their_content_and_under_the_tag_of_the_overlay(programs: Programs) -> None:
+    workloads = sorted(service.replace("_", "-") for service in SERVICES)
+    overlay = "\n".join(f"  image: aiomesh/{workload}:dev" for workload in workloads)
+    programs.on('"kubectl kustomize "*', f"echo '{overlay}\n  image: postgres:17'")
+    programs.on('"docker build "*', "echo sha256:0123456789abcdef0123")
+    builds = provide(Console())
+    assert builds == {workload: f"aiomesh/{workload}:0123456789ab" for workload in workloads}
+    tagged = [call for call in programs.calls if call.startswith("docker tag")]
+    assert sorted(tagged) == [f"docker tag sha256:0123456789abcdef0123 {builds[workload]}" for workload in workloads]
+    ours, others = (call for call in programs.calls if call.startswith("kind load docker-image --name=aiomesh "))
+    assert set(ours.split()[4:]) == {*builds.values(), *(f"aiomesh/{workload}:dev" for workload in workloads)}
+    assert others.split()[4:] == ["postgres:17"]
+
+
+def test_only_what_was_built_anew_is_restarted(programs: Programs) -> None:
+    programs.on('"kubectl get deployments "*', "printf 'inventory aiomesh/inventory:1\\npricing aiomesh/pricing:1\\n'")
+    apply({"inventory": "aiomesh/inventory:1", "pricing": "aiomesh/pricing:2"}, KindSettings(traces_port=16686))
+    assert programs.calls[1:] == [
+        f"kubectl apply --kustomize={OVERLAY}",
+        "kubectl annotate deployment/inventory aiomesh/build=aiomesh/inventory:1 --overwrite",
+        "kubectl rollout restart deployment/pricing",
+        "kubectl annotate deployment/pricing aiomesh/build=aiomesh/pricing:2 --overwrite",
+    ]
+
+
+def test_what_is_new_is_not_restarted_and_what_has_no_build_is(programs: Programs) -> None:
+    programs.on('"kubectl get deployments "*', "echo 'jaeger '; echo 'pricing '")
+    apply({"inventory": "aiomesh/inventory:1", "pricing": "aiomesh/pricing:1"}, KindSettings(traces_port=16686))
+    assert [call for call in programs.calls if " restart " in call] == ["kubectl rollout restart deployment/pricing"]
+
+
+def test_moved_traces_are_where_the_links_of_the_edge_lead(programs: Programs) -> None:
+    apply({}, KindSettings(traces_port=9000))
+    url = "EDGE_TRACE_URL=http://localhost:9000/trace/{trace_id}"
+    assert programs.calls[-1] == f"kubectl set env deployment/api-edge {url}"
+
+
+def test_every_workload_of_the_overlay_is_waited_for_within_one_limit(programs: Programs) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    assert Rollout(Console()).wait().keys() == {"pricing", "postgres"}
+    calls, limits = zip(*(call.split(" --timeout=") for call in programs.calls[1:]), strict=True)
+    assert sorted(calls) == [
+        "kubectl rollout status deployment.apps/pricing",
+        "kubectl rollout status statefulset.apps/postgres",
+        "kubectl wait horizontalpodautoscaler.autoscaling/pricing --for=condition=AbleToScale",
+    ]
+    assert all(1 <= int(limit.removesuffix("s")) <= LIMIT for limit in limits)
+
+
+def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
+    programs: Programs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl rollout status deployment"*', "echo 'error: timed out' >&2; exit 1")
+    programs.on('"kubectl get pods "*', "echo the pods")
+    programs.on('"kubectl events --types=Warning "*', "echo the warnings")
+    programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*', "echo the log")
+    with pytest.raises(CannotGoOn, match=r"^not ready: pricing; "):
+        Rollout(Console()).wait()
+    shown, errors = capfd.readouterr()
+    assert errors == "error: timed out\n"
+    texts = [line for line in shown.splitlines() if line.startswith("the ")]
+    assert texts == ["the pods", "the warnings", "the log"]
+
+
+def test_kubectl_that_cannot_explain_does_not_hide_what_failed(programs: Programs) -> None:
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl "*', "exit 1")
+    with pytest.raises(CannotGoOn, match=r"^not ready: pricing, postgres; "):
+        Rollout(Console()).wait()
+
+
+def test_a_failure_is_exit_status_1_and_one_sentence(programs: Programs) -> None:
+    programs.on('"kind get clusters"', "echo 'no engine' >&2; exit 1")
+    done = subprocess.run(UP, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == ["kind get failed with exit status 1", "  | no engine"]
+
+
+def test_an_interrupt_while_it_waits_ends_it_without_a_traceback(programs: Programs, tmp_path: Path) -> None:
+    waits = tmp_path / "waits"
+    os.mkfifo(waits)
+    overlay = "\n".join(f"  image: aiomesh/{service.replace('_', '-')}:dev" for service in SERVICES)
+    ports = '{"30080/tcp": [{"HostPort": "8080"}], "30686/tcp": [{"HostPort": "16686"}]}'
+    programs.on('"kind get clusters"', "echo aiomesh")
+    programs.on('"docker inspect "*', f"echo '{ports}'")
+    programs.on('"kubectl kustomize "*', f"echo '{overlay}'")
+    programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
+    programs.on('"kubectl rollout status deployment"*', f"echo waiting >{waits}; exec sleep 60")
+    process = subprocess.Popen(
+        UP,
+        env={**os.environ, "EDGE_PORT": "8080", "TRACES_PORT": "16686"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert waits.read_text() == "waiting\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (-signal.SIGINT, "")
