@@ -27,8 +27,8 @@ check: install  ## Format, lint, types and protos
 format: install  ## Format the code and mend what can be mended
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix
 
-generate: install  ## Make the protobuf code anew
-	@exec .venv/bin/python tools/protos.py generate
+generate: install  ## Write what is generated: protobuf code, lists of services
+	@exec $(RUN) tools.generate
 
 lock: install  ## Lock what the projects need, and upgrade nothing
 	@exec .venv/bin/python tools/lock.py

@@ -6,8 +6,10 @@ import re
 
 import yaml
 
+from localmesh.services import read_services
 from tests.repository import ROOT
 
+SERVICES = read_services(ROOT)
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text()
 MANIFESTS = ROOT / "deploy" / "k8s"
@@ -24,11 +26,18 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def resources() -> dict[str, tuple[float, str, str]]:
-    """Of each workload the CPU requested, in cores, the memory requested and the memory limit."""
+    """Of each workload the CPU requested, in cores, the memory requested and the memory limit.
+
+    Backends have those of the component that they share.
+    """
     texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
     found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] in {"Deployment", "StatefulSet"}]
-    containers = {one["metadata"]["name"]: one["spec"]["template"]["spec"].get("containers", [{}])[0] for one in found}
-    return {name: _figures(one["resources"]) for name, one in containers.items() if "resources" in one}
+    containers = [
+        (one["metadata"]["name"], one["spec"]["template"]["spec"].get("containers", [{}])[0]) for one in found
+    ]
+    figures = {name: _figures(one["resources"]) for name, one in containers if "resources" in one}
+    shared = figures.pop("any")
+    return {service.workload: shared for service in SERVICES if service.protocol == "grpc"} | figures
 
 
 def _figures(one: dict[str, dict[str, str]]) -> tuple[float, str, str]:
@@ -44,7 +53,7 @@ def test_the_table_of_resources_is_that_of_the_manifests() -> None:
         for name in re.findall("`([a-z-]+)`", names)
     }
     assert told == resources()
-    replicas = {"api-edge": 2, "inventory": 2, "pricing": 2}
+    replicas = {service.workload: 2 for service in SERVICES}
     assert float(total[2]) == sum(cpu * replicas.get(name, 1) for name, (cpu, _, _) in told.items())
 
 
