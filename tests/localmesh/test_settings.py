@@ -9,11 +9,11 @@ from localmesh.services import Service
 from localmesh.settings import InvalidSettings, Settings, load
 
 SERVICES = (
-    Service("inventory", 50051, "grpc", database=True, after=()),
-    Service("pricing", 50052, "grpc", database=True, after=()),
-    Service("api_edge", 8080, "http", database=False, after=("inventory", "pricing")),
+    Service("stock", 50051, "grpc", database=True, after=()),
+    Service("tax", 50052, "grpc", database=True, after=()),
+    Service("api_edge", 8080, "http", database=False, after=("stock", "tax")),
 )
-VARIABLES = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
+VARIABLES = ("EDGE_PORT", "STOCK_PORT", "TAX_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documented_ports_are_the_defaults() -> None:
     assert load(SERVICES).ports == {
         "EDGE_PORT": 8080,
-        "INVENTORY_PORT": 50051,
-        "PRICING_PORT": 50052,
+        "STOCK_PORT": 50051,
+        "TAX_PORT": 50052,
         "TRACES_PORT": 16686,
         "OTLP_PORT": 4317,
     }
@@ -57,7 +57,7 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("EDGE_PORT", "http", r"EDGE_PORT=http: .*integer.*"),
         ("OTLP_PORT", "70000", r"OTLP_PORT=70000: .*65535"),
         ("TRACES_PORT", "0", r"TRACES_PORT=0: .*1"),
-        ("PRICING_PORT", "50051", r"INVENTORY_PORT and PRICING_PORT are both 50051: give each its own port"),
+        ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
     ],
 )
