@@ -6,10 +6,8 @@ import re
 
 import yaml
 
-from localmesh.services import read_services
 from tests.repository import ROOT
 
-SERVICES = read_services(ROOT)
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text()
 MANIFESTS = ROOT / "deploy" / "k8s"
@@ -28,7 +26,7 @@ def rows(heading: str) -> list[list[str]]:
 def resources() -> dict[str, tuple[float, str, str]]:
     """Of each workload the CPU requested, in cores, the memory requested and the memory limit.
 
-    Backends have those of the component that they share.
+    The backends have one component for theirs.
     """
     texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
     found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] in {"Deployment", "StatefulSet"}]
@@ -36,8 +34,7 @@ def resources() -> dict[str, tuple[float, str, str]]:
         (one["metadata"]["name"], one["spec"]["template"]["spec"].get("containers", [{}])[0]) for one in found
     ]
     figures = {name: _figures(one["resources"]) for name, one in containers if "resources" in one}
-    shared = figures.pop("any")
-    return {service.workload: shared for service in SERVICES if service.protocol == "grpc"} | figures
+    return {"backend": figures.pop("any")} | figures
 
 
 def _figures(one: dict[str, dict[str, str]]) -> tuple[float, str, str]:
@@ -53,8 +50,8 @@ def test_the_table_of_resources_is_that_of_the_manifests() -> None:
         for name in re.findall("`([a-z-]+)`", names)
     }
     assert told == resources()
-    replicas = {service.workload: 2 for service in SERVICES}
-    assert float(total[2]) == sum(cpu * replicas.get(name, 1) for name, (cpu, _, _) in told.items())
+    pods = {"api-edge": 2, "backend": 2 * 2}
+    assert float(total[2]) == sum(cpu * pods.get(name, 1) for name, (cpu, _, _) in told.items())
 
 
 def test_the_metrics_to_watch_are_those_that_there_are() -> None:
