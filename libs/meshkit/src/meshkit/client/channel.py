@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshkit.client.outgoing import request_interceptors
+from meshkit.client.request_stream import request_interceptors
 from meshkit.client.renewal import RenewedChannel
 from meshkit.client.tracing import tracing
 from meshkit.deadline import call_timeout
