@@ -91,7 +91,7 @@ class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.U
         with self._cancel_on_error():
             return await anext(aiter(self._call))
 
-    async def read(self) -> Response | object:
+    async def read(self) -> Response | object:  # the published types know EOF as an object
         """The next response, or EOF."""
         with self._cancel_on_error():
             return await self._call.read()
@@ -138,7 +138,7 @@ class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio
         with self._cancel_on_error():
             return await anext(aiter(self._call))
 
-    async def read(self) -> Response | object:
+    async def read(self) -> Response | object:  # the published types know EOF as an object
         """The next response, or EOF."""
         with self._cancel_on_error():
             return await self._call.read()

@@ -135,6 +135,7 @@ class Channel(grpc.aio.Channel):
             return channel.unary_unary(method, request_serializer, response_deserializer, **registration)
 
         start = self._surround(method, make)
+        # Here and below: ours is no subclass of gRPC's class, because two of the four take no parameters at runtime.
         return cast(
             "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
             lambda request, **options: UnaryUnary(start(request, **options)),

@@ -25,7 +25,7 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
     """Ends the RPC with the rich status of the ServiceError that its handler raised.
 
     What made the service fail, such as a database that is full, is in the log only.
-    Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
+    Every other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
     So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
     """
     name = method.lstrip("/")
