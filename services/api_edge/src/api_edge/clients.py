@@ -26,11 +26,11 @@ from meshkit.status import service_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import grpc
     from google.type.money_pb2 import Money
 
     from aiomesh.pricing.v1 import pricing_pb2
     from api_edge.domain import Line
+    from meshkit.client.channel import Channel
 
 log = logging.getLogger("api_edge.clients")
 
@@ -72,7 +72,7 @@ def _call(service: str, method: str) -> Iterator[None]:
 class InventoryClient:
     """aiomesh.inventory.v1.InventoryService. The channel stays its maker's to close."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub: inventory_service_pb2_grpc.InventoryServiceAsyncStub = (
             inventory_service_pb2_grpc.InventoryServiceStub(channel)
         )
@@ -159,7 +159,7 @@ class InventoryClient:
 class PricingClient:
     """aiomesh.pricing.v1.PricingService. The channel stays its maker's to close."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub: pricing_service_pb2_grpc.PricingServiceAsyncStub = pricing_service_pb2_grpc.PricingServiceStub(
             channel
         )
