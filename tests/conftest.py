@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytest_plugins = ("tests.time_limit",)
+pytest_plugins = ("tests.isolation", "tests.time_limit")
 
 OURS = tuple(SOURCES)
 

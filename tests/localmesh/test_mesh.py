@@ -10,6 +10,8 @@ from sqlalchemy import make_url
 from localmesh.mesh import Program, describe
 from localmesh.settings import Settings
 
+pytestmark = pytest.mark.unit
+
 SETTINGS = Settings(
     edge_port=1001,
     inventory_port=1002,

@@ -7,6 +7,8 @@ import pytest
 
 from localmesh.settings import InvalidSettings, Settings, load
 
+pytestmark = pytest.mark.unit
+
 VARIABLES = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
 
 

@@ -14,6 +14,8 @@ from meshkit.server.build import MAX_SECONDS, _deadlines
 if TYPE_CHECKING:
     from meshkit.server.handlers import Stream
 
+pytestmark = pytest.mark.unit
+
 METHOD = "/shop.v1.TillService/Sell"
 
 

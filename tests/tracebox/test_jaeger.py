@@ -16,6 +16,8 @@ from tracebox.jaeger import JaegerSpan, JaegerTrace, dependencies, format_trace_
 from tracebox.parameters import BadQueryError, parse_trace_id
 from tracebox.store import TraceStore
 
+pytestmark = pytest.mark.unit
+
 TRACE = 0xA100000000000000_0000000000000001
 
 

@@ -1,5 +1,6 @@
 """tracebox's store: what it takes, what it refuses, and that it stays within its bounds."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -7,6 +8,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.tracebox.spans import T0, event, export, span
 from tracebox.search import Search, matching
 from tracebox.store import TraceStore
+
+pytestmark = pytest.mark.unit
 
 PLENTY = 1 << 30
 
