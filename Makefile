@@ -4,7 +4,7 @@ RUN := .venv/bin/python -m
 MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 export
 
-.PHONY: help install up test test-cluster check format generate lock upgrade new-service reset kind-up kind-down
+.PHONY: help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
@@ -17,6 +17,9 @@ up: install  ## Run the whole mesh on this machine until Ctrl-C
 
 test: install  ## Run the tests (ARGS="-k orders" for some of them)
 	@exec $(RUN) pytest $(ARGS)
+
+test-fast: install  ## Run the unit and contract tests, about a minute
+	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
 
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, which gets load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)

@@ -11,6 +11,8 @@ from localmesh.mesh import Program, describe
 from localmesh.services import Service
 from localmesh.settings import Settings, settings_for
 
+pytestmark = pytest.mark.unit
+
 SERVICES = (
     Service("stock", 50051, "grpc", database=True, after=()),
     Service("tax", 50052, "grpc", database=True, after=()),

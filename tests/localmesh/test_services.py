@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.unit
+
+
 def declare(root: Path, name: str, table: str) -> None:
     folder = root / "services" / name
     folder.mkdir(parents=True)

@@ -8,6 +8,8 @@ import pytest
 from localmesh.services import Service
 from localmesh.settings import InvalidSettings, Settings, load
 
+pytestmark = pytest.mark.unit
+
 SERVICES = (
     Service("stock", 50051, "grpc", database=True, after=()),
     Service("tax", 50052, "grpc", database=True, after=()),

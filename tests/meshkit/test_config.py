@@ -15,6 +15,8 @@ from meshkit.config import load_settings
 from meshkit.database.engines import DatabaseUrl
 from pricing.settings import Settings as PricingSettings
 
+pytestmark = pytest.mark.unit
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SHOP_", frozen=True)

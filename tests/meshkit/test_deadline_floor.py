@@ -14,6 +14,8 @@ from meshkit.server.deadlines import MAX_SECONDS, deadlines
 if TYPE_CHECKING:
     from meshkit.server.context import CallContext
 
+pytestmark = pytest.mark.unit
+
 METHOD = "/shop.v1.TillService/Sell"
 
 

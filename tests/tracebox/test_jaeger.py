@@ -19,6 +19,8 @@ from tracebox.store import TraceStore
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+pytestmark = pytest.mark.unit
+
 TRACE = 0xA100000000000000_0000000000000001
 
 

@@ -7,6 +7,8 @@ from starlette.datastructures import QueryParams
 
 from tracebox.parameters import InvalidQuery, Parameters, check_limit
 
+pytestmark = pytest.mark.unit
+
 
 def given(**query: str) -> Parameters:
     return Parameters(QueryParams(query))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -9,6 +10,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.tracebox.spans import T0, event, export, span
 from tracebox.search import Search, find_traces
 from tracebox.store import TraceStore
+
+pytestmark = pytest.mark.unit
 
 PLENTY = 1 << 30
 
