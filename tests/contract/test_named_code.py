@@ -64,7 +64,7 @@ def test_what_a_document_names_is_defined_where_it_says(path: Path) -> None:
 
 def test_the_request_path_names_code() -> None:
     """So that the test above has something to say about it."""
-    assert len(list(named(DOCUMENTS[ROOT / "docs" / "request-path.md"]))) >= 10
+    assert len(list(named(DOCUMENTS[ROOT / "docs" / "one-request.md"]))) >= 10
 
 
 @pytest.mark.parametrize(
