@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
 
-    from meshkit.database.database import Seed
+    from meshkit.database.migrations import Seed
     from meshkit.errors import Unavailable
 
 __all__ = ["Database", "check_database", "open_database"]
