@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api_edge import clients
-from api_edge.rest import problems
+from api_edge.rest import problem_details
 from api_edge.rest.middleware import PROBES, Limits, TraceHeaders
+from api_edge.rest.openapi import openapi
 from api_edge.rest.routes import docs, orders, probes, products
-from api_edge.rest.routes.documented import openapi
 from api_edge.rest.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.client.channel import open_channel
@@ -60,7 +60,7 @@ def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace
     app.mount(docs.ASSETS, docs.assets)
     for router in ROUTERS:
         app.include_router(router)
-    problems.add_handlers(app, [*app.routes, *(route for router in ROUTERS for route in router.routes)])
+    problem_details.add_handlers(app, [*app.routes, *(route for router in ROUTERS for route in router.routes)])
     return app
 
 

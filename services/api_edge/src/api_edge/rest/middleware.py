@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.clients import Timing, timings
 from api_edge.domain import InvalidTimeout, ShuttingDown
-from api_edge.rest.problems import http_problem, internal_error, service_problem
+from api_edge.rest.problem_details import http_problem, internal_error, service_problem
 from api_edge.rest.server import CANCELLED_FOR
 from meshkit.deadline import budget, remaining
 

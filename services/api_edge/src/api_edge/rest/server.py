@@ -19,7 +19,7 @@ from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api_edge.domain import ClientDisconnected, InvalidHttp
-from api_edge.rest.problems import service_problem
+from api_edge.rest.problem_details import service_problem
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:

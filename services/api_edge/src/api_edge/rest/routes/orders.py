@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads i
 
 from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
 from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
-from api_edge.rest.routes.documented import ORDER_ID, problems, time_budget
+from api_edge.rest.openapi import ORDER_ID, problems, time_budget
 from api_edge.rest.schemas import NewOrder, Order
 from meshkit.errors import AlreadyExists
 from meshkit.validation import is_uuid

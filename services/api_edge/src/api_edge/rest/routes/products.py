@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from api_edge.domain import Line, checked_currency
 from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
-from api_edge.rest.routes.documented import problems, time_budget
+from api_edge.rest.openapi import problems, time_budget
 from api_edge.rest.schemas import IN_DIGITS, MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
 
 router = APIRouter(prefix="/v1/products", tags=["products"], dependencies=[Depends(time_budget)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Header
 from pydantic.json_schema import SkipJsonSchema, models_json_schema
 
-from api_edge.rest.problems import MEDIA_TYPE, title
+from api_edge.rest.problem_details import MEDIA_TYPE, title
 from api_edge.rest.schemas import Problem
 
 if TYPE_CHECKING:
