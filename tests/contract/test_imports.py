@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 KNOWS = {package: {"aiomesh", "meshkit"} if package in SERVICES else set() for package in SOURCES}
 """The packages of this repository that each package may import, beside itself."""
 
-PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book"}
-"""Modules of values and rules: they import the standard library, the kinds of errors, and each other."""
+PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book", "api_edge.rules"}
+"""Modules of values and rules: they import the standard library, PURE_MESHKIT, and each other."""
+
+PURE_MESHKIT = {"meshkit.errors", "meshkit.validation"}
+"""The kinds of errors, and the checks of fields."""
 
 SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
 """The modules of a service that import generated code; `app` may take what registers a servicer from it."""
@@ -77,7 +80,7 @@ def objections(module: str, name: str) -> Iterator[str]:
         yield f"{package} does not know {top(name)}"
     if within(name, "opentelemetry.proto") and not within(module, "tracebox"):
         yield "only tracebox speaks OTLP"
-    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, "meshkit.errors", *PURE):
+    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, *PURE_MESHKIT, *PURE):
         yield "a domain imports the standard library and meshkit.errors"
     if package in SERVICES:
         yield from objections_in_service(module, name)

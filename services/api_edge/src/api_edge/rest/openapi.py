@@ -50,7 +50,7 @@ EXAMPLES = {
     "REQUEST_ID_REUSED": Example(
         409,
         INVENTORY,
-        "Idempotency-Key stands for another order, with other lines or another currency; take a new key",
+        "This Idempotency-Key was already used for a different order; use a new key",
         {"request_id": ORDER_ID},
     ),
     "RESERVATION_COMMITTED": Example(

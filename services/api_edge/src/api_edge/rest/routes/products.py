@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from api_edge.domain import Line, checked_currency
+from api_edge.domain import Line
 from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
 from api_edge.rest.openapi import problems, time_budget
-from api_edge.rest.schemas import IN_DIGITS, MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
+from api_edge.rest.schemas import IN_DIGITS, Product, ProductPage, Sku
+from api_edge.rules import DEFAULT_CURRENCY, DEFAULT_PAGE, MAX_LINES, MAX_PAGE, MAX_QUANTITY
 
 router = APIRouter(prefix="/v1/products", tags=["products"], dependencies=[Depends(time_budget)])
 
@@ -26,14 +27,13 @@ Strict = Annotated[bool, Query(description="Answer with an error instead of `pri
 async def list_products(
     storefront: StorefrontDep,
     sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
-    page_size: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 20,
+    page_size: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = DEFAULT_PAGE,
     page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
-    currency: Currency = "EUR",
+    currency: Currency = DEFAULT_CURRENCY,
     quantity: Quantity = 1,
     strict: Strict = False,  # noqa: FBT002 - a query parameter
 ) -> ProductPage:
     """A page of all products by SKU; or with `sku` the products named, in that order."""
-    currency = checked_currency(currency)
     if sku:
         products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
     else:
@@ -49,10 +49,10 @@ async def list_products(
 async def get_product(
     storefront: StorefrontDep,
     sku: Annotated[Sku, Path(examples=["TEA-0001"])],
-    currency: Currency = "EUR",
+    currency: Currency = DEFAULT_CURRENCY,
     quantity: Quantity = 1,
     strict: Strict = False,  # noqa: FBT002 - a query parameter
 ) -> Product:
     """A product with its stock and the price of `quantity` units. Without pricing `price` is null."""
     line = Line(sku, quantity)
-    return Product.of(await storefront.product(line, checked_currency(currency), strict=strict))
+    return Product.of(await storefront.product(line, currency, strict=strict))
