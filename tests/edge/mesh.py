@@ -23,7 +23,8 @@ import inventory.app
 import pricing.app
 from aiomesh.inventory.v1.inventory_service_pb2_grpc import add_InventoryServiceServicer_to_server
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import add_PricingServiceServicer_to_server
-from api_edge.app import build_app, open_storefront
+from api_edge.app import open_storefront
+from api_edge.rest.build import build_app
 from api_edge.rest.server import listen_socket, serve
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer

@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-
 from api_edge import clients
-from api_edge.rest import problem_details
-from api_edge.rest.middleware import PROBES, Limits, TraceHeaders
-from api_edge.rest.openapi import openapi
-from api_edge.rest.routes import docs, orders, probes, products
+from api_edge.rest.build import build_app
 from api_edge.rest.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.client.channel import open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, MutableMapping
+    from collections.abc import AsyncIterator
 
     from api_edge.settings import Settings
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
 
-ROUTERS = (products.router, orders.router, docs.router, probes.router)
-
 CALL_SECONDS = 10.0
 """The limit of any one backend call, for requests that ask for a budget above it."""
-
-DESCRIPTION = """\
-The storefront of aiomesh. Every answer carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page if
-it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json` (RFC 9457).
-`X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
-
-
-def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace_url: str) -> FastAPI:
-    """The FastAPI application around a storefront, with its HTTP spans and metrics."""
-    app = FastAPI(
-        title="aiomesh",
-        version="1",
-        description=DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        telemetry={
-            "tracer_provider": telemetry.tracer_provider,
-            "meter_provider": telemetry.meter_provider,
-            "operation_spans": False,
-            "logs": False,
-            "exclude": _is_probe,
-        },
-    )
-    app.openapi = partial(openapi, app)  # type: ignore[method-assign] # as FastAPI's documentation does
-    app.state.storefront, app.state.stop, app.state.metrics = storefront, stop, telemetry.page
-    app.add_middleware(Limits)
-    app.add_middleware(TraceHeaders, trace_url=trace_url)
-    app.mount(docs.ASSETS, docs.assets)
-    for router in ROUTERS:
-        app.include_router(router)
-    problem_details.add_handlers(app, [*app.routes, *(route for router in ROUTERS for route in router.routes)])
-    return app
 
 
 async def run(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
@@ -80,7 +38,7 @@ async def run(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
 
 @asynccontextmanager
 async def open_storefront(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Storefront]:
-    """A storefront over channels to both backends. At the end it finishes what it has begun, and closes them."""
+    """A storefront over channels to both backends; at the end it finishes what is in flight, then closes them."""
     async with (
         open_channel(
             settings.inventory_target,
@@ -102,7 +60,3 @@ async def open_storefront(settings: Settings, telemetry: Telemetry) -> AsyncIter
             yield storefront
         finally:
             await storefront.close()
-
-
-def _is_probe(scope: MutableMapping[str, object]) -> bool:
-    return scope["path"] in PROBES

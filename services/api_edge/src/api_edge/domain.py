@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from meshkit.errors import Cancelled, InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
+from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,27 +181,6 @@ class ShuttingDown(Unavailable, domain=DOMAIN):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")
-
-
-class ClientDisconnected(Cancelled, domain=DOMAIN):
-    """The client went away before its request had an answer."""
-
-    def __init__(self) -> None:
-        super().__init__("the client closed its connection")
-
-
-class InvalidHttp(InvalidArgument, domain=DOMAIN):
-    """What the client sent is no HTTP."""
-
-    def __init__(self) -> None:
-        super().__init__("what came is no HTTP/1.1 request")
-
-
-class InvalidTimeout(InvalidArgument, domain=DOMAIN):
-    """The X-Request-Timeout-Ms header is no time budget."""
-
-    def __init__(self) -> None:
-        super().__init__("X-Request-Timeout-Ms must be a whole number of milliseconds, 1 to 30000")
 
 
 def degradation(service: str, error: ServiceError) -> Degradation:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
 from api_edge.domain import InvalidIdempotencyKey, Line
-from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
-from api_edge.rest.openapi import ORDER_ID, problems, time_budget
+from api_edge.rest.budget import route_with_budget
+from api_edge.rest.openapi import ORDER_ID, error_responses
 from api_edge.rest.schemas import NewOrder, Order
 from api_edge.rules import KEY, check_key
 
-router = APIRouter(prefix="/v1/orders", tags=["orders"], dependencies=[Depends(time_budget)])
+if TYPE_CHECKING:
+    from api_edge.storefront import Storefront
+
+ORDER_SECONDS = 5.0
+"""The time budget of a request."""
 
 ORDER = f"/v1/orders/{ORDER_ID}"
 
@@ -53,57 +57,58 @@ async def read_key(
 OrderId = Annotated[str, Path(description="The order's id, a UUID")]
 
 
-@router.post(
-    "",
-    summary="Place an order",
-    status_code=201,
-    responses={
-        201: {"headers": CREATED},
-        **problems(
-            "/v1/orders",
-            "INVALID_IDEMPOTENCY_KEY",
-            "UNKNOWN_CURRENCY",
-            "UNKNOWN_SKU",
-            "REQUEST_TIMEOUT",
-            "INSUFFICIENT_STOCK",
-            "REQUEST_ID_REUSED",
-            "UNSUPPORTED_MEDIA_TYPE",
-        ),
-    },
-    dependencies=[Depends(require_json)],
-)
-async def place_order(
-    storefront: StorefrontDep, order: NewOrder, key: Annotated[str, Depends(read_key)], response: Response
-) -> Order:
-    """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
-    lines = [Line(line.sku, line.quantity) for line in order.lines]
-    placed = Order.of(await storefront.place_order(key, lines, order.currency))
-    response.headers["Location"] = f"/v1/orders/{placed.id}"
-    response.headers["Idempotency-Key"] = key
-    return placed
+def router(storefront: Storefront) -> APIRouter:
+    """The routes of orders."""
+    routes = APIRouter(prefix="/v1/orders", tags=["orders"], route_class=route_with_budget(ORDER_SECONDS))
 
+    @routes.post(
+        "",
+        summary="Place an order",
+        status_code=201,
+        responses={
+            201: {"headers": CREATED},
+            **error_responses(
+                "/v1/orders",
+                "INVALID_IDEMPOTENCY_KEY",
+                "UNKNOWN_CURRENCY",
+                "UNKNOWN_SKU",
+                "REQUEST_TIMEOUT",
+                "INSUFFICIENT_STOCK",
+                "REQUEST_ID_REUSED",
+                "UNSUPPORTED_MEDIA_TYPE",
+            ),
+        },
+        dependencies=[Depends(require_json)],
+    )
+    async def place_order(order: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
+        """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
+        lines = [Line(line.sku, line.quantity) for line in order.lines]
+        placed = Order.of(await storefront.place_order(key, lines, order.currency))
+        response.headers["Location"] = f"/v1/orders/{placed.id}"
+        response.headers["Idempotency-Key"] = key
+        return placed
 
-@router.get("/{order_id}", summary="Read an order", responses=problems(ORDER, "UNKNOWN_ORDER"))
-async def get_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """The order as it is now."""
-    return Order.of(await storefront.order(order_id))
+    @routes.get("/{order_id}", summary="Read an order", responses=error_responses(ORDER, "UNKNOWN_ORDER"))
+    async def get_order(order_id: OrderId) -> Order:
+        """The order as it is now."""
+        return Order.of(await storefront.order(order_id))
 
+    @routes.post(
+        "/{order_id}/commit",
+        summary="Commit an order",
+        responses=error_responses(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
+    )
+    async def commit_order(order_id: OrderId) -> Order:
+        """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
+        return Order.of(await storefront.commit_order(order_id))
 
-@router.post(
-    "/{order_id}/commit",
-    summary="Commit an order",
-    responses=problems(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
-)
-async def commit_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
-    return Order.of(await storefront.commit_order(order_id))
+    @routes.delete(
+        "/{order_id}",
+        summary="Release an order",
+        responses=error_responses(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+    )
+    async def release_order(order_id: OrderId) -> Order:
+        """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
+        return Order.of(await storefront.release_order(order_id))
 
-
-@router.delete(
-    "/{order_id}",
-    summary="Release an order",
-    responses=problems(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
-)
-async def release_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
-    return Order.of(await storefront.release_order(order_id))
+    return routes
