@@ -1,6 +1,6 @@
 """The documents name code that is there: what stands behind the link of a source file is defined in that file.
 
-[storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `concurrently`)
+[storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `DEGRADING`)
 [test_one_product_in_yen](tests/e2e/test_a_day_at_the_shop.py)
 """
 

@@ -23,8 +23,8 @@ import pricing.app
 import pricing.settings
 import tests.inventory.opened
 import tests.pricing.opened
-from api_edge.app import build_app, open_storefront
-from api_edge.rest.server import listen_socket, serve
+from api_edge.app import build
+from api_edge.rest.server import listen_socket
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
 from meshkit.lifecycle import Stop
@@ -285,17 +285,8 @@ async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterato
     meters = MeterProvider([page.reader], shutdown_on_exit=False)
     telemetry = replace(capture.telemetry, meter_provider=meters, page=page)
     host, port = listener.getsockname()
-    async with open_storefront(settings, telemetry) as storefront:
-        app = build_app(storefront, stop=stop, telemetry=telemetry, trace_url=settings.trace_url)
-        serving = asyncio.create_task(
-            serve(
-                app,
-                listener=listener,
-                stop=stop,
-                drain_seconds=settings.drain_seconds,
-                grace_seconds=settings.grace_seconds,
-            )
-        )
+    async with build(settings, telemetry) as app:
+        serving = asyncio.create_task(app.serve(stop, listener))
         try:
             yield f"http://{host}:{port}", stop, serving
         finally:

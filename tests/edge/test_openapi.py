@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from api_edge.rest.routes.documented import EXAMPLES
+from api_edge.rest.openapi import EXAMPLES
 from api_edge.rest.schemas import Problem
 from tests.edge.mesh import PROBLEM, Answer, Mesh, mesh
 from tests.inventory.opened import HOLD

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
+from api_edge.timings import Timing, timings
 from meshkit.api import Api
 from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
@@ -38,19 +37,6 @@ INVENTORY, PRICING = "inventory", "pricing"
 
 INVENTORY_API = Api(inventory_service_pb2.DESCRIPTOR.services_by_name["InventoryService"])
 PRICING_API = Api(pricing_service_pb2.DESCRIPTOR.services_by_name["PricingService"])
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one call to a backend took, in milliseconds."""
-
-    service: str
-    method: str
-    milliseconds: float
-
-
-timings: ContextVar[list[Timing] | None] = ContextVar("api_edge_timings", default=None)
-"""Where the calls of the request at hand note their times; shared by the tasks that it starts."""
 
 
 @contextmanager

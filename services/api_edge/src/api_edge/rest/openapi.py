@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Header
-from pydantic.json_schema import SkipJsonSchema, models_json_schema
+from pydantic.json_schema import models_json_schema
 
-from api_edge.rest.problems import MEDIA_TYPE, title
+from api_edge.rest.problem_details import MEDIA_TYPE, title
 from api_edge.rest.schemas import Problem
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ EXAMPLES = {
     "REQUEST_ID_REUSED": Example(
         409,
         INVENTORY,
-        "Idempotency-Key stands for another order, with other lines or another currency; take a new key",
+        "This Idempotency-Key was already used for a different order; use a new key",
         {"request_id": ORDER_ID},
     ),
     "RESERVATION_COMMITTED": Example(
@@ -91,20 +90,7 @@ RETRY_AFTER = {
 RETRIED = {429, 503}
 
 
-def time_budget(
-    x_request_timeout_ms: Annotated[
-        int | SkipJsonSchema[None],
-        Header(
-            alias="X-Request-Timeout-Ms",
-            description="Time budget in milliseconds; 2000 for reads, 5000 for orders if absent",
-            json_schema_extra={"minimum": 1, "maximum": 30_000},
-        ),
-    ] = None,
-) -> None:
-    """Documents a header that the middleware reads before any route is chosen."""
-
-
-def problems(instance: str, *reasons: str) -> dict[int | str, dict[str, Any]]:
+def error_responses(instance: str, *reasons: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may give these reasons, and those that any route may give.
 
     Args:
@@ -116,12 +102,12 @@ def problems(instance: str, *reasons: str) -> dict[int | str, dict[str, Any]]:
     return {status: _response(status, instance, list(group)) for status, group in grouped}
 
 
-def openapi(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document with the schema of a problem, which FastAPI itself would offer as application/json too."""
     if not app.openapi_schema:
-        document = type(app).openapi(app)
+        written = type(app).openapi(app)
         _, schemas = models_json_schema([(Problem, "serialization")], ref_template=SCHEMAS + "{model}")
-        document["components"]["schemas"] |= schemas["$defs"]
+        written["components"]["schemas"] |= schemas["$defs"]
     return app.openapi_schema or {}
 
 
