@@ -22,4 +22,4 @@ class Settings(ProcessSettings):
     pricing_target: str = Field("127.0.0.1:50052", min_length=1)
     trace_url: str = Field("", pattern="^[!-~]*$")
     drain_seconds: Seconds = 5.0
-    grace_seconds: Seconds = 20.0
+    grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)

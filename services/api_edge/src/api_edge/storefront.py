@@ -52,7 +52,7 @@ log = logging.getLogger("api_edge.storefront")
 T = TypeVar("T")
 
 DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound, Cancelled)
-"""The kinds of pricing's errors that leave a product without a price; any other one is the caller's."""
+"""The kinds of a service's errors that leave a product without what that service knows; others are the caller's."""
 
 OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
 """The kinds of errors after which a reservation may exist all the same."""
@@ -92,7 +92,7 @@ class Storefront:
         rules.check_product(line, currency)
         stock, price = await concurrently(
             self._inventory.get_stock(line.sku),
-            price_or_degradation(self._pricing.get_price(line, currency), strict=strict),
+            or_degradation(self._pricing.get_price(line, currency), PRICING, strict=strict),
         )
         return _product(stock, price)
 
@@ -185,7 +185,7 @@ class Storefront:
         return await shielded(self._start(ending))
 
     async def _prices(self, lines: Sequence[Line], currency: str, *, strict: bool) -> dict[str, Price] | Degradation:
-        return await price_or_degradation(self._pricing.batch_get_prices(lines, currency), strict=strict)
+        return await or_degradation(self._pricing.batch_get_prices(lines, currency), PRICING, strict=strict)
 
     def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """Starts work that must not stop half-way, even if its request is cancelled."""
@@ -234,14 +234,14 @@ class Storefront:
             raise Unavailable(f"the order's quote cannot be read now: {error.message}") from error
 
 
-async def price_or_degradation(call: Awaitable[T], *, strict: bool) -> T | Degradation:
-    """Pricing's answer, or why there is none if that only degrades the product."""
+async def or_degradation(call: Awaitable[T], service: str, *, strict: bool) -> T | Degradation:
+    """A service's answer, or why there is none if that only degrades the product."""
     try:
         return await call
     except DEGRADING as error:
         if strict:
             raise
-        return degradation(PRICING, error)
+        return degradation(service, error)
 
 
 def _product(stock: Stock, price: Price | Degradation) -> Product:
