@@ -97,7 +97,7 @@ class Storefront:
         return _product(stock, price)
 
     async def products(self, skus: Sequence[str], currency: str, quantity: int, *, strict: bool) -> list[Product]:
-        """The products asked for, in that order.
+        """The products of the SKUs, in their order.
 
         Raises:
             InvalidRequest, UnknownCurrency: as the rules say.
@@ -163,7 +163,7 @@ class Storefront:
         return Order(reservation, quote)
 
     async def commit_order(self, order_id: str) -> Order:
-        """Takes the order's units out of the warehouse; again answers the same.
+        """Takes the order's units out of the warehouse; a repeat returns the same.
 
         Raises:
             UnknownOrder: one half or both do not exist.
@@ -174,7 +174,7 @@ class Storefront:
         return await shielded(self._start(ending))
 
     async def release_order(self, order_id: str) -> Order:
-        """Gives the order's units back; again answers the same.
+        """Gives the order's units back; a repeat returns the same.
 
         Raises:
             UnknownOrder: one half or both do not exist.
@@ -201,7 +201,7 @@ class Storefront:
             result_or_error(self._pricing.create_quote(id_, lines, currency, digest)),
         )
         if isinstance(reservation, ServiceError):
-            if isinstance(reservation, OUTCOME_UNKNOWN):  # its answer cannot wait for a service that gives none
+            if isinstance(reservation, OUTCOME_UNKNOWN):  # no time to wait for a service that is away
                 self._start(self._undo(id_, attempt_id))
             raise reservation
         if isinstance(quote, ServiceError):

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from meshkit.telemetry import Telemetry
 
 DESCRIPTION = """\
-The storefront of aiomesh. Every answer carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page if
-it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json` (RFC 9457).
-`X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
+The storefront of aiomesh. Every response carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page
+if it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json`
+(RFC 9457). `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
 
 
 def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace_url: str) -> FastAPI:

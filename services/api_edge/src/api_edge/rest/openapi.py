@@ -1,4 +1,4 @@
-"""What OpenAPI says of the errors of a route: every reason that it may give, with an example."""
+"""The errors of a route in OpenAPI: every reason that it may give, with an example."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _in_digits(text: str) -> str:
 
 
 IN_DIGITS = BeforeValidator(_in_digits)
-"""For an integer in a query. Pydantic by itself would read `1_000`, `+5` and `1.0`, too."""
+"""For an integer in a query: pydantic alone also accepts `1_000`, `+5` and `1.0`, and has no setting against it."""
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SKU), AfterValidator(_printable)]
 Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]

@@ -29,7 +29,7 @@ CREATED = {
 
 
 async def require_json(request: Request) -> None:
-    """Refuses a body that does not say it is JSON."""
+    """Refuses a body whose Content-Type is not JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "send the order with Content-Type: application/json")
@@ -41,7 +41,7 @@ async def read_key(
         str | SkipJsonSchema[None],
         Header(
             alias="Idempotency-Key",
-            description="Names the order: a repeat answers the same one. Made if absent.",
+            description="Names the order: a repeat returns the same one. Created if absent.",
             json_schema_extra={"pattern": f"^{KEY}$"},
         ),
     ] = None,
@@ -99,7 +99,7 @@ def router(storefront: Storefront) -> APIRouter:
         responses=error_responses(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
     )
     async def commit_order(order_id: OrderId) -> Order:
-        """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
+        """Takes the units out of the warehouse. A repeat returns the same; after release or expiry it is a conflict."""
         return Order.of(await storefront.commit_order(order_id))
 
     @routes.delete(
@@ -108,7 +108,7 @@ def router(storefront: Storefront) -> APIRouter:
         responses=error_responses(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
     )
     async def release_order(order_id: OrderId) -> Order:
-        """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
+        """Gives the units back. A repeat returns the same; after commit or expiry it is a conflict."""
         return Order.of(await storefront.release_order(order_id))
 
     return routes

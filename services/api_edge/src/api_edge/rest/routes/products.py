@@ -1,4 +1,4 @@
-"""GET /v1/products and GET /v1/products/{sku}: inventory and pricing, asked at the same time."""
+"""GET /v1/products and GET /v1/products/{sku}: inventory and pricing, called concurrently."""
 
 from __future__ import annotations
 
