@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from meshkit import validation
 from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
@@ -13,11 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from meshkit.errors import FieldViolation
 
 DOMAIN = "api_edge.aiomesh"
 
-_SHOWN_CHARACTERS, _SHOWN_VIOLATIONS = 64, 30
+_SHOWN_CHARACTERS = 64
 """How much of a wrong request an error repeats: characters of a value, and fields."""
 
 
@@ -129,12 +129,8 @@ class Order:
     quote: Quote
 
 
-class InvalidRequest(InvalidArgument, domain=DOMAIN):
+class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
     """Fields of the request are missing or out of range; `violations` names them, the first 30."""
-
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        message = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
-        super().__init__(message, violations=violations[:_SHOWN_VIOLATIONS])
 
 
 class UnknownSku(NotFound, domain=DOMAIN):

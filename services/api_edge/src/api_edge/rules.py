@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from api_edge.domain import InvalidIdempotencyKey, InvalidRequest, UnknownCurrency, UnknownOrder
 from meshkit.errors import FieldViolation
-from meshkit.validation import is_uuid, text_violations
+from meshkit.validation import is_uuid, reject, text_violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,31 +39,27 @@ ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
 
 def check_product(line: Line, currency: str) -> None:
     """Raises InvalidRequest or UnknownCurrency if this product cannot be asked for."""
-    _refuse(_line_violations("", line))
+    reject(_line_violations("", line), InvalidRequest)
     check_currency(currency)
 
 
 def check_products(skus: Sequence[str], quantity: int, currency: str) -> None:
     """Raises InvalidRequest or UnknownCurrency if these products cannot be asked for."""
-    _refuse([*_skus_violations(skus), *_range_violations("quantity", quantity, MAX_QUANTITY)])
+    reject([*_skus_violations(skus), *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
     check_currency(currency)
 
 
 def check_page(page_size: int, quantity: int, currency: str) -> None:
     """Raises InvalidRequest or UnknownCurrency if this page cannot be asked for."""
-    _refuse(
-        [
-            *_range_violations("page_size", page_size, MAX_PAGE),
-            *_range_violations("quantity", quantity, MAX_QUANTITY),
-        ]
-    )
+    sizes = _range_violations("page_size", page_size, MAX_PAGE)
+    reject([*sizes, *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
     check_currency(currency)
 
 
 def check_order(key: str, lines: Sequence[Line], currency: str) -> None:
     """Raises InvalidIdempotencyKey, InvalidRequest or UnknownCurrency if this cannot be ordered."""
     check_key(key)
-    _refuse(_lines_violations(lines))
+    reject(_lines_violations(lines), InvalidRequest)
     check_currency(currency)
 
 
@@ -104,11 +100,6 @@ def fingerprint(lines: Sequence[Line], currency: str) -> str:
     """A digest of a whole order, the same for the same lines in the same order and the same currency."""
     content = json.dumps([currency, [[line.sku, line.quantity] for line in lines]])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _refuse(violations: Iterable[FieldViolation]) -> None:
-    if found := list(violations):
-        raise InvalidRequest(found)
 
 
 def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
