@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localmesh.settings import Settings
+from localmesh.services import read_services
+from localmesh.settings import settings_for
 from tests.localmesh.fakes.running import free_port
 from tests.service_process import PROGRAMS, Program, ServiceProcess, process, running
 
@@ -27,7 +28,7 @@ each_address = pytest.mark.parametrize(
     ("program", "setting"),
     [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS for name in each.addresses],
 )
-PORTS = [name.upper() for name in Settings.model_fields if name.endswith("_port")]
+PORTS = [name.upper() for name in settings_for(read_services()).model_fields if name.endswith("_port")]
 """The variables that move the ports of localmesh."""
 
 LISTENS = " on 127.0.0.1:"
