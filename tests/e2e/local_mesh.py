@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 import psutil
 
+from localmesh.settings import Settings
 from tests.processes import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
+PORTS = [name.upper() for name in Settings.model_fields if name.endswith("_port")]
+"""The variables of `make up` that move its ports."""
+
 Json = Any
 GONE = 10.0  # seconds that a killed process may take to be gone
 
