@@ -554,6 +554,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.timeout(120)
 @given(steps=STEPS)
 @settings(
     max_examples=40,
