@@ -543,6 +543,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.timeout(120)
 @given(steps=STEPS)
 @settings(
     max_examples=40,

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localmesh.services import read_services
-from localmesh.settings import settings_for
-from tests.localmesh.fakes.running import free_port
+from tests.e2e.local_mesh import PORTS, free_ports
 from tests.service_process import PROGRAMS, Program, ServiceProcess, process, running
 
 if TYPE_CHECKING:
@@ -28,9 +26,6 @@ each_address = pytest.mark.parametrize(
     ("program", "setting"),
     [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS for name in each.addresses],
 )
-PORTS = [name.upper() for name in settings_for(read_services()).model_fields if name.endswith("_port")]
-"""The variables that move the ports of localmesh."""
-
 LISTENS = " on 127.0.0.1:"
 """What a program prints or logs as soon as it listens."""
 
@@ -86,7 +81,7 @@ async def test_a_signal_drains_it_and_a_second_one_skips_the_waiting(program: Pr
 
 def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[ServiceProcess]:
     """`make up` on free ports, unless the variables say otherwise."""
-    free = {variable: str(free_port()) for variable in PORTS}
+    free = {variable: str(port) for variable, port in free_ports().items()}
     environment = {**os.environ, "JAEGER_BIN": "", "STATE_DIR": str(state), **free, **variables}
     return process("-m", "localmesh", environment=environment)
 
