@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from tests.meshkit.scrape import Page
     from tests.service_process import ServiceProcess
 
-INVENTORY, PRICING = "aiomesh.inventory.v1.InventoryService", "aiomesh.pricing.v1.PricingService"
+INVENTORY = "aiomesh.inventory.v1.InventoryService"
+PRICING = "aiomesh.pricing.v1.PricingService"
 DOCUMENTED = ROOT / "docs" / "telemetry.md"
 UNITS = {"s": "_seconds"}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
