@@ -1,9 +1,10 @@
 # A thin face: every target calls one real tool. `make help` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python -m
+MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 export
 
-.PHONY: help install up test test-cluster check format generate lock reset kind-up kind-down
+.PHONY: help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
@@ -17,6 +18,9 @@ up: install  ## Run the whole mesh on this machine until Ctrl-C
 test: install  ## Run the tests (ARGS="-k orders" for some of them)
 	@exec $(RUN) pytest $(ARGS)
 
+test-fast: install  ## Run the unit and contract tests, about a minute
+	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
+
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, which gets load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)
 
@@ -26,11 +30,17 @@ check: install  ## Format, lint, types and protos
 format: install  ## Format the code and mend what can be mended
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix
 
-generate: install  ## Make the protobuf code anew
-	@exec .venv/bin/python tools/protos.py generate
+generate: install  ## Write what is generated: protobuf code, lists of services
+	@exec $(RUN) tools.generate
 
-lock: install  ## Resolve the dependencies anew
+lock: install  ## Lock what the projects need, and upgrade nothing
 	@exec .venv/bin/python tools/lock.py
+
+upgrade: install  ## Lock the newest versions that the projects allow
+	@exec .venv/bin/python tools/lock.py upgrade
+
+new-service: install  ## Add a gRPC service: NAME=reviews, and DATABASE=yes if it owns one
+	@exec .venv/bin/python tools/new_service.py $(if $(filter yes,$(DATABASE)),--database) "$(NAME)"
 
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
@@ -44,8 +54,7 @@ kind-down: install  ## Delete that cluster
 #:
 #: Settings of `make up`, from the environment or as `make up EDGE_PORT=8090`:
 #:   EDGE_PORT       REST API                        8080
-#:   INVENTORY_PORT  inventory, gRPC                 50051
-#:   PRICING_PORT    pricing, gRPC                   50052
+#:   NAME_PORT       gRPC port of service NAME; its pyproject.toml has the default
 #:   TRACES_PORT     trace pages and query API       16686
 #:   OTLP_PORT       OpenTelemetry receiver, gRPC    4317
 #:   STATE_DIR       databases and logs              .localmesh

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytest_plugins = ("tests.isolation", "tests.time_limit")
+
 OURS = tuple(SOURCES)
 
 
@@ -42,8 +44,9 @@ def _no_blocking_calls() -> Iterator[None]:
     with blockbuster_ctx([*OURS]) as detector:
         detector.functions["os.path.abspath"].deactivate()  # reads no disk; SQLAlchemy asks it for each SQLite file
         detector.functions["threading.Lock.acquire"].deactivate()  # grpc.aio joins a thread when it is collected
-        for function in detector.functions.values():  # it looks for ~/.pgpass at each connection
-            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
+        for function in detector.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")  # it looks for ~/.pgpass
+            function.can_block_in("tests/time_limit.py", "expire")
         yield
 
 

@@ -1,4 +1,4 @@
-"""A service's process as an operator runs it: `python -m`, settings by environment, logs on standard error."""
+"""A program of the mesh as an operator runs it: `python -m`, settings by environment, logs on standard error."""
 
 from __future__ import annotations
 
@@ -7,67 +7,150 @@ import json
 import os
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from importlib import import_module
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from tests.repository import SERVICES
+
 if TYPE_CHECKING:
+    import signal
+    from asyncio import StreamReader
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    from pydantic_settings import BaseSettings
+
+FREE = "127.0.0.1:0"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module that `python -m` runs, and what its settings declare."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def settings(self) -> type[BaseSettings]:
+        found: type[BaseSettings] = import_module(f"{self.name}.settings").Settings
+        return found
+
+    @property
+    def prefix(self) -> str:
+        return str(self.settings.model_config.get("env_prefix"))
+
+    def variable(self, setting: str) -> str:
+        return f"{self.prefix}{setting}".upper()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The settings of where it listens, and their defaults; empty is nowhere."""
+        fields = self.settings.model_fields.items()
+        return {name: field.default for name, field in fields if name.endswith("listen")}
+
+    @property
+    def drains(self) -> bool:
+        """Whether it serves on for a while after the first signal."""
+        return "drain_seconds" in self.settings.model_fields
+
+    def environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """The variables of some settings; it listens on free ports unless they say otherwise."""
+        free = {name: FREE for name, default in self.addresses.items() if default}
+        return {self.variable(name): value for name, value in (free | settings).items()}
+
+
+PROGRAMS = tuple(Program(name) for name in (*SERVICES, "tracebox"))
 
 
 class ServiceProcess:
-    """A running process whose log lines are read as they come, so that it never waits for its reader."""
+    """A running process whose output is read as it comes, so that it never waits for its reader."""
 
     def __init__(self, process: Process) -> None:
+        assert process.stdout
+        assert process.stderr
         self.process = process
+        self.printed: list[str] = []
         self.lines: list[str] = []
+        self._streams = 2
         self._grown = asyncio.Condition()
-        self._reading = asyncio.create_task(self._read())
+        self._reading = asyncio.gather(self._read(process.stdout, self.printed), self._read(process.stderr, self.lines))
 
-    async def logged(self, message: str) -> dict[str, object]:
-        """The first log line whose message holds some text; waits for it."""
+    async def line(self, text: str) -> str:
+        """The first line that holds some text, printed or logged; waits for it."""
         async with self._grown:
-            await self._grown.wait_for(lambda: self._reading.done() or any(message in line for line in self.lines))
-        for line in self.lines:
-            if message in line:
-                record: dict[str, object] = json.loads(line)
-                return record
-        raise AssertionError(f"the process ended without {message!r}: {self.lines[-5:]}")
+            await self._grown.wait_for(lambda: not self._streams or self._found(text))
+        if line := self._found(text):
+            return line
+        raise AssertionError(f"the process ended without {text!r}: {self.lines[-5:]}")
+
+    async def logged(self, message: str) -> dict[str, Any]:
+        """The first record of the log whose message holds some text; waits for it."""
+        record: dict[str, Any] = json.loads(await self.line(message))
+        return record
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All that it has logged. Nothing else may stand on its standard error."""
+        return [json.loads(line) for line in self.lines]
 
     async def address(self) -> str:
         """Where it listens."""
         return f"127.0.0.1:{(await self.logged('listening on'))['port']}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
 
     async def ended(self) -> int:
         """Its exit status, once it has ended."""
         await self._reading
         return await self.process.wait()
 
-    async def _read(self) -> None:
-        assert self.process.stderr
-        async for line in self.process.stderr:
+    def _found(self, text: str) -> str | None:
+        return next((line for line in (*self.printed, *self.lines) if text in line), None)
+
+    async def _read(self, stream: StreamReader, lines: list[str]) -> None:
+        async for line in stream:
             async with self._grown:
-                self.lines.append(line.decode())
+                lines.append(line.decode())
                 self._grown.notify_all()
+        async with self._grown:
+            self._streams -= 1
+            self._grown.notify_all()
 
 
 @asynccontextmanager
-async def running(module: str, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """A process of a service on a free port, killed at the end of the block; settings come without their prefix."""
-    prefix = module.removeprefix("api_").upper()
-    environ = {**os.environ, f"{prefix}_LISTEN": "127.0.0.1:0"}
-    environ |= {f"{prefix}_{name.upper()}": value for name, value in settings.items()}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, env=environ, stderr=asyncio.subprocess.PIPE
-    )
-    service = ServiceProcess(process)
-    try:
-        yield service
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await service.ended()
+async def running(
+    module: str, environment: Mapping[str, str] | None = None, /, **settings: str
+) -> AsyncIterator[ServiceProcess]:
+    """A process of a program on free ports, killed at the end of the block; settings come without their prefix."""
+    program = Program(module)
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith(("OTEL_", program.prefix))}
+    variables = {**inherited, **program.environment(settings), **(environment or {})}
+    async with process("-m", module, environment=variables) as started:
+        yield started
+
+
+@asynccontextmanager
+async def process(*arguments: str, environment: Mapping[str, str]) -> AsyncIterator[ServiceProcess]:
+    """A process of Python in an empty folder, killed at the end of the block."""
+    pipe = asyncio.subprocess.PIPE
+    with TemporaryDirectory() as folder:
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, env=environment, cwd=folder, stdout=pipe, stderr=pipe
+        )
+        service = ServiceProcess(started)
+        try:
+            yield service
+        finally:
+            if started.returncode is None:
+                started.kill()
+            await service.ended()
 
 
 @asynccontextmanager

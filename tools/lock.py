@@ -1,32 +1,72 @@
-"""Resolves all dependencies and writes the hash-pinned locks: one for development, one for each service.
+"""Writes the hash-pinned locks: one for development, one for each service.
+
+`python tools/lock.py` adds what a project newly needs and drops what none needs any more; every package that is
+locked keeps its version. `python tools/lock.py upgrade` takes the newest versions that the projects allow.
 
 A lock holds names, versions, markers and hashes of third-party packages, build backend included, and no index
-address, so that uv and plain `pip --require-hashes` read it behind any mirror. `uv.lock` holds addresses and is
-not committed.
+address, so that uv and plain `pip --require-hashes` read it behind any mirror. uv resolves in a copy of the projects,
+whose root has the present lock as its constraints; its own `uv.lock`, which holds addresses, goes with the copy.
 """
 
+from __future__ import annotations
+
+import json
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from localmesh.services import read_services
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = (sys.executable, str(ROOT / "tools" / "bootstrap.py"), "uv")
 EXPORT = ("export", "--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
-SERVICES = ("inventory", "pricing", "api_edge")
+LOCK = "requirements.lock"
+CONFLICT = """\
+The locked versions do not go together with what the projects need: see above which package. `make upgrade` takes newer
+ones of all packages."""
 
 
 def main() -> None:
     """Writes requirements.lock and services/*/requirements.lock."""
-    subprocess.run((*UV, "lock", "--upgrade", *sys.argv[1:]), check=True, cwd=ROOT)
-    export(ROOT / "requirements.lock", "--all-packages")
-    for service in SERVICES:
-        package = service.replace("_", "-")
-        export(ROOT / "services" / service / "requirements.lock", "--package", package, "--group", "build")
+    upgrade = sys.argv[1:] == ["upgrade"]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copied_projects(Path(folder), [] if upgrade else pins((ROOT / LOCK).read_text()))
+        if run(copy, "lock"):
+            sys.exit(None if upgrade else CONFLICT)
+        export(copy, ROOT / LOCK, "--all-packages")
+        for service in read_services():
+            selection = ("--package", service.workload, "--group", "build")
+            export(copy, ROOT / "services" / service.name / LOCK, *selection)
 
 
-def export(lock: Path, *selection: str) -> None:
-    """Writes one lock."""
-    subprocess.run((*UV, *EXPORT, *selection, "--output-file", str(lock)), check=True, cwd=ROOT)
+def pins(lock: str) -> list[str]:
+    """The requirements of a lock without their hashes, such as `uvloop==0.23.0 ; sys_platform != 'win32'`."""
+    return re.findall(r"^(\S+==[^\\\n]*?) *\\?$", lock, re.MULTILINE)
+
+
+def copied_projects(target: Path, constraints: list[str]) -> Path:
+    """A copy of the projects' own files, whose root has these constraints."""
+    for path in (ROOT / "pyproject.toml", *ROOT.glob("*/*/pyproject.toml")):
+        (target / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / path.relative_to(ROOT))
+    root = target / "pyproject.toml"
+    constrained = f"[tool.uv]\nconstraint-dependencies = {json.dumps(constraints)}\n"
+    root.write_text(root.read_text().replace("[tool.uv]\n", constrained, 1))
+    return target
+
+
+def export(copy: Path, lock: Path, *selection: str) -> None:
+    """Writes one lock, or ends the program."""
+    if status := run(copy, *EXPORT, *selection, "--output-file", str(lock)):
+        sys.exit(status)
+
+
+def run(copy: Path, *command: str) -> int:
+    """Runs uv on the copied projects; its exit status."""
+    return subprocess.run((*UV, *command), check=False, cwd=copy).returncode
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from localmesh.services import read_services
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Json = Any
 
 NAMESPACE = "aiomesh"
-SERVICES = ("api-edge", "inventory", "pricing")
+SERVICES = tuple(service.workload for service in read_services())
 PAUSE = "pause"  # the container that holds a pod's network
 
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api_edge.app import build_app, open_storefront
+from api_edge.app import open_storefront
+from api_edge.rest.build import build_app
 from api_edge.settings import Settings
 from meshkit.lifecycle import Stop
 from meshkit.testing import SpanCapture

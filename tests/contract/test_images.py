@@ -1,56 +1,67 @@
-"""What the Dockerfiles and the build context promise, as far as it shows without an engine."""
+"""What the Dockerfile and the build context promise, as far as it shows without an engine."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
-from typing import NamedTuple
+from runpy import run_path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.repository import ROOT, SERVICES, texts
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 each_service = pytest.mark.parametrize("service", SERVICES)
 
 
 class Instruction(NamedTuple):
-    """One instruction of a Dockerfile, continuation lines joined."""
+    """One instruction of the Dockerfile, continuation lines joined."""
 
     keyword: str
     value: str
 
 
-def instructions(service: str) -> list[Instruction]:
-    """The instructions of a service's Dockerfile in order, without comments."""
-    text = (ROOT / "services" / service / "Dockerfile").read_text()
+def instructions() -> list[Instruction]:
+    """The instructions in order, without comments."""
+    text = (ROOT / "services" / "Dockerfile").read_text()
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
     return [Instruction(*line.split(" ", 1)) for line in joined.splitlines() if line]
 
 
-def values(service: str, keyword: str) -> list[str]:
+def values(keyword: str) -> list[str]:
     """What every instruction of that keyword says."""
-    return [found.value for found in instructions(service) if found.keyword == keyword]
+    return [found.value for found in instructions() if found.keyword == keyword]
 
 
-def shipped(service: str) -> list[Instruction]:
-    """The instructions of the last stage, the one that becomes the image."""
-    found = instructions(service)
-    last = max(number for number, instruction in enumerate(found) if instruction.keyword == "FROM")
-    return found[last:]
+def stages() -> list[list[Instruction]]:
+    """The instructions of each stage; the last one becomes the image."""
+    found: list[list[Instruction]] = []
+    for instruction in instructions():
+        if instruction.keyword == "FROM":
+            found.append([])
+        if found:
+            found[-1].append(instruction)
+    return found
 
 
-def assignments(service: str, keyword: str) -> dict[str, str]:
+def assignments(keyword: str) -> dict[str, str]:
     """The KEY=value pairs that the last stage's ENV or LABEL sets."""
-    text = " ".join(found.value for found in shipped(service) if found.keyword == keyword)
+    text = " ".join(found.value for found in stages()[-1] if found.keyword == keyword)
     return {key: quoted or plain for key, quoted, plain in re.findall(r'([\w.]+)=(?:"([^"]*)"|(\S+))', text)}
 
 
-def project(service: str) -> dict[str, str]:
-    """The [project] table of a service."""
-    found: dict[str, str] = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]
-    return found
+def licence(service: str) -> str:
+    """What the project of a service says."""
+    found = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]["license"]
+    return str(found)
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -71,91 +82,105 @@ def in_context(path: str) -> bool:
     return not decisions or decisions[-1]
 
 
-@each_service
-def test_the_service_itself_gets_the_signals(service: str) -> None:
+def test_the_service_itself_gets_the_signals() -> None:
     """A shell between would keep SIGTERM to itself."""
-    [entrypoint] = values(service, "ENTRYPOINT")
-    assert json.loads(entrypoint) == ["/venv/bin/python", "-m", service]
-    assert not values(service, "CMD")
+    [entrypoint] = values("ENTRYPOINT")
+    assert json.loads(entrypoint) == ["/venv/bin/service"]
+    assert not values("CMD")
+    [members] = [run for run in values("RUN") if "libs/meshkit" in run]
+    assert "services/entrypoint.py ${SERVICE} /members/bin/service" in members
+
+
+@pytest.fixture
+def program(service: str, tmp_path: Path) -> str:
+    """The text of the program of a service's image."""
+    path = tmp_path / "bin" / "service"
+    run_path(str(ROOT / "services" / "entrypoint.py"))["main"](service, path)
+    assert os.access(path, os.X_OK)
+    return path.read_text()
 
 
 @each_service
-def test_an_image_runs_as_a_numbered_user_without_privileges(service: str) -> None:
+def test_an_image_listens_on_every_address_at_the_port_of_the_settings(service: str, program: str) -> None:
+    settings = import_module(f"{service}.settings").Settings
+    host, _, port = settings.model_fields["listen"].default.rpartition(":")
+    assert host == "127.0.0.1"
+    variable = f"{settings.model_config['env_prefix']}LISTEN"
+    assert f'os.environ.setdefault("{variable}", "0.0.0.0:{port}")' in program
+
+
+@each_service
+def test_an_image_runs_the_module_of_its_service_without_a_shell(service: str, program: str) -> None:
+    """A wrong setting shows which one it is, whichever address the image gives."""
+    shebang, _, code = program.partition("\n")
+    assert shebang == "#!/venv/bin/python"
+    variable = f"{import_module(f'{service}.settings').Settings.model_config['env_prefix']}LISTEN"
+    done = subprocess.run(
+        (sys.executable, "-c", code), env={variable: "nowhere"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert variable in done.stdout + done.stderr
+
+
+def test_an_image_runs_as_a_numbered_user_without_privileges() -> None:
     """`runAsNonRoot` refuses a user that has only a name."""
-    [user] = values(service, "USER")
+    [user] = values("USER")
     assert [int(number) >= 10000 for number in user.split(":")] == [True, True]
 
 
-@each_service
-def test_every_stage_stands_on_the_python_that_the_builder_may_replace(service: str) -> None:
-    first, *_ = instructions(service)
+def test_every_stage_stands_on_the_python_that_the_builder_may_replace() -> None:
+    first, *_ = instructions()
     assert first.keyword == "ARG"
     assert re.fullmatch(r"PYTHON_IMAGE=python:\d+\.\d+-slim-\w+", first.value)
-    stages = {value.rpartition(" AS ")[2] for value in values(service, "FROM") if " AS " in value}
-    assert {value.partition(" ")[0] for value in values(service, "FROM")} - stages == {"${PYTHON_IMAGE}"}
+    names = {value.rpartition(" AS ")[2] for value in values("FROM") if " AS " in value}
+    assert {value.partition(" ")[0] for value in values("FROM")} - names == {"${PYTHON_IMAGE}", "scratch"}
 
 
 @each_service
-def test_an_image_is_labelled_with_what_the_project_says_of_itself(service: str) -> None:
-    labels, told = assignments(service, "LABEL"), project(service)
-    assert labels == {
-        "org.opencontainers.image.title": f"aiomesh/{told['name']}",
-        "org.opencontainers.image.description": told["description"],
-        "org.opencontainers.image.licenses": told["license"],
+def test_an_image_is_labelled_with_its_name_and_licence(service: str) -> None:
+    assert assignments("LABEL") == {
+        "org.opencontainers.image.title": "aiomesh/${SERVICE//_/-}",
+        "org.opencontainers.image.description": "The service ${SERVICE} of aiomesh",
+        "org.opencontainers.image.licenses": licence(service),
         "org.opencontainers.image.source": "${SOURCE}",
         "org.opencontainers.image.version": "${VERSION}",
         "org.opencontainers.image.revision": "${REVISION}",
     }
 
 
-@each_service
-def test_third_party_packages_come_from_the_lock_of_the_service_with_their_hashes(service: str) -> None:
-    [locked] = [run for run in values(service, "RUN") if "-r /requirements.lock" in run]
-    assert f"source=services/{service}/requirements.lock,target=/requirements.lock" in locked
+def test_third_party_packages_come_from_the_lock_of_the_service_with_their_hashes() -> None:
+    [lock] = [stage for stage in stages() if stage[0].value == "scratch AS lock"]
+    assert Instruction("COPY", "services/${SERVICE}/requirements.lock /") in lock
+    [locked] = [run for run in values("RUN") if "-r /requirements.lock" in run]
+    assert "from=lock,source=requirements.lock,target=/requirements.lock" in locked
     assert "--require-hashes" in locked
 
 
-@each_service
-def test_members_are_installed_without_asking_an_index(service: str) -> None:
-    [members] = [run for run in values(service, "RUN") if "libs/meshkit" in run]
-    assert {"--no-deps", "--no-build-isolation"} <= set(members.split())
+def test_services_with_the_same_lock_share_the_layer_of_its_packages() -> None:
+    """A stage in whose scope SERVICE is differs by service."""
+    named = {
+        stage[0].value.rpartition(" AS ")[2] for stage in stages() if any("SERVICE" in line.value for line in stage)
+    }
+    assert named == {"lock", "members", stages()[-1][0].value}
+
+
+def test_members_are_installed_without_asking_an_index() -> None:
+    [members] = [run for run in values("RUN") if "libs/meshkit" in run]
+    assert {"--no-deps", "--no-build-isolation", "services/${SERVICE}"} <= set(members.split())
     assert not {"-e", "--editable"} & set(members.split())
 
 
-@each_service
-def test_an_image_takes_nothing_but_finished_environments(service: str) -> None:
+def test_an_image_takes_nothing_but_finished_environments() -> None:
     """So neither pip's leftovers nor sources nor another service can be in it."""
-    assert {found.keyword for found in shipped(service)} <= {
-        *("FROM", "COPY", "ENV", "EXPOSE", "USER", "ENTRYPOINT", "ARG", "LABEL"),
-    }
-    copies = [found.value for found in shipped(service) if found.keyword == "COPY"]
+    assert {found.keyword for found in stages()[-1]} <= {"FROM", "COPY", "ENV", "USER", "ENTRYPOINT", "ARG", "LABEL"}
+    copies = [found.value for found in stages()[-1] if found.keyword == "COPY"]
     assert copies == ["--from=dependencies /venv /venv", "--from=members /members /venv"]
-
-
-@each_service
-def test_an_image_listens_on_every_address_at_the_port_of_the_settings(service: str) -> None:
-    settings = import_module(f"{service}.settings").Settings
-    host, _, port = settings.model_fields["listen"].default.rpartition(":")
-    assert host == "127.0.0.1"
-    assert assignments(service, "ENV")[f"{settings.model_config['env_prefix']}LISTEN"] == f"0.0.0.0:{port}"
-    assert values(service, "EXPOSE") == [port]
-
-
-def test_the_dockerfiles_differ_in_names_alone() -> None:
-    def shape(service: str) -> str:
-        text = (ROOT / "services" / service / "Dockerfile").read_text()
-        [port], told = values(service, "EXPOSE"), project(service)
-        prefix = str(import_module(f"{service}.settings").Settings.model_config["env_prefix"])
-        for name in (told["description"], f"aiomesh/{told['name']}", prefix, port, service):
-            text = text.replace(name, "…")
-        return text
-
-    assert len({shape(service) for service in SERVICES}) == 1
 
 
 def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None:
     """A new kind of file has to be thought of: it is listed here or left out there."""
-    wanted = re.compile(r"libs/\w+/(src/.+|pyproject\.toml)|services/\w+/(src/.+|pyproject\.toml|requirements\.lock)")
+    member = r"(src/.+|pyproject\.toml)"
+    wanted = re.compile(rf"libs/\w+/{member}|services/(entrypoint\.py|\w+/({member}|requirements\.lock))")
     paths = {path.relative_to(ROOT).as_posix() for path in texts()}
     assert {path for path in paths if in_context(path)} == {path for path in paths if wanted.fullmatch(path)}
 
@@ -165,10 +190,10 @@ def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None
     [
         ".git/HEAD",
         ".venv/bin/python",
-        ".localmesh/inventory.db",
-        "services/inventory/inventory.db-wal",
-        "services/pricing/.env",
-        "services/pricing/src/pricing/__pycache__/app.cpython-313.pyc",
+        ".localmesh/one.db",
+        "services/one/one.db-wal",
+        "services/one/.env",
+        "services/one/src/one/__pycache__/app.cpython-313.pyc",
         "libs/meshkit/dist/meshkit-0.1.0.tar.gz",
         "libs/meshkit/.mypy_cache/CACHEDIR.TAG",
     ],

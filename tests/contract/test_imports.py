@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 KNOWS = {package: {"aiomesh", "meshkit"} if package in SERVICES else set() for package in SOURCES}
 """The packages of this repository that each package may import, beside itself."""
 
-PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book"}
-"""Modules of values and rules: they import the standard library, the kinds of errors, and each other."""
+PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book", "api_edge.rules"}
+"""Modules of values and rules: they import the standard library, PURE_MESHKIT, and each other."""
+
+PURE_MESHKIT = {"meshkit.errors", "meshkit.validation"}
+"""The kinds of errors, and the checks of fields."""
 
 SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
 """The modules of a service that import generated code; `app` may take what registers a servicer from it."""
@@ -33,11 +36,14 @@ IMPORTERS = {
     "servicer": {"app"},
     "convert": {"servicer"},
     "rest": {"app", "rest"},
-    "storefront": {"app", "rest"},
-    "clients": {"app", "storefront", "rest"},
+    "storefront": {"app", "rest", "servicer"},
+    "clients": {"app", "storefront"},
     "store": {"app", "servicer", "sweeper"},
 }
 """The modules of its own service that may import each of these: `__main__ → app → ports → store, domain`."""
+
+SPEAKS_HTTP = {"fastapi", "starlette", "uvicorn", "httptools"}
+"""The libraries that only `rest` imports: another protocol has its own module beside it."""
 
 VAGUE = {"utils", "util", "core", "common", "helpers", "misc"}
 
@@ -77,7 +83,7 @@ def objections(module: str, name: str) -> Iterator[str]:
         yield f"{package} does not know {top(name)}"
     if within(name, "opentelemetry.proto") and not within(module, "tracebox"):
         yield "only tracebox speaks OTLP"
-    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, "meshkit.errors", *PURE):
+    if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, *PURE_MESHKIT, *PURE):
         yield "a domain imports the standard library and meshkit.errors"
     if package in SERVICES:
         yield from objections_in_service(module, name)
@@ -86,6 +92,8 @@ def objections(module: str, name: str) -> Iterator[str]:
 def objections_in_service(module: str, name: str) -> Iterator[str]:
     if within(name, "aiomesh", "google") and not speaks_protobuf(module, name):
         yield "generated code stays in servicer, convert and clients"
+    if top(name) in SPEAKS_HTTP and part(module) != "rest":
+        yield "HTTP stays in rest"
     importers = IMPORTERS.get(part(name)) if within(name, top(module)) else None
     if importers is not None and part(module) not in importers:
         yield f"{part(name)} is for {', '.join(sorted(importers)) or 'nobody'}"
@@ -139,17 +147,23 @@ def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
         ("inventory.domain", "from meshkit.status import write_status", "a domain imports the standard library and"),
         ("inventory.store", "from . import tables", "imports are absolute"),
         ("api_edge.rest.routes.products", "from ..clients import PRICING", "imports are absolute"),
-        ("pricing.price_book", "from pricing.store import SqlPriceStore", "store is for app, servicer, sweeper"),
+        ("pricing.price_book", "from pricing.store import PriceStore", "store is for app, servicer, sweeper"),
         ("inventory.store", "from aiomesh.inventory.v1 import inventory_pb2", "generated code stays in servicer"),
         ("inventory.store", "from google.protobuf.timestamp_pb2 import Timestamp", "generated code stays in servicer"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_pb2 import Stock", "generated code stays in servicer"),
         ("api_edge.rest.routes.products", "import aiomesh.pricing.v1.pricing_pb2", "generated code stays in servicer"),
-        ("api_edge.domain", "from api_edge import clients", "clients is for app, rest, storefront"),
+        ("api_edge.domain", "from api_edge import clients", "clients is for app, storefront"),
+        ("api_edge.rest.routes.products", "from api_edge.clients import PRICING", "clients is for app, storefront"),
+        ("api_edge.rest.routes.orders", "from api_edge.servicer import EdgeServicer", "servicer is for app"),
+        ("api_edge.servicer", "from api_edge.rest.schemas import Order", "rest is for app, rest"),
+        ("api_edge.storefront", "from starlette.requests import Request", "HTTP stays in rest"),
+        ("api_edge.app", "from fastapi import FastAPI", "HTTP stays in rest"),
+        ("api_edge.rules", "from api_edge.storefront import Storefront", "a domain imports the standard library"),
         ("api_edge.storefront", "from api_edge.rest.routes import orders", "rest is for app, rest"),
         ("inventory.sweeper", "from inventory.settings import Settings", "settings is for __main__, app"),
         ("inventory.store", "from inventory.servicer import InventoryServicer", "servicer is for app"),
-        ("inventory.servicer", "from inventory.app import main", "app is for __main__"),
-        ("inventory.app", "from inventory.__main__ import settings", "__main__ is for nobody"),
+        ("inventory.servicer", "from inventory.app import build", "app is for __main__"),
+        ("inventory.app", "from inventory.__main__ import main", "__main__ is for nobody"),
         ("api_edge.storefront", "from pricing.domain import Money", "api_edge does not know pricing"),
         ("inventory.app", "import localmesh.ports", "inventory does not know localmesh"),
         (
@@ -178,6 +192,9 @@ def test_an_import_against_a_direction_is_refused(module: str, source: str, reas
     [
         ("inventory.domain", "from dataclasses import dataclass\nfrom meshkit.errors import NotFound"),
         ("pricing.price_book", "from pricing.domain import Money"),
+        ("api_edge.rules", "from api_edge.domain import Line\nfrom meshkit.validation import is_uuid"),
+        ("api_edge.rest.routes.orders", "from api_edge.rules import KEY\nfrom api_edge.storefront import Storefront"),
+        ("api_edge.servicer", "from api_edge.storefront import Storefront"),
         ("inventory.convert", "from aiomesh.inventory.v1 import inventory_pb2"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_service_pb2 import DESCRIPTOR"),
         ("tracebox.store", "from opentelemetry.proto.trace.v1.trace_pb2 import Span"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 from tests.contract.locks import ENVIRONMENTS, Pin, applies, complaints, declared, members, read_lock
 from tests.repository import ROOT, SERVICES
+from tools.lock import copied_projects, pins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +113,15 @@ def test_a_lock_with_more_than_is_needed_is_refused() -> None:
 def test_a_lock_whose_marker_leaves_out_a_platform_is_refused() -> None:
     lock, wanted = lock_of("iniconfig==2.1 ; sys_platform == 'win32'"), [Requirement("iniconfig")]
     assert {each["sys_platform"] for each in ENVIRONMENTS if complaints(lock, wanted, each)} == {"linux", "darwin"}
+
+
+def test_the_pins_of_a_lock_are_the_constraints_of_the_next_one(tmp_path: Path) -> None:
+    constraints = pins(WHOLE.read_text())
+    assert {str(Requirement(text)) for text in constraints} == {
+        str(pin.requirement) for pin in read_lock(WHOLE.read_text())
+    }
+    root = tomllib.loads((copied_projects(tmp_path, constraints) / "pyproject.toml").read_text())
+    assert root["tool"]["uv"]["constraint-dependencies"] == constraints
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*.toml")} == {
+        path.relative_to(ROOT) for path in (ROOT / "pyproject.toml", *members().values())
+    }

@@ -57,7 +57,7 @@ def known_settings() -> dict[str, str]:
     """The settings of both meshes and the variables of the Makefile that users may set, with their defaults."""
     of_make = dict(re.findall(r"^([A-Z_]+) \?= (\S+)$", MAKEFILE, re.MULTILINE))
     fields = KindSettings.model_fields | Settings.model_fields
-    return of_make | {name.upper(): _default(field) for name, field in fields.items()}
+    return of_make | {"NAME_PORT": ""} | {name.upper(): _default(field) for name, field in fields.items()}
 
 
 def _default(field: FieldInfo) -> str:

@@ -13,14 +13,17 @@ import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
 import pytest
 import yaml
 
+from localmesh.services import read_services
 from meshkit.server.health import LIVENESS
 from meshkit.telemetry.export import FLUSH_SECONDS
-from tests.repository import ROOT, SERVICES
+from tests.repository import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pydantic_settings import BaseSettings
+
+    from localmesh.services import Service
 
 Manifest = dict[str, Any]
 
@@ -30,7 +33,13 @@ POOL = 10
 """Connections that one process of a backend holds: 5 to read, 5 to write."""
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
-each_service = pytest.mark.parametrize("service", SERVICES)
+SERVICES = read_services(ROOT)
+BACKENDS = tuple(service for service in SERVICES if service.protocol == "grpc")
+OWNERS = tuple(service for service in SERVICES if service.database)
+
+
+def each(services: Sequence[Service]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("service", services, ids=[service.name for service in services])
 
 
 @cache
@@ -71,34 +80,29 @@ def labels_of(workload: Manifest) -> dict[str, str]:
     return labels
 
 
-def server_of(overlay: str, service: str) -> Manifest:
+def server_of(overlay: str, service: Service) -> Manifest:
     """The container of one of our services."""
-    [container] = pod_of(named(overlay, "Deployment", service.replace("_", "-")))["containers"]
+    [container] = pod_of(named(overlay, "Deployment", service.workload))["containers"]
     return dict(container)
 
 
-def given(overlay: str, service: str) -> dict[str, str]:
+def given(overlay: str, service: Service) -> dict[str, str]:
     """The settings that the service's own ConfigMap gives."""
     reference = server_of(overlay, service)["envFrom"][0]["configMapRef"]["name"]
     data: dict[str, str] = named(overlay, "ConfigMap", reference)["data"]
     return data
 
 
-def settings_of(service: str) -> type[BaseSettings]:
-    found: type[BaseSettings] = import_module(f"{service}.settings").Settings
+def settings_of(service: Service) -> type[BaseSettings]:
+    found: type[BaseSettings] = import_module(f"{service.name}.settings").Settings
     return found
 
 
-def loaded(overlay: str, service: str) -> Any:
+def loaded(overlay: str, service: Service) -> Any:
     """The settings as the process reads them."""
     prefix = str(settings_of(service).model_config["env_prefix"])
     values = {name.removeprefix(prefix).lower(): value for name, value in given(overlay, service).items()}
     return settings_of(service).model_validate(values)
-
-
-def listening_port(service: str) -> int:
-    """The images listen on every address at the default's port."""
-    return int(settings_of(service).model_fields["listen"].default.rpartition(":")[2])
 
 
 def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -135,18 +139,20 @@ def test_every_object_is_valid_for_kubernetes(overlay: str, version: str) -> Non
 
 @each_overlay
 def test_a_field_that_kubernetes_does_not_know_is_refused(overlay: str) -> None:
-    deployment = named(overlay, "Deployment", "inventory")
+    deployment = named(overlay, "Deployment", SERVICES[0].workload)
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 2}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.32", strict=True)
 
 
 @each_overlay
-def test_every_selector_finds_the_pods_of_one_workload(overlay: str) -> None:
+def test_every_selector_finds_pods_and_only_a_policy_those_of_several_workloads(overlay: str) -> None:
     found = list(selectors(overlay))
     assert found
     for who, labels in found:
         if who != "NetworkPolicy deny-all-but-names":
+            assert selected(overlay, labels), f"{who} selects by {labels}"
+        if not who.startswith("NetworkPolicy"):
             assert len(selected(overlay, labels)) == 1, f"{who} selects by {labels}"
 
 
@@ -177,96 +183,143 @@ def _probed_ports(container: Manifest) -> Iterator[str]:
 def test_network_policies_open_ports_that_the_pods_behind_them_have(overlay: str) -> None:
     for policy in of_kind(overlay, "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
-            [workload] = selected(overlay, policy["spec"]["podSelector"]["matchLabels"])
-            assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
+            for workload in selected(overlay, policy["spec"]["podSelector"]["matchLabels"]):
+                assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
         for rule in policy["spec"].get("egress", []):
             for peer in _own_peers({"egress": [rule]}):
-                [workload] = selected(overlay, peer["podSelector"]["matchLabels"])
-                assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
+                for workload in selected(overlay, peer["podSelector"]["matchLabels"]):
+                    assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
 
 
-def _container_ports(workload: Manifest) -> set[int]:
-    return {port["containerPort"] for container in pod_of(workload)["containers"] for port in container["ports"]}
+def _container_ports(workload: Manifest) -> set[int | str]:
+    """The ports of a pod by their names and by their numbers."""
+    ports = [port for container in pod_of(workload)["containers"] for port in container["ports"]]
+    return {port["containerPort"] for port in ports} | {port["name"] for port in ports}
+
+
+def flows(overlay: str) -> set[tuple[str, str, int | str]]:
+    """What policies let through between our workloads: from which one to which one, and to which of its ports."""
+    ways = {direction: set(_ways(overlay, direction)) for direction in ("ingress", "egress")}
+    return ways["ingress"] & ways["egress"]
+
+
+def _ways(overlay: str, direction: str) -> Iterator[tuple[str, str, int | str]]:
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        chosen = [
+            one["metadata"]["name"] for one in selected(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
+        ]
+        for rule in policy["spec"].get(direction, []):
+            labels = [peer["podSelector"]["matchLabels"] for peer in _own_peers({direction: [rule]})]
+            peers = [one["metadata"]["name"] for found in labels for one in selected(overlay, found)]
+            pairs = [(peer, one) if direction == "ingress" else (one, peer) for peer in peers for one in chosen]
+            yield from ((source, target, port["port"]) for source, target in pairs for port in rule["ports"])
+
+
+@pytest.mark.parametrize("overlay", ["kind", "production"])
+def test_policies_let_through_calls_of_the_edge_queries_of_an_owner_and_traces_and_nothing_else(overlay: str) -> None:
+    workloads = {service.name: service.workload for service in SERVICES}
+    calls = {(one.workload, workloads[name], "grpc") for one in SERVICES for name in one.after}
+    queries = {(one.workload, "postgres", 5432) for one in OWNERS}
+    traces = {(one.workload, "jaeger", 4317) for one in SERVICES}
+    assert calls | queries | traces <= flows(overlay)
+    edges = {one.workload for one in SERVICES if one not in BACKENDS}
+    may_call = {(edge, backend.workload, "grpc") for edge in edges for backend in BACKENDS}
+    assert flows(overlay) == may_call | queries | traces
 
 
 @each_overlay
-@each_service
-def test_every_key_of_a_config_map_is_a_setting_with_a_good_value(overlay: str, service: str) -> None:
+@each(SERVICES)
+def test_every_key_of_a_config_map_is_a_setting_with_a_good_value(overlay: str, service: Service) -> None:
     prefix, fields = settings_of(service).model_config["env_prefix"], settings_of(service).model_fields
     assert given(overlay, service).keys() <= {f"{prefix}{field}".upper() for field in fields}
     assert loaded(overlay, service)
 
 
 @each_overlay
-def test_the_edge_is_told_where_its_backends_are(overlay: str) -> None:
-    edge = loaded(overlay, "api_edge")
-    for service in ("inventory", "pricing"):
-        target = getattr(edge, f"{service}_target")
-        assert target == f"dns:///{service}:{listening_port(service)}"
-        [port] = named(overlay, "Service", service)["spec"]["ports"]
-        assert port["port"] == listening_port(service)
+@each(SERVICES)
+def test_a_service_is_told_where_those_are_that_it_calls(overlay: str, service: Service) -> None:
+    for called in (one for one in SERVICES if one.name in service.after):
+        target = getattr(loaded(overlay, service), f"{called.name}_target")
+        assert target == f"dns:///{called.workload}:{called.port}"
+        [port] = named(overlay, "Service", called.workload)["spec"]["ports"]
+        assert port["port"] == called.port
 
 
 @each_overlay
-@pytest.mark.parametrize("service", ["inventory", "pricing"])
-def test_a_backend_has_a_database_and_a_role_of_its_own(overlay: str, service: str) -> None:
-    assert loaded(overlay, service).database_url == f"postgresql://{service}@postgres:5432/{service}"
+@each(OWNERS)
+def test_a_service_has_a_database_and_a_role_of_its_own(overlay: str, service: Service) -> None:
+    assert loaded(overlay, service).database_url == f"postgresql://{service.name}@postgres:5432/{service.name}"
     [password] = [one for one in server_of(overlay, service)["env"] if one["name"] == "PGPASSWORD"]
-    assert password["valueFrom"]["secretKeyRef"]["name"].startswith(f"{service}-database")
+    secret = password["valueFrom"]["secretKeyRef"]["name"]
+    assert secret.startswith(f"{service.workload}-database")
+    assert password_files(overlay)[f"passwords/{service.name}"] == secret
+
+
+def password_files(overlay: str) -> dict[str, str]:
+    """The Secret of each password file of PostgreSQL's pod."""
+    [volume] = [one for one in pod_of(named(overlay, "StatefulSet", "postgres"))["volumes"] if one["name"] == "roles"]
+    secrets = [source["secret"] for source in volume["projected"]["sources"] if "secret" in source]
+    return {item["path"]: secret["name"] for secret in secrets for item in secret["items"]}
 
 
 @each_overlay
-@each_service
-def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: str) -> None:
+def test_postgresql_knows_no_role_but_those_of_services_with_a_database(overlay: str) -> None:
+    assert password_files(overlay).keys() == {f"passwords/{service.name}" for service in OWNERS}
+
+
+@each_overlay
+@each(SERVICES)
+def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: Service) -> None:
+    assert settings_of(service).model_fields["listen"].default == f"127.0.0.1:{service.port}"
     ports = {port["name"]: port["containerPort"] for port in server_of(overlay, service)["ports"]}
-    assert ports.pop("http" if service == "api_edge" else "grpc") == listening_port(service)
-    assert ports == ({} if service == "api_edge" else {"metrics": metrics_port(overlay, service)})
+    assert ports.pop(service.protocol) == service.port
+    assert ports == ({"metrics": metrics_port(overlay, service)} if service in BACKENDS else {})
 
 
-def metrics_port(overlay: str, service: str) -> int:
+def metrics_port(overlay: str, service: Service) -> int:
     host, _, port = loaded(overlay, service).metrics_listen.rpartition(":")
     assert host == "0.0.0.0"
     return int(port)
 
 
-@pytest.mark.parametrize("service", ["inventory", "pricing"])
-def test_only_the_namespace_of_prometheus_may_read_the_metrics_of_a_backend(service: str) -> None:
-    policy, port = named("production", "NetworkPolicy", service), metrics_port("production", service)
+@each(BACKENDS)
+def test_only_the_namespace_of_prometheus_may_read_the_metrics_of_a_backend(service: Service) -> None:
+    policy, port = named("production", "NetworkPolicy", "backend"), metrics_port("production", service)
     [rule] = [rule for rule in policy["spec"]["ingress"] if port in {each["port"] for each in rule["ports"]}]
     [peer] = rule["from"]
     assert peer == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 
 
 @each_overlay
-@pytest.mark.parametrize("service", ["inventory", "pricing"])
-def test_readiness_asks_for_the_service_and_liveness_for_the_process(overlay: str, service: str) -> None:
-    container, port = server_of(overlay, service), listening_port(service)
-    name = f"aiomesh.{service}.v1.{service.capitalize()}Service"
-    assert name in _proto_services(service)
-    assert container["readinessProbe"]["grpc"] == {"port": port, "service": name}
-    assert container["livenessProbe"]["grpc"] == {"port": port, "service": LIVENESS}
-    assert container["startupProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+@each(BACKENDS)
+def test_readiness_asks_for_the_service_and_liveness_for_the_process(overlay: str, service: Service) -> None:
+    container = server_of(overlay, service)
+    assert service.grpc_name in _proto_services(service)
+    assert container["readinessProbe"]["grpc"] == {"port": service.port, "service": service.grpc_name}
+    assert container["livenessProbe"]["grpc"] == {"port": service.port, "service": LIVENESS}
+    assert container["startupProbe"]["grpc"] == {"port": service.port, "service": LIVENESS}
 
 
-def _proto_services(service: str) -> set[str]:
-    module = import_module(f"aiomesh.{service}.v1.{service}_service_pb2")
+def _proto_services(service: Service) -> set[str]:
+    module = import_module(f"aiomesh.{service.name}.v1.{service.name}_service_pb2")
     return {found.full_name for found in module.DESCRIPTOR.services_by_name.values()}
 
 
 @each_overlay
-def test_the_edge_is_probed_where_it_answers(overlay: str) -> None:
-    container = server_of(overlay, "api_edge")
+@each([service for service in SERVICES if service.protocol == "http"])
+def test_an_edge_is_probed_where_it_answers(overlay: str, service: Service) -> None:
+    container = server_of(overlay, service)
     paths = {probe: container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
     assert paths == {"readinessProbe": "/readyz", "livenessProbe": "/livez"}
 
 
 @each_overlay
-@each_service
-def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service: str) -> None:
+@each(SERVICES)
+def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service: Service) -> None:
     """Drain, grace and export of the last spans, and 2 s for everything else."""
     settings = loaded(overlay, service)
     needed = settings.drain_seconds + settings.grace_seconds + FLUSH_SECONDS + 2
-    granted = pod_of(named(overlay, "Deployment", service.replace("_", "-")))["terminationGracePeriodSeconds"]
+    granted = pod_of(named(overlay, "Deployment", service.workload))["terminationGracePeriodSeconds"]
     assert needed <= granted
 
 
@@ -274,20 +327,20 @@ def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service
 def test_postgresql_has_connections_for_the_most_replicas_there_can_be(overlay: str) -> None:
     [container] = pod_of(named(overlay, "StatefulSet", "postgres"))["containers"]
     [allowed] = re.findall(r"max_connections=(\d+)", " ".join(container["args"]))
-    most = sum(_most_replicas(overlay, service) for service in ("inventory", "pricing"))
+    most = sum(_most_replicas(overlay, service) + 1 for service in OWNERS)  # one still drains
     reserved = 3  # superuser_reserved_connections
     assert most * POOL + reserved <= int(allowed)
 
 
-def _most_replicas(overlay: str, service: str) -> int:
-    surge = named(overlay, "Deployment", service)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
-    return int(named(overlay, "HorizontalPodAutoscaler", service)["spec"]["maxReplicas"]) + int(surge)
+def _most_replicas(overlay: str, service: Service) -> int:
+    surge = named(overlay, "Deployment", service.workload)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    return int(named(overlay, "HorizontalPodAutoscaler", service.workload)["spec"]["maxReplicas"]) + int(surge)
 
 
 @each_overlay
 def test_what_is_scaled_for_us_names_no_replicas(overlay: str) -> None:
     scaled = {found["spec"]["scaleTargetRef"]["name"] for found in of_kind(overlay, "HorizontalPodAutoscaler")}
-    assert scaled == (set() if overlay == "dev" else {"api-edge", "inventory", "pricing"})
+    assert scaled == (set() if overlay == "dev" else {service.workload for service in SERVICES})
     for name in scaled:
         assert "replicas" not in named(overlay, "Deployment", name)["spec"]
 
@@ -298,6 +351,12 @@ def test_a_budget_never_holds_up_the_drain_of_a_node(overlay: str) -> None:
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         assert named(overlay, "HorizontalPodAutoscaler", budget["metadata"]["name"])["spec"]["minReplicas"] > 1
+
+
+@pytest.mark.parametrize("overlay", ["kind", "production"])
+def test_every_service_has_a_budget(overlay: str) -> None:
+    names = {found["metadata"]["name"] for found in of_kind(overlay, "PodDisruptionBudget")}
+    assert names == {service.workload for service in SERVICES}
 
 
 @each_overlay

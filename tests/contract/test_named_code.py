@@ -1,6 +1,6 @@
 """The documents name code that is there: what stands behind the link of a source file is defined in that file.
 
-[storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `concurrently`)
+[storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `DEGRADING`)
 [test_one_product_in_yen](tests/e2e/test_a_day_at_the_shop.py)
 """
 
@@ -64,7 +64,7 @@ def test_what_a_document_names_is_defined_where_it_says(path: Path) -> None:
 
 def test_the_request_path_names_code() -> None:
     """So that the test above has something to say about it."""
-    assert len(list(named(DOCUMENTS[ROOT / "docs" / "request-path.md"]))) >= 10
+    assert len(list(named(DOCUMENTS[ROOT / "docs" / "one-request.md"]))) >= 10
 
 
 @pytest.mark.parametrize(

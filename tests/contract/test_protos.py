@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localmesh.services import read_services
 from tools.protos import GENERATED, PROTOS, generate, lint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-REASONS = "aiomesh/pricing/v1/error_reason.proto"
+API = next(service.name for service in read_services() if service.protocol == "grpc")
+REASONS = f"aiomesh/{API}/v1/error_reason.proto"
 
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Copies the protos, with one text replaced in pricing's reasons."""
+    """Copies the protos, with one text replaced in the reasons of one API."""
 
     def edit(old: str, new: str) -> Path:
         copy = tmp_path / "protos"
@@ -49,8 +51,8 @@ def test_the_generated_code_is_current(tmp_path: Path) -> None:
 def test_a_changed_comment_makes_the_generated_code_outdated(
     edited: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    generate(tmp_path, edited("There is no price for that SKU.", "No price for that SKU is known."))
-    assert differences(GENERATED, tmp_path) == {"aiomesh/pricing/v1/error_reason_pb2.pyi"}
+    generate(tmp_path, edited("Why a call failed.", "Why it failed."))
+    assert differences(GENERATED, tmp_path) == {f"aiomesh/{API}/v1/error_reason_pb2.pyi"}
 
 
 def test_a_file_that_no_proto_makes_is_noticed(tmp_path: Path) -> None:
@@ -67,10 +69,10 @@ def test_the_protos_keep_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> 
     ("old", "new", "complaint"),
     [
         ("  // Never sent.\n", "", "should have a non-empty comment"),
-        ("ERROR_REASON_UNKNOWN_SKU", "UNKNOWN_SKU", 'should be prefixed with "ERROR_REASON_"'),
+        ("ERROR_REASON_UNSPECIFIED", "UNSPECIFIED", 'should be prefixed with "ERROR_REASON_"'),
         (
-            "package aiomesh.pricing.v1;",
-            "package aiomesh.pricing;",
+            f"package aiomesh.{API}.v1;",
+            f"package aiomesh.{API};",
             "should be suffixed with a correctly formed version",
         ),
     ],

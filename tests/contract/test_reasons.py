@@ -12,9 +12,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import code_pb2
 
-import inventory.domain
-import pricing.domain
-from meshkit.errors import FieldViolation, ServiceError, mapping_of
+from localmesh.services import read_services
+from meshkit.errors import ServiceError, mapping_of
 from tests.repository import modules
 from tools.protos import describe
 
@@ -23,37 +22,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-APIS = ("inventory", "pricing")
+APIS = tuple(service.name for service in read_services() if service.protocol == "grpc")
 PREFIX = "ERROR_REASON_"
 ENUM, VALUE, SERVICE, METHOD = 5, 2, 6, 2  # field numbers in descriptor.proto: the paths of source info
-VIOLATIONS = [FieldViolation("quantity", "must be 1 to 1000000")]
-
-STOCK = inventory.domain.Stock("TEA-0001", "Assam", "tea", on_hand=7, reserved=5, version=1)
-
-EXAMPLES: dict[str, list[ServiceError]] = {
-    "inventory": [
-        inventory.domain.InvalidRequest(VIOLATIONS),
-        inventory.domain.InvalidPageToken(),
-        inventory.domain.UnknownSku("TEA-9999"),
-        inventory.domain.InsufficientStock(inventory.domain.Line("TEA-0001", 12), available=5),
-        inventory.domain.UnknownReservation("0b06b7a1-…"),
-        inventory.domain.ReservationCommitted("0b06b7a1-…"),
-        inventory.domain.ReservationReleased("0b06b7a1-…"),
-        inventory.domain.ReservationExpired("0b06b7a1-…"),
-        inventory.domain.RequestIdReused("0b06b7a1-…"),
-        inventory.domain.AdjustmentBelowReserved(STOCK, delta=-3),
-        inventory.domain.DatabaseUnavailable("the database cannot be reached", retry_after=1.0),
-    ],
-    "pricing": [
-        pricing.domain.InvalidRequest(VIOLATIONS),
-        pricing.domain.UnknownCurrency("XTS"),
-        pricing.domain.UnknownSku("TEA-9999"),
-        pricing.domain.UnknownQuote("0b06b7a1-…"),
-        pricing.domain.RequestIdReused("0b06b7a1-…"),
-        pricing.domain.DatabaseUnavailable("the database cannot be reached", retry_after=1.0),
-    ],
-}
-"""The errors that the comments of error_reason.proto show."""
 
 
 class Reason(NamedTuple):
@@ -97,6 +68,12 @@ def read(name: str, comment: str) -> Reason:
     return Reason(name.removeprefix(PREFIX), code, details, json.loads(example))
 
 
+def examples(api: str) -> list[ServiceError]:
+    """The errors that the comments of error_reason.proto show; each service has them beside its tests."""
+    found: list[ServiceError] = importlib.import_module(f"tests.{api}.error_examples").EXAMPLES
+    return found
+
+
 def domain_errors(api: str) -> list[type[ServiceError]]:
     found = vars(importlib.import_module(f"{api}.domain")).values()
     return [
@@ -137,12 +114,12 @@ def test_reasons_and_domain_errors_are_the_same(descriptors: FileDescriptorSet, 
 
 @pytest.mark.parametrize("api", APIS)
 def test_there_is_one_example_of_each_domain_error(api: str) -> None:
-    assert [type(error) for error in EXAMPLES[api]] == domain_errors(api)
+    assert [type(error) for error in examples(api)] == domain_errors(api)
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_every_error_travels_in_the_error_info_that_its_comment_shows(descriptors: FileDescriptorSet, api: str) -> None:
-    shown = {error.reason: error for error in EXAMPLES[api]}
+    shown = {error.reason: error for error in examples(api)}
     for reason in documented(descriptors, api):
         error = shown[reason.name]
         assert reason.example == {"reason": error.reason, "domain": error.domain, "metadata": error.fields}
@@ -153,7 +130,7 @@ def test_every_error_travels_in_the_error_info_that_its_comment_shows(descriptor
 def test_every_error_has_the_code_and_the_details_that_its_comment_says(
     descriptors: FileDescriptorSet, api: str
 ) -> None:
-    shown = {error.reason: error for error in EXAMPLES[api]}
+    shown = {error.reason: error for error in examples(api)}
     for reason in documented(descriptors, api):
         error = shown[reason.name]
         assert reason.code == mapping_of(error).code, reason.name

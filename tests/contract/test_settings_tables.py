@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
+from localmesh.services import Service, read_services
 from tests.repository import ROOT, SERVICES
 
 if TYPE_CHECKING:
@@ -72,3 +73,13 @@ def test_a_table_that_differs_is_refused(old: str, new: str, disagreement: str) 
     text = READMES["pricing"].read_text()
     assert old in text
     assert disagreement in disagreements(text.replace(old, new), settings_of("pricing"))
+
+
+@pytest.mark.parametrize("service", read_services(), ids=lambda service: service.name)
+def test_the_defaults_of_addresses_are_the_declared_ports(service: Service) -> None:
+    fields = settings_of(service.name).model_fields
+    assert fields["listen"].default == f"127.0.0.1:{service.port}"
+    called = {f"{other.prefix.lower()}target": other for other in read_services() if other.name in service.after}
+    assert {name: field.default for name, field in fields.items() if name.endswith("_target")} == {
+        name: f"127.0.0.1:{other.port}" for name, other in called.items()
+    }

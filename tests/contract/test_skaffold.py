@@ -1,4 +1,4 @@
-"""skaffold.yaml agrees with the Dockerfiles, the overlays and the ports, as far as it shows without Skaffold."""
+"""skaffold.yaml agrees with the Dockerfile, the overlays and the ports, as far as it shows without Skaffold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from localmesh.kind.settings import EDGE_PORT, TRACES_PORT
+from localmesh.services import read_services
 from tests.repository import ROOT
 
 Config = dict[str, Any]
@@ -16,7 +17,7 @@ Config = dict[str, Any]
 MANIFESTS = ROOT / "deploy" / "k8s"
 SKAFFOLD: Config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 PROFILES: dict[str, Config] = {one["name"]: one for one in SKAFFOLD["profiles"]}
-IMAGES = {artifact["image"]: artifact["docker"]["dockerfile"] for artifact in SKAFFOLD["build"]["artifacts"]}
+IMAGES = {artifact["image"]: artifact["docker"] for artifact in SKAFFOLD["build"]["artifacts"]}
 
 each_overlay = pytest.mark.parametrize(
     ("config", "overlay"), [(SKAFFOLD, "dev"), (PROFILES["production"], "production")], ids=["dev", "production"]
@@ -41,10 +42,12 @@ def labelled(config: Config) -> dict[str, list[str]]:
     return {one["groupKind"]: one["labels"] for one in config["resourceSelector"]["allow"]}
 
 
-def test_every_dockerfile_builds_the_image_that_its_label_names() -> None:
-    assert set(IMAGES.values()) == {path.relative_to(ROOT).as_posix() for path in ROOT.glob("services/*/Dockerfile")}
-    for image, dockerfile in IMAGES.items():
-        assert f'org.opencontainers.image.title="{image}"' in (ROOT / dockerfile).read_text()
+def test_the_image_of_every_service_is_built_under_the_name_of_its_workload() -> None:
+    """Its label `title` says the same."""
+    services = {f"aiomesh/{service.workload}": service.name for service in read_services()}
+    assert services.keys() == IMAGES.keys()
+    for image, name in services.items():
+        assert IMAGES[image] == {"dockerfile": "services/Dockerfile", "buildArgs": {"SERVICE": name}}
 
 
 @each_overlay

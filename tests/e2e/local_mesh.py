@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 import psutil
 
+from localmesh.services import read_services
+from localmesh.settings import settings_for
 from tests.processes import left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-PORTS = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT")
+PORTS = [name.upper() for name in settings_for(read_services()).model_fields if name.endswith("_port")]
+"""The variables of `make up` that move its ports."""
+
 Json = Any
 GONE = 10.0  # seconds that a killed process may take to be gone
 

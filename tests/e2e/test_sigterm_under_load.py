@@ -6,7 +6,6 @@ AIOMESH_SIGTERM_ROUNDS says how often each process is ended; once if it is not s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from localmesh.services import read_services
 from meshkit.testing import listening
 from tests.service_process import ServiceProcess, running
 from tracebox.receiver import build_receiver
@@ -36,37 +36,42 @@ RPC_STATUS = "rpc.response.status_code"
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 30 * ROUNDS)]
 
 
-class Mesh:
-    """Three processes that export to a store, and what their clients were answered."""
+(EDGE,) = [service for service in read_services() if service.protocol == "http"]
+CALLED = [service for service in read_services() if service.name in EDGE.after]
+VICTIMS = [EDGE.name, *EDGE.after]
 
-    def __init__(self, folder: Path, store: TraceStore) -> None:
+
+class Mesh:
+    """The processes of the edge and of what it calls, which export to a store, and what their clients were answered."""
+
+    def __init__(self, folder: Path, store: TraceStore, exporter: str) -> None:
         self.store = store
         self.answers: dict[str, int] = {}
         self.ended: list[ServiceProcess] = []
-        self.url = ""
-        self._ports = {name: free_port() for name in ("inventory", "pricing", "api_edge")}
-        self._settings = {
-            name: {"database_url": f"sqlite:///{folder / name}.db", "drain_seconds": "0.1"}
-            for name in ("inventory", "pricing")
-        }
-        targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in self._settings}
-        self._settings["api_edge"] = {"drain_seconds": "0.2", **targets}
+        self._exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": exporter}
+        self._ports = {name: free_port() for name in VICTIMS}
+        self._settings = {service.name: {"drain_seconds": "0.1"} for service in CALLED}
+        for service in CALLED:
+            if service.database:
+                self._settings[service.name]["database_url"] = f"sqlite:///{folder / service.name}.db"
+        targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in EDGE.after}
+        self._settings[EDGE.name] = {"drain_seconds": "0.2", **targets}
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[ServiceProcess]:
         """A process that serves. It must end by itself when the block asks it to, or else is asked at its end."""
         listen = f"127.0.0.1:{self._ports[name]}"
-        async with running(name, listen=listen, **self._settings[name]) as process:
-            await process.logged("listening on" if name == "api_edge" else "is SERVING")
+        async with running(name, self._exporter, listen=listen, **self._settings[name]) as process:
+            await process.logged("listening on" if name == EDGE.name else "is SERVING")
             yield process
             if process.process.returncode is None:
-                process.process.send_signal(signal.SIGTERM)
+                process.signal(signal.SIGTERM)
             assert await process.ended() == 0
         self.ended.append(process)
 
     async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
         """Reads and orders, one after the other, until it is to stop or the edge takes no more connections."""
-        edge = f"http://127.0.0.1:{self._ports['api_edge']}"
+        edge = f"http://127.0.0.1:{self._ports[EDGE.name]}"
         order = {"lines": [{"sku": "ACC-0005", "quantity": 1}]}
         while not stop.is_set():
             for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
@@ -79,7 +84,7 @@ class Mesh:
                     return
 
     def orders(self) -> int:
-        """How many have been placed, which takes all three processes."""
+        """How many have been placed, which takes all processes."""
         return sum(status == 201 for status in self.answers.values())
 
 
@@ -89,13 +94,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-async def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
+async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     store = TraceStore(max_spans=1_000_000, max_bytes=1_000_000_000)
     async with listening(build_receiver(store)) as address:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{address}")
-        yield Mesh(tmp_path, store)
+        yield Mesh(tmp_path, store, f"http://{address}")
 
 
 async def end_under_load(mesh: Mesh, victim: str) -> None:
@@ -107,14 +109,14 @@ async def end_under_load(mesh: Mesh, victim: str) -> None:
             clients.create_task(mesh.load(http, stop))
         while mesh.orders() < before + ORDERS:
             await asyncio.sleep(0.01)
-        process.process.send_signal(signal.SIGTERM)
+        process.signal(signal.SIGTERM)
         await process.ended()
         stop.set()
 
 
-@pytest.mark.parametrize("victim", ["api_edge", "inventory", "pricing"])
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_sigterm_under_load_loses_no_span_of_an_answered_request(mesh: Mesh, victim: str) -> None:
-    others = [name for name in ("inventory", "pricing", "api_edge") if name != victim]
+    others = [name for name in VICTIMS if name != victim]
     async with AsyncExitStack() as stack:
         for name in others:
             await stack.enter_async_context(mesh.process(name))
@@ -153,13 +155,13 @@ def assert_whole(spans: list[Span], status: int) -> None:
 def assert_told_of_no_loss(process: ServiceProcess, store: TraceStore) -> None:
     """The process logged nothing about its export, and every request or call that it did log is in the store."""
     assert [line for line in process.lines if not line.startswith("{")] == []
-    records = [json.loads(line) for line in process.lines]
+    records = process.records
     assert [record for record in records if "telemetry" in record["logger"]] == []
     assert [record for record in records if "exception" in record] == []
     served = {
         (record["trace_id"], record["span_id"])
         for record in records
-        if record["logger"] in {"api_edge.access", "meshkit.rpc"}
+        if record["logger"] in {f"{EDGE.name}.access", "meshkit.rpc"}
     }
     assert len(served) >= ORDERS
     found = {(trace_id, span.span_id.hex()) for trace_id, _ in served for span in spans_of(store, trace_id)}

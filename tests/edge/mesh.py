@@ -9,8 +9,6 @@ import json
 import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,31 +18,32 @@ from opentelemetry.sdk.trace import SpanProcessor
 from yarl import URL
 
 import inventory.app
+import inventory.settings
 import pricing.app
-from aiomesh.inventory.v1.inventory_service_pb2_grpc import add_InventoryServiceServicer_to_server
-from aiomesh.pricing.v1.pricing_service_pb2_grpc import add_PricingServiceServicer_to_server
-from api_edge.app import build_app, open_storefront
-from api_edge.rest.server import listen_socket, serve
+import pricing.settings
+import tests.inventory.opened
+import tests.pricing.opened
+from api_edge.app import build
+from api_edge.rest.server import listen_socket
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
 from meshkit.lifecycle import Stop
-from meshkit.server.build import build_server
-from meshkit.server.health import SERVING, Health
+from meshkit.server.health import SERVING
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
-    from types import ModuleType
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-HOLD = timedelta(minutes=15)
+    from meshkit.service import GrpcApp
+
 TRACE_URL = "http://traces.test/trace/{trace_id}"
 PROBLEM = "application/problem+json"
+OPENED = {"inventory.db": tests.inventory.opened.opened, "pricing.db": tests.pricing.opened.opened}
 SEEDED: dict[str, bytes] = {}
 """The seeded databases by file name."""
 
@@ -236,19 +235,12 @@ async def serving_inventory(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
 ) -> AsyncIterator[str]:
     """Inventory on a free port, with its catalogue."""
-    await seed(folder / "inventory.db", inventory.app)
-    database = inventory.app.open_database(f"sqlite:///{folder / 'inventory.db'}", capture.telemetry)
-    store = inventory.app.open_store(database, capture.telemetry, hold=HOLD, clock=clock)
-    health = Health(inventory.app.SERVICE, partial(inventory.app.check, database))
-    add = partial(add_InventoryServiceServicer_to_server, servicer(store))
-    server = build_server(services={inventory.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
-    try:
-        await inventory.app.check(database)
-        await health._publish(SERVING)
-        async with listening(server) as address:
-            yield address
-    finally:
-        await database.close()
+    settings = inventory.settings.Settings(database_url=await seeded(folder / "inventory.db"))
+    async with (
+        inventory.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
+        serving(app) as address,
+    ):
+        yield address
 
 
 @asynccontextmanager
@@ -256,30 +248,34 @@ async def serving_pricing(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
 ) -> AsyncIterator[str]:
     """Pricing on a free port, with its price book."""
-    await seed(folder / "pricing.db", pricing.app)
-    database = pricing.app.open_database(f"sqlite:///{folder / 'pricing.db'}", capture.telemetry)
-    health = Health(pricing.app.SERVICE, partial(pricing.app.check, database))
-    add = partial(add_PricingServiceServicer_to_server, servicer(SqlPriceStore(database, clock=clock)))
-    server = build_server(services={pricing.app.SERVICE: add}, health=health, telemetry=capture.telemetry)
-    try:
-        await pricing.app.check(database)
-        await health._publish(SERVING)
-        async with listening(server) as address:
-            yield address
-    finally:
-        await database.close()
+    settings = pricing.settings.Settings(database_url=await seeded(folder / "pricing.db"))
+    async with (
+        pricing.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
+        serving(app) as address,
+    ):
+        yield address
 
 
-async def seed(path: Path, app: ModuleType) -> None:
-    """Puts a migrated and seeded database where there is none. It is made once and copied afterwards."""
+@asynccontextmanager
+async def serving(app: GrpcApp) -> AsyncIterator[str]:
+    """The service on a free port, SERVING, without what it does in the background."""
+    await app.check()
+    await app.health._publish(SERVING)
+    async with listening(app.server) as address:
+        yield address
+
+
+async def seeded(path: Path) -> str:
+    """The URL of a migrated and seeded database, made once for each service and copied afterwards."""
+    url = f"sqlite:///{path}"
     if path.exists():
-        return
+        return url
     if path.name not in SEEDED:
-        database = app.open_database(f"sqlite:///{path}", SpanCapture("seed").telemetry)
-        await app.check(database)
-        await database.close()
+        async with OPENED[path.name](url, SpanCapture("seed")):
+            pass
         SEEDED[path.name] = path.read_bytes()
     path.write_bytes(SEEDED[path.name])
+    return url
 
 
 @asynccontextmanager
@@ -289,17 +285,8 @@ async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterato
     meters = MeterProvider([page.reader], shutdown_on_exit=False)
     telemetry = replace(capture.telemetry, meter_provider=meters, page=page)
     host, port = listener.getsockname()
-    async with open_storefront(settings, telemetry) as storefront:
-        app = build_app(storefront, stop=stop, telemetry=telemetry, trace_url=settings.trace_url)
-        serving = asyncio.create_task(
-            serve(
-                app,
-                listener=listener,
-                stop=stop,
-                drain_seconds=settings.drain_seconds,
-                grace_seconds=settings.grace_seconds,
-            )
-        )
+    async with build(settings, telemetry) as app:
+        serving = asyncio.create_task(app.serve(stop, listener))
         try:
             yield f"http://{host}:{port}", stop, serving
         finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from api_edge.storefront import order_id
+from api_edge.rules import order_id
 from inventory.servicer import InventoryServicer
 from meshkit.errors import Unavailable
 from meshkit.telemetry import semconv

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 from opentelemetry.trace import SpanKind
 
-import inventory.app
 from tests.edge.mesh import Mesh, mesh
+from tests.inventory.opened import opened, store_on
 from tests.repository import ROOT
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ async def traffic(shop: Mesh, folder: Path) -> None:
         sell: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/shop.v1.Shop/Sell")
         assert await sell(b"").code() is grpc.StatusCode.UNIMPLEMENTED
     shop.clock.turn(timedelta(minutes=16))
-    database = inventory.app.open_database(f"sqlite:///{folder / 'inventory.db'}", shop.inventory.telemetry)
-    await inventory.app.check(database)
-    store = inventory.app.open_store(database, shop.inventory.telemetry, hold=timedelta(minutes=15), clock=shop.clock)
-    assert await store.sweep() == 1
-    await database.close()
+    async with opened(f"sqlite:///{folder / 'inventory.db'}", shop.inventory) as database:
+        assert await store_on(database, shop.inventory, shop.clock).sweep() == 1
 
 
 async def test_the_table_names_every_attribute_of_every_span(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from api_edge.rest.routes.documented import EXAMPLES
+from api_edge.rest.openapi import EXAMPLES
 from api_edge.rest.schemas import Problem
-from tests.edge.mesh import HOLD, PROBLEM, Answer, Mesh, mesh
+from tests.edge.mesh import PROBLEM, Answer, Mesh, mesh
+from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -14,7 +14,8 @@ import pytest_asyncio
 from inventory.servicer import InventoryServicer
 from meshkit.errors import Cancelled, Internal, ResourceExhausted, ServiceError, Unavailable, Unknown
 from pricing.servicer import PricingServicer
-from tests.edge.mesh import HOLD, Mesh, assert_problem, mesh, plentiful, post_order, wire
+from tests.edge.mesh import Mesh, assert_problem, mesh, plentiful, post_order, wire
+from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
-from tests.edge.mesh import HOLD, Answer, Mesh, assert_problem, mesh, plentiful, post_order, trace_id_of, wire
+from tests.edge.mesh import Answer, Mesh, assert_problem, mesh, plentiful, post_order, trace_id_of, wire
+from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

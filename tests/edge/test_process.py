@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -17,12 +14,10 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from api_edge.rest.server import listen_socket
-from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
-from meshkit.config import load_settings
 from meshkit.testing import FakeClock, SpanCapture, listening
 from tests.edge.mesh import nobody, serving_inventory, serving_pricing
+from tests.service_process import ServiceProcess, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,29 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Edge:
-    """A running process, what it has logged, and where it listens."""
+    """A running process, and where it listens."""
 
-    process: asyncio.subprocess.Process
+    process: ServiceProcess
     http: aiohttp.ClientSession
-    url: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
+    url: str
 
-    async def read_log(self, until: str = "") -> None:
-        """Reads the log to a message, or to its end."""
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.log.append(entry := json.loads(line))
-            if until and entry["message"].startswith(until):
-                return
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return self.process.records
 
     async def ended(self) -> int:
-        """Waits for the process to end; answers its exit status. Nothing that it logged is a traceback."""
-        await self.read_log()
+        """Its exit status, once it has ended. Nothing that it logged is a traceback."""
+        status = await self.process.ended()
         assert not [entry for entry in self.log if "exception" in entry or "Traceback" in entry["message"]]
-        return await self.process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        return status
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
@@ -79,13 +66,6 @@ async def collecting(collector: Collector) -> AsyncIterator[str]:
         yield f"http://{address}"
 
 
-async def start(**environment: str) -> asyncio.subprocess.Process:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("EDGE_", "OTEL_"))}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api_edge", env=own | environment, stderr=asyncio.subprocess.PIPE
-    )
-
-
 @asynccontextmanager
 async def edge(
     folder: Path, inventory: Callable[..., InventoryServicer] = InventoryServicer, **environment: str
@@ -96,17 +76,9 @@ async def edge(
         stock = await stack.enter_async_context(serving_inventory(folder, SpanCapture("i"), clock, inventory))
         prices = await stack.enter_async_context(serving_pricing(folder, SpanCapture("p"), clock))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        targets = {"EDGE_INVENTORY_TARGET": stock, "EDGE_PRICING_TARGET": prices}
-        settings = {"EDGE_LISTEN": "127.0.0.1:0", "EDGE_DRAIN_SECONDS": "0", "EDGE_GRACE_SECONDS": "60"}
-        running = Edge(await start(**targets, **(settings | environment)), http)
-        try:
-            await running.read_log(until="listening on ")
-            running.url = f"http://127.0.0.1:{running.log[-1]['port']}"
-            yield running
-        finally:
-            if running.process.returncode is None:
-                running.process.kill()
-            await running.process.communicate()
+        settings = {"inventory_target": stock, "pricing_target": prices, "drain_seconds": "0", "grace_seconds": "60"}
+        process = await stack.enter_async_context(running("api_edge", environment, **settings))
+        yield Edge(process, http, f"http://{await process.address()}")
 
 
 class Slow:
@@ -127,59 +99,59 @@ class Slow:
         return SlowInventory
 
 
-async def read(running: Edge, sku: str = "TEA-0001") -> tuple[int, dict[str, Any]]:
+async def read(shop: Edge, sku: str = "TEA-0001") -> tuple[int, dict[str, Any]]:
     headers = {"X-Request-Timeout-Ms": "15000"}
-    async with running.http.get(f"{running.url}/v1/products/{sku}", headers=headers) as response:
+    async with shop.http.get(f"{shop.url}/v1/products/{sku}", headers=headers) as response:
         return response.status, await response.json(content_type=None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0_after_its_last_answer(tmp_path: Path, number: signal.Signals) -> None:
     slow = Slow()
-    async with edge(tmp_path, slow.servicer()) as running:
-        answer = asyncio.create_task(read(running))
+    async with edge(tmp_path, slow.servicer()) as shop:
+        answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
-        running.signal(number)
-        await running.read_log(until="draining")
+        shop.process.signal(number)
+        await shop.process.logged("draining")
         slow.free.set()
         status, product = await answer
         assert (status, product["sku"]) == (200, "TEA-0001")
-        assert await running.ended() == 0
-    assert running.log[-1]["message"] == "stopped"
+        assert await shop.ended() == 0
+    assert shop.log[-1]["message"] == "stopped"
 
 
 async def test_a_second_signal_skips_the_waiting_and_ends_it_with_0_too(tmp_path: Path) -> None:
     slow = Slow()
-    async with edge(tmp_path, slow.servicer(), EDGE_DRAIN_SECONDS="60") as running:
-        answer = asyncio.create_task(read(running))
+    async with edge(tmp_path, slow.servicer(), EDGE_DRAIN_SECONDS="60") as shop:
+        answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
-        running.signal(signal.SIGTERM)
-        await running.read_log(until="draining")
-        running.signal(signal.SIGTERM)
+        shop.process.signal(signal.SIGTERM)
+        await shop.process.logged("draining")
+        shop.process.signal(signal.SIGTERM)
         status, problem = await answer
         assert (status, problem["reason"]) == (503, "SHUTTING_DOWN")
-        assert await running.ended() == 0
+        assert await shop.ended() == 0
 
 
 async def test_a_client_that_goes_is_noticed_and_its_request_cancelled(tmp_path: Path) -> None:
     slow = Slow()
-    async with edge(tmp_path, slow.servicer()) as running:
-        answer = asyncio.create_task(read(running))
+    async with edge(tmp_path, slow.servicer()) as shop:
+        answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
         answer.cancel()
-        await running.read_log(until="GET /v1/products/TEA-0001 499")
-        running.signal(signal.SIGTERM)
-        assert await running.ended() == 0
+        await shop.process.logged("GET /v1/products/TEA-0001 499")
+        shop.process.signal(signal.SIGTERM)
+        assert await shop.ended() == 0
 
 
 async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_exported(tmp_path: Path) -> None:
     collector, answered = Collector(), set[str]()
 
-    async def ask_until_refused(running: Edge) -> None:
+    async def ask_until_refused(shop: Edge) -> None:
         patient = {"X-Request-Timeout-Ms": "15000"}
         while True:
             try:
-                async with running.http.get(f"{running.url}/v1/products/TEA-0001", headers=patient) as response:
+                async with shop.http.get(f"{shop.url}/v1/products/TEA-0001", headers=patient) as response:
                     assert response.status == 200
                     await response.read()
                     answered.add(response.headers["X-Trace-Id"])
@@ -188,14 +160,14 @@ async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_expor
 
     async with (
         collecting(collector) as exporter,
-        edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as running,
+        edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as shop,
     ):
-        asking = [asyncio.create_task(ask_until_refused(running)) for _ in range(10)]
-        await running.read_log(until="GET ")
-        running.signal(signal.SIGTERM)
-        await asyncio.gather(*asking, running.read_log())
-        assert await running.ended() == 0
-    logged = {entry["trace_id"] for entry in running.log if entry["logger"] == "api_edge.access"}
+        asking = [asyncio.create_task(ask_until_refused(shop)) for _ in range(10)]
+        await shop.process.logged("GET ")
+        shop.process.signal(signal.SIGTERM)
+        await asyncio.gather(*asking)
+        assert await shop.ended() == 0
+    logged = {entry["trace_id"] for entry in shop.log if entry["logger"] == "api_edge.access"}
     assert len(answered) >= 10
     assert logged == answered
     assert collector.traces["GET /v1/products/{sku}"] == answered
@@ -229,27 +201,27 @@ async def test_without_a_collector_it_answers_and_ends_and_says_once_what_was_lo
         else:
             address = stack.enter_context(nobody(silent=collector == "silent"))
         endpoint = f"http://{address}"
-        running = await stack.enter_async_context(
+        shop = await stack.enter_async_context(
             edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="50")
         )
-        statuses = [(await read(running))[0] for _ in range(20)]
-        running.signal(signal.SIGTERM)
-        assert await running.ended() == 0
+        statuses = [(await read(shop))[0] for _ in range(20)]
+        shop.process.signal(signal.SIGTERM)
+        assert await shop.ended() == 0
     assert statuses == [200] * 20
-    *before, lost = [entry for entry in running.log if entry["logger"].startswith(("meshkit.telemetry", "opentel"))]
+    *before, lost = [entry for entry in shop.log if entry["logger"].startswith(("meshkit.telemetry", "opentel"))]
     assert lost["lost_spans"] == 60, "of each request the HTTP span and two of calls"
     assert lost["message"].startswith(f"lost 60 of 60 spans: 60 not delivered ({reason}: ")
     assert [entry["message"].partition(":")[0] for entry in before] in ([], ["spans cannot be exported and are lost"])
 
 
 async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -> None:
-    async with edge(tmp_path) as running:
-        assert (await read(running))[0] == 200
-        status, problem = await read(running, "NO-1")
-        await running.http.get(f"{running.url}/livez")
-        running.signal(signal.SIGTERM)
-        assert await running.ended() == 0
-    found, missing = [entry for entry in running.log if "GET " in entry["message"]]
+    async with edge(tmp_path) as shop:
+        assert (await read(shop))[0] == 200
+        status, problem = await read(shop, "NO-1")
+        await shop.http.get(f"{shop.url}/livez")
+        shop.process.signal(signal.SIGTERM)
+        assert await shop.ended() == 0
+    found, missing = [entry for entry in shop.log if "GET " in entry["message"]]
     assert found["message"] == "GET /v1/products/TEA-0001 200"
     assert (missing["message"], missing["trace_id"]) == ("GET /v1/products/NO-1 404", problem["trace_id"])
     assert status == 404
@@ -278,16 +250,16 @@ async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
             OTEL_TRACES_SAMPLER=sampler,
             OTEL_TRACES_SAMPLER_ARG=argument,
             EDGE_TRACE_URL="http://traces.test/{trace_id}",
-        ) as running,
+        ) as shop,
     ):
-        async with running.http.get(f"{running.url}/v1/products/TEA-0001?strict=true") as answer:
+        async with shop.http.get(f"{shop.url}/v1/products/TEA-0001?strict=true") as answer:
             headers, trace = answer.headers, answer.headers["X-Trace-Id"]
-        running.signal(signal.SIGTERM)
-        assert await running.ended() == 0
+        shop.process.signal(signal.SIGTERM)
+        assert await shop.ended() == 0
     flags = int(headers["traceresponse"].rpartition("-")[2], 16)
     assert (bool(flags & 1), "Link" in headers) == (sampled, sampled)
     assert set().union(*collector.traces.values()) == ({trace} if sampled else set())
-    [line] = [entry for entry in running.log if entry["logger"] == "api_edge.access"]
+    [line] = [entry for entry in shop.log if entry["logger"] == "api_edge.access"]
     assert (line["trace_id"], int(line["span_id"], 16) != 0) == (trace, True)
 
 
@@ -295,72 +267,18 @@ async def test_without_telemetry_it_answers_and_names_no_trace(tmp_path: Path) -
     collector = Collector()
     async with (
         collecting(collector) as exporter,
-        edge(
-            tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, OTEL_SDK_DISABLED="true", OTEL_PROPAGATORS="none"
-        ) as running,
+        edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, OTEL_SDK_DISABLED="true", OTEL_PROPAGATORS="none") as shop,
     ):
-        async with running.http.get(f"{running.url}/v1/products/TEA-0001?strict=true") as answer:
+        async with shop.http.get(f"{shop.url}/v1/products/TEA-0001?strict=true") as answer:
             assert answer.status == 200
-        running.signal(signal.SIGTERM)
-        assert await running.ended() == 0
+        shop.process.signal(signal.SIGTERM)
+        assert await shop.ended() == 0
     assert not {"X-Trace-Id", "traceresponse", "Link"} & answer.headers.keys()
     assert collector.traces == {}
-    assert [entry for entry in running.log if entry["level"] != "INFO"] == []
-
-
-async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
-    with listen_socket("127.0.0.1:0") as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        process = await start(EDGE_LISTEN=address)
-        _, stderr = await process.communicate()
-    assert process.returncode == 1
-    assert stderr.decode() == f"cannot listen on {address}: Address already in use\n"
-
-
-async def test_wrong_settings_are_told_in_one_line_each() -> None:
-    process = await start(EDGE_LISTEN="here", EDGE_DRAIN_SECONDS="-1", EDGE_LOG_LEVEL="LOUD")
-    _, stderr = await process.communicate()
-    lines = stderr.decode().splitlines()
-    assert process.returncode == 2
-    assert sorted(line.partition(":")[0] for line in lines) == ["EDGE_DRAIN_SECONDS", "EDGE_LISTEN", "EDGE_LOG_LEVEL"]
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("EDGE_LISTEN", ""),
-        ("EDGE_LISTEN", "8080"),
-        ("EDGE_LISTEN", "127.0.0.1:"),
-        ("EDGE_LISTEN", "127.0.0.1:x"),
-        ("EDGE_LISTEN", "127.0.0.1:-1"),
-        ("EDGE_LISTEN", "127.0.0.1:65536"),
-        ("EDGE_LISTEN", "127.0.0.1:\u0661"),
-        ("EDGE_INVENTORY_TARGET", ""),
-        ("EDGE_PRICING_TARGET", ""),
-        ("EDGE_TRACE_URL", "http://traces/{trace_id}\nX-Evil: 1"),
-        ("EDGE_TRACE_URL", "http://traces/{trace_id}?\u00e4"),
-        ("EDGE_DRAIN_SECONDS", "-1"),
-        ("EDGE_DRAIN_SECONDS", "inf"),
-        ("EDGE_DRAIN_SECONDS", "soon"),
-        ("EDGE_GRACE_SECONDS", "0"),
-        ("EDGE_GRACE_SECONDS", "nan"),
-        ("EDGE_TELEMETRY", "none"),
-        ("EDGE_LOG_LEVEL", "LOUD"),
-    ],
-)
-async def test_a_wrong_setting_ends_the_start_and_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
-) -> None:
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(SystemExit) as end:
-        load_settings(Settings)
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{variable}: ")
+    assert [entry for entry in shop.log if entry["level"] != "INFO"] == []
 
 
 async def test_an_address_that_is_not_this_machines_is_told() -> None:
-    process = await start(EDGE_LISTEN="192.0.2.1:8080")
-    _, stderr = await process.communicate()
-    assert process.returncode == 1
-    assert stderr.decode() == "cannot listen on 192.0.2.1:8080: Cannot assign requested address\n"
+    async with running("api_edge", listen="192.0.2.1:8080") as process:
+        assert await process.ended() == 1
+    assert process.lines == ["cannot listen on 192.0.2.1:8080: Cannot assign requested address\n"]

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from aiomesh.inventory.v1.inventory_pb2 import Reservation
 from aiomesh.inventory.v1.inventory_service_pb2 import ReserveStockResponse
-from api_edge.rest.middleware import ORDER_SECONDS
+from api_edge.rest.routes.orders import ORDER_SECONDS
 from inventory.servicer import InventoryServicer
 from tests.edge.mesh import Mesh, assert_problem, get, mesh, nobody, post_order, wire
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2
 
 from aiomesh.inventory.v1 import inventory_pb2
@@ -129,22 +127,3 @@ async def test_a_process_without_its_database_lives_and_serves_as_soon_as_it_com
         async with channel_to(process) as channel:
             assert await outcome(InventoryServiceStub(channel), reserve("TEA-0001")) == "RESERVED"
     assert sum("sweeping pauses" in line for line in process.lines) == 1, "an outage is logged once"
-
-
-async def test_sigterm_ends_it_with_status_zero(database_url: str) -> None:
-    async with running("inventory", database_url=database_url) as process, channel_to(process) as channel:
-        assert await outcome(InventoryServiceStub(channel), reserve("TEA-0001")) == "RESERVED"
-        process.process.send_signal(signal.SIGTERM)
-        assert await process.ended() == 0
-    assert not any("Traceback" in line for line in process.lines)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("database_url", "mysql://host/x"), ("sweep_seconds", "0"), ("reservation_ttl_seconds", "inf")],
-)
-async def test_a_wrong_setting_ends_it_with_status_two_and_one_line(name: str, value: str) -> None:
-    async with running("inventory", **{name: value}) as process:
-        assert await process.ended() == 2
-    assert len(process.lines) == 1
-    assert process.lines[0].startswith(f"INVENTORY_{name.upper()}: ")

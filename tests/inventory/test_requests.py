@@ -24,6 +24,8 @@ from inventory.domain import (
 from inventory.page_token import read_token, write_token
 from meshkit.errors import ServiceError
 
+pytestmark = pytest.mark.unit
+
 A_UUID = "0b06b7a1-5b7e-4b53-a0f6-3a8a3b5f0c7e"
 
 

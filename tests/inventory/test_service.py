@@ -8,8 +8,6 @@ import uuid
 from collections import Counter
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,18 +16,14 @@ from sqlalchemy import func, select
 
 from aiomesh.inventory.v1 import inventory_pb2
 from aiomesh.inventory.v1 import inventory_service_pb2 as pb
-from aiomesh.inventory.v1.inventory_service_pb2_grpc import (
-    InventoryServiceStub,
-    add_InventoryServiceServicer_to_server,
-)
-from inventory.app import SERVICE, check, open_database, open_store
-from inventory.servicer import InventoryServicer
+from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceStub
+from inventory.app import INVENTORY, build
+from inventory.settings import Settings
 from inventory.tables import reservation_lines, stock
 from meshkit.errors import ServiceError, mapping_of
-from meshkit.server.build import build_server
-from meshkit.server.health import Health
 from meshkit.status import service_errors
 from meshkit.testing import FakeClock, SpanCapture, listening
+from tests.inventory.opened import HOLD, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -38,19 +32,18 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
-    from meshkit.database.database import Database
+    from meshkit.service import GrpcApp
 
 FOREIGN = "x"
-HOLD = timedelta(minutes=15)
 State = inventory_pb2.Reservation.State
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The running service: a stub for it, its database, its clock and the spans it makes."""
+    """The running service: a stub for it, the service itself, its clock and the spans it makes."""
 
     stub: InventoryServiceAsyncStub
-    database: Database
+    app: GrpcApp
     clock: FakeClock
     capture: SpanCapture
 
@@ -62,24 +55,19 @@ class Inventory:
 async def serving(database_url: str) -> AsyncIterator[Inventory]:
     """The service on a database that is not prepared yet."""
     capture, clock = SpanCapture("inventory"), FakeClock()
-    database = open_database(database_url, capture.telemetry)
-    servicer = InventoryServicer(open_store(database, capture.telemetry, hold=HOLD, clock=clock))
-    server = build_server(
-        services={SERVICE: partial(add_InventoryServiceServicer_to_server, servicer)},
-        health=Health(SERVICE, partial(check, database)),
-        telemetry=capture.telemetry,
-    )
-    try:
-        async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
-            yield Inventory(InventoryServiceStub(channel), database, clock, capture)
-    finally:
-        await database.close()
+    settings = Settings(database_url=database_url)
+    async with (
+        build(settings, capture.telemetry, clock=clock) as app,
+        listening(app.server) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield Inventory(InventoryServiceStub(channel), app, clock, capture)
 
 
 @pytest.fixture
 async def inventory(database_url: str) -> AsyncIterator[Inventory]:
     async with serving(database_url) as inventory:
-        await check(inventory.database)
+        await inventory.app.check()
         yield inventory
 
 
@@ -274,20 +262,20 @@ async def test_calls_before_the_database_is_prepared_are_told_to_come_again(data
         error = await refusal(inventory.stock())
         assert (mapping_of(error).code, error.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
         assert error.retry_after == 1.0
-        await check(inventory.database)
+        await inventory.app.check()
         assert (await inventory.stock()).on_hand == 500
 
 
 async def test_a_locked_database_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
     path = tmp_path / "locked.db"
     async with serving(f"sqlite:///{path}") as inventory:
-        await check(inventory.database)
+        await inventory.app.check()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             request = reserve(("TEA-0001", 1))
             error = await refusal(inventory.stub.ReserveStock(request, timeout=0.2))
             assert mapping_of(error).code == "DEADLINE_EXCEEDED"
-            (server,) = await spans_named(inventory, f"{SERVICE}/ReserveStock")
+            (server,) = await spans_named(inventory, f"{INVENTORY.name}/ReserveStock")
             assert server.attributes
             assert server.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
             other.execute("ROLLBACK")
@@ -295,7 +283,9 @@ async def test_a_locked_database_is_not_waited_for_beyond_the_deadline(tmp_path:
         assert (await inventory.stock()).reserved == 1, "the one that waited too long never began"
 
 
-async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(inventory: Inventory) -> None:
+async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(
+    inventory: Inventory, database_url: str
+) -> None:
     requests = [reserve(("TEA-0001", 1), ("TEA-0004", 1)) for _ in range(40)]
     calls = [inventory.stub.ReserveStock(request) for request in requests]
     await calls[0]
@@ -304,7 +294,10 @@ async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(inven
     await asyncio.gather(*calls, return_exceptions=True)
     lines = select(reservation_lines.c.sku, func.sum(reservation_lines.c.quantity).label("held"))
     by_sku = lines.group_by(reservation_lines.c.sku).subquery()
-    async with inventory.database.read() as connection:  # while the last ones are still being made
+    async with (
+        opened(database_url, inventory.capture) as database,
+        database.read() as connection,  # while the last ones are still being made
+    ):
         books = (await connection.execute(select(stock.c.reserved, by_sku.c.held).join(by_sku))).all()
     assert len(books) == 2
     assert len({units for book in books for units in book}) == 1
@@ -312,7 +305,7 @@ async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(inven
 
 async def test_the_trace_of_a_reservation_ends_in_its_statements(inventory: Inventory) -> None:
     await inventory.stub.ReserveStock(reserve(("TEA-0001", 1)))
-    (server,) = await spans_named(inventory, f"{SERVICE}/ReserveStock")
+    (server,) = await spans_named(inventory, f"{INVENTORY.name}/ReserveStock")
     statements = [span for span in inventory.capture.spans() if span is not server]
     assert {span.parent.span_id for span in statements if span.parent} == {server.context.span_id}
     assert [span.name.split()[0] for span in statements] == [

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import uuid
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from inventory import tables
-from inventory.app import check, open_database, open_store
 from inventory.domain import (
     Adjustment,
     AdjustmentBelowReserved,
@@ -38,29 +36,20 @@ from inventory.domain import (
 )
 from inventory.reserving import SWEEP_BATCH
 from inventory.seed import read_catalogue
+from meshkit.service import utc_now
 from meshkit.testing import FakeClock, SpanCapture
+from tests.inventory.opened import HOLD, opened, store_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from inventory.store import SqlInventoryStore
+    from inventory.store import InventoryStore
     from meshkit.database.database import Database
     from meshkit.errors import ServiceError
 
-HOLD = timedelta(minutes=15)
 MOMENT = timedelta(microseconds=1)
-
-
-@asynccontextmanager
-async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    database = open_database(url, capture.telemetry)
-    try:
-        await check(database)
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture
@@ -80,8 +69,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def store(database: Database, clock: FakeClock, capture: SpanCapture) -> SqlInventoryStore:
-    return open_store(database, capture.telemetry, hold=HOLD, clock=clock)
+def store(database: Database, clock: FakeClock, capture: SpanCapture) -> InventoryStore:
+    return store_on(database, capture, clock)
 
 
 def request_for(*lines: tuple[str, int], fingerprint: str = "digest") -> ReservationRequest:
@@ -96,7 +85,7 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-async def stock_of(store: SqlInventoryStore, sku: str) -> Stock:
+async def stock_of(store: InventoryStore, sku: str) -> Stock:
     return (await store.stocks([sku]))[sku]
 
 
@@ -109,7 +98,7 @@ async def count(database: Database, table: str) -> int:
 # The catalogue
 
 
-async def test_a_new_database_holds_the_catalogue(store: SqlInventoryStore) -> None:
+async def test_a_new_database_holds_the_catalogue(store: InventoryStore) -> None:
     catalogue = read_catalogue()
     assert len(catalogue) >= 200
     page = await store.page("", 100)
@@ -132,7 +121,7 @@ async def test_the_migrations_make_the_tables_that_the_code_speaks_of(database: 
         assert await connection.run_sync(lambda _: compare_metadata(context, tables.metadata)) == []
 
 
-async def test_the_pages_hold_every_stock_once_in_order(store: SqlInventoryStore) -> None:
+async def test_the_pages_hold_every_stock_once_in_order(store: InventoryStore) -> None:
     after: str | None = ""
     found: list[str] = []
     while after is not None:
@@ -142,7 +131,7 @@ async def test_the_pages_hold_every_stock_once_in_order(store: SqlInventoryStore
     assert found == sorted(str(row["sku"]) for row in read_catalogue())
 
 
-async def test_skus_sort_by_their_bytes_on_every_database(store: SqlInventoryStore, database: Database) -> None:
+async def test_skus_sort_by_their_bytes_on_every_database(store: InventoryStore, database: Database) -> None:
     names = ["a", "B", "Z", "é", "~", "TEA 1", "TEA-1"]
     rows = [{"sku": sku, "title": "", "category": "", "on_hand": 0, "reserved": 0, "version": 1} for sku in names]
     await database.write(lambda connection: connection.execute(tables.stock.delete()))
@@ -150,14 +139,14 @@ async def test_skus_sort_by_their_bytes_on_every_database(store: SqlInventorySto
     assert [stock.sku for stock in (await store.page("", 100)).stocks] == sorted(names, key=str.encode)
 
 
-async def test_some_stocks_are_read_at_once_without_the_unknown_ones(store: SqlInventoryStore) -> None:
+async def test_some_stocks_are_read_at_once_without_the_unknown_ones(store: InventoryStore) -> None:
     assert (await store.stocks(["TEA-0002", "NO-SUCH", "TEA-0001"])).keys() == {"TEA-0001", "TEA-0002"}
 
 
 # Reserving
 
 
-async def test_a_reservation_holds_its_units_until_it_expires(store: SqlInventoryStore, clock: FakeClock) -> None:
+async def test_a_reservation_holds_its_units_until_it_expires(store: InventoryStore, clock: FakeClock) -> None:
     request = request_for(("TEA-0002", 2), ("TEA-0001", 3))
     made = await store.reserve(request)
     assert made == Reservation(request.request_id, "digest", State.RESERVED, request.lines, clock.now, clock.now + HOLD)
@@ -166,7 +155,7 @@ async def test_a_reservation_holds_its_units_until_it_expires(store: SqlInventor
     assert (stock.on_hand, stock.reserved, stock.available, stock.version) == (500, 3, 497, 2)
 
 
-async def test_a_repeated_request_reserves_once(store: SqlInventoryStore) -> None:
+async def test_a_repeated_request_reserves_once(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
     assert await store.reserve(request) == made
@@ -174,7 +163,7 @@ async def test_a_repeated_request_reserves_once(store: SqlInventoryStore) -> Non
     assert (await stock_of(store, "TEA-0001")).reserved == 3
 
 
-async def test_an_id_with_another_fingerprint_is_refused(store: SqlInventoryStore) -> None:
+async def test_an_id_with_another_fingerprint_is_refused(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     with pytest.raises(RequestIdReused) as failure:
@@ -183,7 +172,7 @@ async def test_an_id_with_another_fingerprint_is_refused(store: SqlInventoryStor
     assert await store.undo(request.request_id, request.attempt_id), "the refused attempt did not join"
 
 
-async def test_of_a_request_with_one_line_too_many_nothing_is_reserved(store: SqlInventoryStore) -> None:
+async def test_of_a_request_with_one_line_too_many_nothing_is_reserved(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3), ("TEA-0002", 61), ("TEA-0003", 10_000))
     with pytest.raises(InsufficientStock) as failure:
         await store.reserve(request)
@@ -193,7 +182,7 @@ async def test_of_a_request_with_one_line_too_many_nothing_is_reserved(store: Sq
     assert (await stock_of(store, "TEA-0001")).version == 1
 
 
-async def test_a_refused_request_may_be_tried_again(store: SqlInventoryStore) -> None:
+async def test_a_refused_request_may_be_tried_again(store: InventoryStore) -> None:
     request = request_for(("TEA-0002", 61))
     with pytest.raises(InsufficientStock):
         await store.reserve(request)
@@ -201,7 +190,7 @@ async def test_a_refused_request_may_be_tried_again(store: SqlInventoryStore) ->
     assert (await store.reserve(request)).state is State.RESERVED
 
 
-async def test_an_unknown_sku_is_named(store: SqlInventoryStore) -> None:
+async def test_an_unknown_sku_is_named(store: InventoryStore) -> None:
     with pytest.raises(UnknownSku) as failure:
         await store.reserve(request_for(("TEA-0001", 1), ("NO-SUCH", 1), ("NOR-THIS", 1)))
     assert failure.value.fields == {"sku": "NO-SUCH"}
@@ -209,10 +198,10 @@ async def test_an_unknown_sku_is_named(store: SqlInventoryStore) -> None:
 
 
 async def test_concurrent_attempts_over_two_connections_make_one_reservation(
-    database_url: str, store: SqlInventoryStore, clock: FakeClock, capture: SpanCapture
+    database_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
     async with opened(database_url, capture) as other:
-        second = open_store(other, capture.telemetry, hold=HOLD, clock=clock)
+        second = store_on(other, capture, clock)
         request = request_for(("TEA-0001", 1))
         stores = [store, second] * 10
         made = await asyncio.gather(*(each.reserve(another_attempt(request)) for each in stores))
@@ -220,7 +209,7 @@ async def test_concurrent_attempts_over_two_connections_make_one_reservation(
     assert (await stock_of(store, "TEA-0001")).reserved == 1
 
 
-async def test_of_two_concurrent_contents_of_one_id_one_is_refused(store: SqlInventoryStore) -> None:
+async def test_of_two_concurrent_contents_of_one_id_one_is_refused(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 1))
     outcomes = await asyncio.gather(
         store.reserve(request),
@@ -230,7 +219,7 @@ async def test_of_two_concurrent_contents_of_one_id_one_is_refused(store: SqlInv
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RequestIdReused", "Reservation"]
 
 
-async def test_orders_of_the_same_skus_in_different_order_do_not_block_each_other(store: SqlInventoryStore) -> None:
+async def test_orders_of_the_same_skus_in_different_order_do_not_block_each_other(store: InventoryStore) -> None:
     skus = ["TEA-0001", "TEA-0004", "CUP-0001"]
     orders = [request_for(*((sku, 1) for sku in order)) for order in itertools.permutations(skus)] * 5
     await asyncio.gather(*(store.reserve(replace(order, request_id=new_id())) for order in orders))
@@ -240,7 +229,7 @@ async def test_orders_of_the_same_skus_in_different_order_do_not_block_each_othe
 # Undoing
 
 
-async def test_an_undone_attempt_leaves_no_trace(store: SqlInventoryStore, database: Database) -> None:
+async def test_an_undone_attempt_leaves_no_trace(store: InventoryStore, database: Database) -> None:
     request = request_for(("TEA-0001", 3), ("TEA-0002", 1))
     await store.reserve(request)
     assert await store.undo(request.request_id, request.attempt_id)
@@ -251,7 +240,7 @@ async def test_an_undone_attempt_leaves_no_trace(store: SqlInventoryStore, datab
     assert not await store.undo(request.request_id, request.attempt_id)
 
 
-async def test_a_reservation_stays_until_each_of_its_attempts_is_undone(store: SqlInventoryStore) -> None:
+async def test_a_reservation_stays_until_each_of_its_attempts_is_undone(store: InventoryStore) -> None:
     first = request_for(("TEA-0001", 3))
     second = another_attempt(first)
     await store.reserve(first)
@@ -262,7 +251,7 @@ async def test_a_reservation_stays_until_each_of_its_attempts_is_undone(store: S
     assert await store.undo(second.request_id, second.attempt_id)
 
 
-async def test_an_attempt_that_was_never_made_undoes_nothing(store: SqlInventoryStore) -> None:
+async def test_an_attempt_that_was_never_made_undoes_nothing(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     assert not await store.undo(request.request_id, new_id())
@@ -287,7 +276,7 @@ async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, 
                 await asyncio.sleep(0)
 
     async with opened(postgres_database, capture) as database:
-        store = open_store(database, capture.telemetry, hold=HOLD)
+        store = store_on(database, capture, utc_now)
         lock = asyncio.create_task(database.write(lock_stock))
         await locked.wait()
         attempt = asyncio.create_task(store.reserve(request))
@@ -303,7 +292,7 @@ async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, 
         assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
-async def test_after_an_undo_the_id_may_be_used_for_another_content(store: SqlInventoryStore) -> None:
+async def test_after_an_undo_the_id_may_be_used_for_another_content(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     await store.undo(request.request_id, request.attempt_id)
@@ -311,7 +300,7 @@ async def test_after_an_undo_the_id_may_be_used_for_another_content(store: SqlIn
     assert (await store.reserve(other)).lines == (Line("TEA-0002", 1),)
 
 
-async def test_nothing_that_has_ended_is_undone(store: SqlInventoryStore, database: Database, clock: FakeClock) -> None:
+async def test_nothing_that_has_ended_is_undone(store: InventoryStore, database: Database, clock: FakeClock) -> None:
     committed, released, expired = (request_for(("TEA-0001", 3)) for _ in range(3))
     for request in (committed, released, expired):
         await store.reserve(request)
@@ -326,7 +315,7 @@ async def test_nothing_that_has_ended_is_undone(store: SqlInventoryStore, databa
 
 
 async def test_an_attempt_that_finds_an_ended_reservation_does_not_join_it(
-    store: SqlInventoryStore, database: Database
+    store: InventoryStore, database: Database
 ) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
@@ -336,7 +325,7 @@ async def test_an_attempt_that_finds_an_ended_reservation_does_not_join_it(
 
 
 async def test_an_attempt_that_was_told_of_an_expiry_keeps_the_reservation_from_being_undone(
-    store: SqlInventoryStore, clock: FakeClock
+    store: InventoryStore, clock: FakeClock
 ) -> None:
     """Clocks of two processes differ, and those of one may be set back."""
     request = request_for(("TEA-0001", 3))
@@ -351,7 +340,7 @@ async def test_an_attempt_that_was_told_of_an_expiry_keeps_the_reservation_from_
 # Ending
 
 
-async def test_a_commit_takes_the_units_out_once(store: SqlInventoryStore) -> None:
+async def test_a_commit_takes_the_units_out_once(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
     assert await store.commit(request.request_id) == replace(made, state=State.COMMITTED)
@@ -363,7 +352,7 @@ async def test_a_commit_takes_the_units_out_once(store: SqlInventoryStore) -> No
     assert failure.value.fields == {"reservation_id": request.request_id}
 
 
-async def test_a_release_gives_the_units_back_once(store: SqlInventoryStore) -> None:
+async def test_a_release_gives_the_units_back_once(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
     assert await store.release(request.request_id) == replace(made, state=State.RELEASED)
@@ -374,13 +363,13 @@ async def test_a_release_gives_the_units_back_once(store: SqlInventoryStore) -> 
         await store.commit(request.request_id)
 
 
-async def test_what_was_never_reserved_cannot_end(store: SqlInventoryStore) -> None:
+async def test_what_was_never_reserved_cannot_end(store: InventoryStore) -> None:
     for call in (store.commit, store.release, store.reservation):
         with pytest.raises(UnknownReservation):
             await call(new_id())
 
 
-async def test_what_was_reserved_with_another_fingerprint_does_not_end(store: SqlInventoryStore) -> None:
+async def test_what_was_reserved_with_another_fingerprint_does_not_end(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3), fingerprint="mine")
     await store.reserve(request)
     for call in (store.commit, store.release):
@@ -389,7 +378,7 @@ async def test_what_was_reserved_with_another_fingerprint_does_not_end(store: Sq
     assert (await store.commit(request.request_id, "mine")).state is State.COMMITTED
 
 
-async def test_of_a_concurrent_commit_and_release_one_wins(store: SqlInventoryStore) -> None:
+async def test_of_a_concurrent_commit_and_release_one_wins(store: InventoryStore) -> None:
     for _ in range(5):
         request = request_for(("TEA-0001", 3))
         await store.reserve(request)
@@ -402,7 +391,7 @@ async def test_of_a_concurrent_commit_and_release_one_wins(store: SqlInventorySt
 
 
 async def test_a_reservation_expires_on_the_dot_whether_or_not_it_was_swept(
-    store: SqlInventoryStore, clock: FakeClock
+    store: InventoryStore, clock: FakeClock
 ) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
@@ -427,7 +416,7 @@ async def test_a_reservation_expires_on_the_dot_whether_or_not_it_was_swept(
 
 
 async def test_a_sweep_gives_back_all_units_of_expired_reservations_once(
-    store: SqlInventoryStore, clock: FakeClock
+    store: InventoryStore, clock: FakeClock
 ) -> None:
     await store.reserve(request_for(("TEA-0001", 3), ("TEA-0002", 1)))
     await store.reserve(request_for(("TEA-0001", 4)))
@@ -440,14 +429,14 @@ async def test_a_sweep_gives_back_all_units_of_expired_reservations_once(
     assert await store.sweep() == 0
 
 
-async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(store: SqlInventoryStore, clock: FakeClock) -> None:
+async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH + 1)))
     clock.turn(HOLD)
     assert [await store.sweep() for _ in range(3)] == [SWEEP_BATCH, 1, 0]
     assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
-async def test_units_of_an_expired_reservation_refuse_nobody(store: SqlInventoryStore, clock: FakeClock) -> None:
+async def test_units_of_an_expired_reservation_refuse_nobody(store: InventoryStore, clock: FakeClock) -> None:
     await store.reserve(request_for(("TEA-0002", 60)))
     with pytest.raises(InsufficientStock):
         await store.reserve(request_for(("TEA-0002", 60)))
@@ -455,7 +444,7 @@ async def test_units_of_an_expired_reservation_refuse_nobody(store: SqlInventory
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
-async def test_units_of_many_expired_reservations_refuse_nobody(store: SqlInventoryStore, clock: FakeClock) -> None:
+async def test_units_of_many_expired_reservations_refuse_nobody(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH)))
     clock.turn(MOMENT)
     await store.reserve(request_for(("TEA-0002", 60)))
@@ -463,7 +452,7 @@ async def test_units_of_many_expired_reservations_refuse_nobody(store: SqlInvent
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
-async def test_units_of_an_expired_reservation_refuse_none_of_many(store: SqlInventoryStore, clock: FakeClock) -> None:
+async def test_units_of_an_expired_reservation_refuse_none_of_many(store: InventoryStore, clock: FakeClock) -> None:
     await store.reserve(request_for(("TEA-0002", 60)))
     clock.turn(HOLD)
     await asyncio.gather(*(store.reserve(request_for(("TEA-0002", 6))) for _ in range(10)))
@@ -471,7 +460,7 @@ async def test_units_of_an_expired_reservation_refuse_none_of_many(store: SqlInv
 
 
 async def test_a_sweep_is_traced_only_when_it_found_something(
-    store: SqlInventoryStore, clock: FakeClock, capture: SpanCapture
+    store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
     await store.reserve(request_for(("TEA-0001", 1)))
     assert await store.sweep() == 0
@@ -489,13 +478,13 @@ async def test_a_sweep_is_traced_only_when_it_found_something(
 # Adjusting
 
 
-async def test_an_adjustment_counts_once(store: SqlInventoryStore) -> None:
+async def test_an_adjustment_counts_once(store: InventoryStore) -> None:
     adjustment = Adjustment(new_id(), "TEA-0001", -5)
     adjusted = await asyncio.gather(*(store.adjust(adjustment) for _ in range(5)))
     assert {(stock.on_hand, stock.version) for stock in adjusted} == {(495, 2)}
 
 
-async def test_an_adjustment_with_a_known_id_and_another_content_is_refused(store: SqlInventoryStore) -> None:
+async def test_an_adjustment_with_a_known_id_and_another_content_is_refused(store: InventoryStore) -> None:
     adjustment = Adjustment(new_id(), "TEA-0001", -5)
     await store.adjust(adjustment)
     for other in (replace(adjustment, delta=5), replace(adjustment, sku="TEA-0002")):
@@ -504,7 +493,7 @@ async def test_an_adjustment_with_a_known_id_and_another_content_is_refused(stor
     assert (await stock_of(store, "TEA-0001")).on_hand == 495
 
 
-async def test_reserved_units_cannot_be_taken_out(store: SqlInventoryStore) -> None:
+async def test_reserved_units_cannot_be_taken_out(store: InventoryStore) -> None:
     await store.reserve(request_for(("TEA-0001", 3)))
     adjustment = Adjustment(new_id(), "TEA-0001", -498)
     with pytest.raises(AdjustmentBelowReserved) as failure:
@@ -513,7 +502,7 @@ async def test_reserved_units_cannot_be_taken_out(store: SqlInventoryStore) -> N
     assert (await store.adjust(replace(adjustment, delta=-497))).available == 0, "a refused one may be tried again"
 
 
-async def test_an_unknown_sku_cannot_be_adjusted(store: SqlInventoryStore) -> None:
+async def test_an_unknown_sku_cannot_be_adjusted(store: InventoryStore) -> None:
     with pytest.raises(UnknownSku):
         await store.adjust(Adjustment(new_id(), "NO-SUCH", 5))
 
@@ -554,6 +543,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.timeout(120)
 @given(steps=STEPS)
 @settings(
     max_examples=40,
@@ -562,7 +552,7 @@ STEPS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 async def test_no_sequence_of_calls_oversells_or_leaks(
-    steps: list[tuple[str, int, int]], store: SqlInventoryStore, database: Database, clock: FakeClock
+    steps: list[tuple[str, int, int]], store: InventoryStore, database: Database, clock: FakeClock
 ) -> None:
     shelf = Shelf(sku=f"HYP-{new_id()}", on_hand=10)
     row = {"sku": shelf.sku, "title": "", "category": "", "on_hand": 10, "reserved": 0, "version": 1}
@@ -589,7 +579,7 @@ async def test_no_sequence_of_calls_oversells_or_leaks(
         assert stock.on_hand + shelf.committed == brought
 
 
-async def act(action: str, order: ReservationRequest, shelf: Shelf, store: SqlInventoryStore) -> None:
+async def act(action: str, order: ReservationRequest, shelf: Shelf, store: InventoryStore) -> None:
     """Makes one call about one order and one entry in the books."""
     held = order.request_id in shelf.held
     match action:

@@ -4,6 +4,8 @@ import pytest
 
 from localmesh.console import Console, columns
 
+pytestmark = pytest.mark.unit
+
 
 def test_columns_line_up_and_end_without_spaces() -> None:
     assert columns([("name", "pid"), ("api_edge", "7"), ("x", "12345")]) == [

@@ -13,12 +13,12 @@ MANIFESTS = """\
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  name: pricing
+  name: tax
 spec:
   template:
     spec:
       containers:
-      - image: aiomesh/pricing:dev
+      - image: aiomesh/tax:dev
         name: server
 ---
 apiVersion: apps/v1
@@ -33,23 +33,23 @@ spec:
 
 
 def test_the_images_of_containers_are_found_wherever_they_stand() -> None:
-    assert images(MANIFESTS) == {"aiomesh/pricing:dev", "postgres:17"}
+    assert images(MANIFESTS) == {"aiomesh/tax:dev", "postgres:17"}
 
 
 def test_an_image_of_ours_has_the_tag_of_the_overlay() -> None:
-    assert named("pricing", {"postgres:17", "aiomesh/pricing-two:dev", "aiomesh/pricing:dev"}) == "aiomesh/pricing:dev"
+    assert named("tax", {"postgres:17", "aiomesh/tax-two:dev", "aiomesh/tax:dev"}) == "aiomesh/tax:dev"
 
 
 def test_a_service_without_an_image_in_the_overlay_is_refused() -> None:
-    with pytest.raises(CannotGoOn, match="deploy/k8s/overlays/kind has no container with an image aiomesh/pricing:TAG"):
-        named("pricing", {"aiomesh/inventory:dev"})
+    with pytest.raises(CannotGoOn, match="deploy/k8s/overlays/kind has no container with an image aiomesh/tax:TAG"):
+        named("tax", {"aiomesh/stock:dev"})
 
 
 def test_addresses_are_those_on_this_machine_where_there_are_some() -> None:
     settings = KindSettings(edge_port=8090, traces_port=9000)
-    assert addresses(["jaeger 4317: 16686:30686", "pricing 50052:", "api-edge 80:30080"], settings) == {
+    assert addresses(["jaeger 4317: 16686:30686", "tax 50052:", "api-edge 80:30080"], settings) == {
         "jaeger": "http://127.0.0.1:9000",
-        "pricing": "pricing.aiomesh:50052",
+        "tax": "tax.aiomesh:50052",
         "api-edge": "http://127.0.0.1:8090",
     }
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 UP = [sys.executable, "-m", "localmesh.kind", "up"]
 OVERLAY = "deploy/k8s/overlays/kind"
 ON_CLUSTER = f" --context={CONTEXT} --namespace={NAMESPACE}"
-OBJECTS = (
-    "namespace/aiomesh deployment.apps/pricing statefulset.apps/postgres horizontalpodautoscaler.autoscaling/pricing"
-)
+OBJECTS = "namespace/aiomesh deployment.apps/tax statefulset.apps/postgres horizontalpodautoscaler.autoscaling/tax"
 
 
 class Programs:
@@ -78,20 +76,20 @@ def test_images_are_loaded_under_their_content_and_under_the_tag_of_the_overlay(
 
 
 def test_only_what_was_built_anew_is_restarted(programs: Programs) -> None:
-    programs.on('"kubectl get deployments "*', "printf 'inventory aiomesh/inventory:1\\npricing aiomesh/pricing:1\\n'")
-    apply({"inventory": "aiomesh/inventory:1", "pricing": "aiomesh/pricing:2"}, KindSettings(traces_port=16686))
+    programs.on('"kubectl get deployments "*', "printf 'stock aiomesh/stock:1\\ntax aiomesh/tax:1\\n'")
+    apply({"stock": "aiomesh/stock:1", "tax": "aiomesh/tax:2"}, KindSettings(traces_port=16686))
     assert programs.calls[1:] == [
         f"kubectl apply --kustomize={OVERLAY}",
-        "kubectl annotate deployment/inventory aiomesh/build=aiomesh/inventory:1 --overwrite",
-        "kubectl rollout restart deployment/pricing",
-        "kubectl annotate deployment/pricing aiomesh/build=aiomesh/pricing:2 --overwrite",
+        "kubectl annotate deployment/stock aiomesh/build=aiomesh/stock:1 --overwrite",
+        "kubectl rollout restart deployment/tax",
+        "kubectl annotate deployment/tax aiomesh/build=aiomesh/tax:2 --overwrite",
     ]
 
 
 def test_what_is_new_is_not_restarted_and_what_has_no_build_is(programs: Programs) -> None:
-    programs.on('"kubectl get deployments "*', "echo 'jaeger '; echo 'pricing '")
-    apply({"inventory": "aiomesh/inventory:1", "pricing": "aiomesh/pricing:1"}, KindSettings(traces_port=16686))
-    assert [call for call in programs.calls if " restart " in call] == ["kubectl rollout restart deployment/pricing"]
+    programs.on('"kubectl get deployments "*', "echo 'jaeger '; echo 'tax '")
+    apply({"stock": "aiomesh/stock:1", "tax": "aiomesh/tax:1"}, KindSettings(traces_port=16686))
+    assert [call for call in programs.calls if " restart " in call] == ["kubectl rollout restart deployment/tax"]
 
 
 def test_moved_traces_are_where_the_links_of_the_edge_lead(programs: Programs) -> None:
@@ -102,12 +100,12 @@ def test_moved_traces_are_where_the_links_of_the_edge_lead(programs: Programs) -
 
 def test_every_workload_of_the_overlay_is_waited_for_within_one_limit(programs: Programs) -> None:
     programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
-    assert Rollout(Console()).wait().keys() == {"pricing", "postgres"}
+    assert Rollout(Console()).wait().keys() == {"tax", "postgres"}
     calls, limits = zip(*(call.split(" --timeout=") for call in programs.calls[1:]), strict=True)
     assert sorted(calls) == [
-        "kubectl rollout status deployment.apps/pricing",
+        "kubectl rollout status deployment.apps/tax",
         "kubectl rollout status statefulset.apps/postgres",
-        "kubectl wait horizontalpodautoscaler.autoscaling/pricing --for=condition=AbleToScale",
+        "kubectl wait horizontalpodautoscaler.autoscaling/tax --for=condition=AbleToScale",
     ]
     assert all(1 <= int(limit.removesuffix("s")) <= LIMIT for limit in limits)
 
@@ -119,9 +117,9 @@ def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
     programs.on('"kubectl rollout status deployment"*', "echo 'error: timed out' >&2; exit 1")
     programs.on('"kubectl get pods "*', "echo the pods")
     programs.on('"kubectl events --types=Warning "*', "echo the warnings")
-    programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*" --previous "*', "echo the log before")
-    programs.on('"kubectl logs --selector=app.kubernetes.io/name=pricing "*', "echo the log")
-    with pytest.raises(CannotGoOn, match=r"^not ready: pricing; "):
+    programs.on('"kubectl logs --selector=app.kubernetes.io/name=tax "*" --previous "*', "echo the log before")
+    programs.on('"kubectl logs --selector=app.kubernetes.io/name=tax "*', "echo the log")
+    with pytest.raises(CannotGoOn, match=r"^not ready: tax; "):
         Rollout(Console()).wait()
     shown, errors = capfd.readouterr()
     assert errors == "error: timed out\n"
@@ -132,7 +130,7 @@ def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
 def test_kubectl_that_cannot_explain_does_not_hide_what_failed(programs: Programs) -> None:
     programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
     programs.on('"kubectl "*', "exit 1")
-    with pytest.raises(CannotGoOn, match=r"^not ready: pricing, postgres; "):
+    with pytest.raises(CannotGoOn, match=r"^not ready: tax, postgres; "):
         Rollout(Console()).wait()
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from localmesh.logs import LINE_WIDTH, Log, readable
 
+pytestmark = pytest.mark.unit
+
 
 def written(log: Log, text: str) -> Log:
     descriptor = log.open()

@@ -8,48 +8,64 @@ import pytest
 from sqlalchemy import make_url
 
 from localmesh.mesh import Program, describe
-from localmesh.settings import Settings
+from localmesh.services import Service
+from localmesh.settings import Settings, settings_for
 
-SETTINGS = Settings(
-    edge_port=1001,
-    inventory_port=1002,
-    pricing_port=1003,
-    traces_port=1004,
-    otlp_port=1005,
-    state_dir=Path("/state"),
-    jaeger_bin=None,
+pytestmark = pytest.mark.unit
+
+SERVICES = (
+    Service("stock", 50051, "grpc", database=True, after=()),
+    Service("tax", 50052, "grpc", database=True, after=()),
+    Service("reviews", 50053, "grpc", database=False, after=("tax",)),
+    Service("api_edge", 8080, "http", database=False, after=("stock", "tax", "reviews")),
+)
+SETTINGS = settings_for(SERVICES).model_validate(
+    {
+        "edge_port": 1001,
+        "stock_port": 1002,
+        "tax_port": 1003,
+        "traces_port": 1004,
+        "otlp_port": 1005,
+        "reviews_port": 1006,
+        "state_dir": Path("/state"),
+        "jaeger_bin": None,
+    }
 )
 
 
 def programs(environ: dict[str, str] | None = None, settings: Settings = SETTINGS) -> dict[str, Program]:
-    mesh = describe(settings, environ or {})
+    mesh = describe(SERVICES, settings, environ or {})
     return {program.name: program for stage in mesh.stages for program in stage}
 
 
 def test_callers_stop_before_those_they_call() -> None:
-    stages = [[program.name for program in stage] for stage in describe(SETTINGS, {}).stages]
-    assert stages == [["api_edge"], ["pricing", "inventory"], ["tracebox"]]
+    stages = [[program.name for program in stage] for stage in describe(SERVICES, SETTINGS, {}).stages]
+    assert stages == [["api_edge"], ["reviews"], ["stock", "tax"], ["tracebox"]]
 
 
 def test_each_process_is_python_running_one_module() -> None:
     modules = {name: program.argv for name, program in programs().items()}
     assert modules == {
         "api_edge": (sys.executable, "-m", "api_edge"),
-        "inventory": (sys.executable, "-m", "inventory"),
-        "pricing": (sys.executable, "-m", "pricing"),
+        "stock": (sys.executable, "-m", "stock"),
+        "tax": (sys.executable, "-m", "tax"),
+        "reviews": (sys.executable, "-m", "reviews"),
         "tracebox": (sys.executable, "-m", "tracebox"),
     }
 
 
 def test_the_processes_are_wired_to_each_other() -> None:
     found = programs()
-    assert found["inventory"].environment["INVENTORY_LISTEN"] == "127.0.0.1:1002"
-    assert found["pricing"].environment["PRICING_LISTEN"] == "127.0.0.1:1003"
-    assert found["pricing"].environment["PRICING_DATABASE_URL"] == "sqlite:////state/pricing.db"
+    assert found["stock"].environment["STOCK_LISTEN"] == "127.0.0.1:1002"
+    assert found["tax"].environment["TAX_LISTEN"] == "127.0.0.1:1003"
+    assert found["tax"].environment["TAX_DATABASE_URL"] == "sqlite:////state/tax.db"
+    assert "REVIEWS_DATABASE_URL" not in found["reviews"].environment
+    assert found["reviews"].environment["REVIEWS_TAX_TARGET"] == "127.0.0.1:1003"
     edge = found["api_edge"].environment
     assert edge["EDGE_LISTEN"] == "127.0.0.1:1001"
-    assert edge["EDGE_INVENTORY_TARGET"] == "127.0.0.1:1002"
-    assert edge["EDGE_PRICING_TARGET"] == "127.0.0.1:1003"
+    assert edge["EDGE_STOCK_TARGET"] == "127.0.0.1:1002"
+    assert edge["EDGE_TAX_TARGET"] == "127.0.0.1:1003"
+    assert edge["EDGE_REVIEWS_TARGET"] == "127.0.0.1:1006"
     assert edge["EDGE_TRACE_URL"] == "http://127.0.0.1:1004/trace/{trace_id}"
     assert found["tracebox"].environment["TRACEBOX_OTLP_LISTEN"] == "127.0.0.1:1005"
     assert found["tracebox"].environment["TRACEBOX_QUERY_LISTEN"] == "127.0.0.1:1004"
@@ -58,12 +74,12 @@ def test_the_processes_are_wired_to_each_other() -> None:
 @pytest.mark.parametrize("name", ["100%20", "what?", "a b#c&d=e+f@g:h", "Größe"])
 def test_the_databases_are_in_the_state_directory_whatever_its_name(name: str) -> None:
     settings = SETTINGS.model_copy(update={"state_dir": Path("/state", name)})
-    url = programs(settings=settings)["pricing"].environment["PRICING_DATABASE_URL"]
-    assert make_url(url).database == f"/state/{name}/pricing.db"
+    url = programs(settings=settings)["tax"].environment["TAX_DATABASE_URL"]
+    assert make_url(url).database == f"/state/{name}/tax.db"
     assert not make_url(url).query
 
 
-@pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
+@pytest.mark.parametrize("service", [service.name for service in SERVICES])
 def test_metrics_go_where_the_shell_says_and_never_to_the_trace_backend(service: str) -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector.example:4317"}
     environment = programs({**endpoint, "OTEL_METRICS_EXPORTER": "otlp"})[service].environment
@@ -71,7 +87,7 @@ def test_metrics_go_where_the_shell_says_and_never_to_the_trace_backend(service:
     assert "OTEL_METRICS_EXPORTER" not in environment
 
 
-@pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
+@pytest.mark.parametrize("service", [service.name for service in SERVICES])
 def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service: str) -> None:
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4317",
@@ -90,14 +106,14 @@ def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service
 
 def test_a_users_database_sampler_and_delays_win() -> None:
     environ = {
-        "INVENTORY_DATABASE_URL": "postgresql+asyncpg://127.0.0.1/inventory",
+        "STOCK_DATABASE_URL": "postgresql+asyncpg://127.0.0.1/stock",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "INVENTORY_DRAIN_SECONDS": "3",
+        "STOCK_DRAIN_SECONDS": "3",
     }
-    assert environ.items() <= programs(environ)["inventory"].environment.items()
-    ours = programs()["inventory"].environment
-    assert (ours["OTEL_BSP_SCHEDULE_DELAY"], ours["INVENTORY_DRAIN_SECONDS"]) == ("500", "0")
+    assert environ.items() <= programs(environ)["stock"].environment.items()
+    ours = programs()["stock"].environment
+    assert (ours["OTEL_BSP_SCHEDULE_DELAY"], ours["STOCK_DRAIN_SECONDS"]) == ("500", "0")
 
 
 @pytest.mark.parametrize(

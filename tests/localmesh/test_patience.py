@@ -1,6 +1,10 @@
 """How long localmesh waits before it starts a dead child again."""
 
+import pytest
+
 from localmesh.patience import Patience
+
+pytestmark = pytest.mark.unit
 
 
 def test_the_pause_before_a_restart_doubles_up_to_its_limit() -> None:

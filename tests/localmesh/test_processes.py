@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -213,18 +212,6 @@ def test_the_next_mesh_waits_for_the_children_of_a_killed_one(tmp_path: Path) ->
             assert second.child("edge").pid != orphan.pid
 
 
-def test_a_taken_port_is_named_with_its_holder_and_the_variable_that_moves_it(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = other.getsockname()[1]
-        with Running(tmp_path, [[fake("edge", port=taken)], [fake("left")]]) as mesh:
-            assert mesh.end() == 1
-        assert f"EDGE_PORT: port {taken} is taken" in mesh.text
-        if sys.platform == "linux":
-            assert f"taken by pid {os.getpid()} (" in mesh.text
-        assert re.search(r"free ones: EDGE_PORT=\d+ make up", mesh.text)
-        assert not (tmp_path / "journal").exists()
-
-
 def test_a_second_mesh_on_one_state_directory_is_refused(tmp_path: Path) -> None:
     with Running(tmp_path, [[fake("edge")]]) as first:
         first.is_up()
@@ -293,12 +280,3 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert refused.stdout == f"STATE_DIR={tmp_path}/file/state cannot be used: Not a directory\n"
     assert refused.stderr == ""
-
-
-def test_a_bad_setting_is_one_line_and_status_2(tmp_path: Path) -> None:
-    env = os.environ | {"STATE_DIR": str(tmp_path), "EDGE_PORT": "http"}
-    command = [sys.executable, "-m", "localmesh"]
-    refused = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert refused.stdout.startswith("EDGE_PORT=http: ")
-    assert (refused.stdout.count("\n"), refused.stderr) == (1, "")

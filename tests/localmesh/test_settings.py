@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from localmesh.services import Service
 from localmesh.settings import InvalidSettings, Settings, load
 
-VARIABLES = ("EDGE_PORT", "INVENTORY_PORT", "PRICING_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
+pytestmark = pytest.mark.unit
+
+SERVICES = (
+    Service("stock", 50051, "grpc", database=True, after=()),
+    Service("tax", 50052, "grpc", database=True, after=()),
+    Service("api_edge", 8080, "http", database=False, after=("stock", "tax")),
+)
+VARIABLES = ("EDGE_PORT", "STOCK_PORT", "TAX_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
 
 
 @pytest.fixture(autouse=True)
@@ -17,32 +25,32 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_documented_ports_are_the_defaults() -> None:
-    assert load().ports == {
+    assert load(SERVICES).ports == {
         "EDGE_PORT": 8080,
-        "INVENTORY_PORT": 50051,
-        "PRICING_PORT": 50052,
+        "STOCK_PORT": 50051,
+        "TAX_PORT": 50052,
         "TRACES_PORT": 16686,
         "OTLP_PORT": 4317,
     }
 
 
 def test_each_port_is_moved_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = {variable: 30001 + index for index, variable in enumerate(load().ports)}
+    moved = {variable: 30001 + index for index, variable in enumerate(load(SERVICES).ports)}
     for variable, port in moved.items():
         monkeypatch.setenv(variable, str(port))
-    assert load().ports == moved
+    assert load(SERVICES).ports == moved
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_PORT", "")
-    assert load().edge_port == 8080
+    assert load(SERVICES).ports["EDGE_PORT"] == 8080
 
 
 def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load().state_dir == tmp_path.resolve() / ".localmesh"
+    assert load(SERVICES).state_dir == tmp_path.resolve() / ".localmesh"
     monkeypatch.setenv("STATE_DIR", "other")
-    assert load().state_dir == tmp_path.resolve() / "other"
+    assert load(SERVICES).state_dir == tmp_path.resolve() / "other"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("EDGE_PORT", "http", r"EDGE_PORT=http: .*integer.*"),
         ("OTLP_PORT", "70000", r"OTLP_PORT=70000: .*65535"),
         ("TRACES_PORT", "0", r"TRACES_PORT=0: .*1"),
-        ("PRICING_PORT", "50051", r"INVENTORY_PORT and PRICING_PORT are both 50051: give each its own port"),
+        ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
     ],
 )
@@ -60,7 +68,7 @@ def test_a_bad_value_is_one_line_that_names_its_variable(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidSettings) as raised:
-        load()
+        load(SERVICES)
     assert re.fullmatch(line, str(raised.value))
 
 

@@ -90,8 +90,8 @@ def test_each_mesh_offers_an_order_of_its_own_that_repeats_as_the_same() -> None
 
 
 def test_the_welcome_names_pages_logs_and_all_three_commands(tmp_path: Path) -> None:
-    settings = Settings(edge_port=1001, traces_port=1004, state_dir=tmp_path)
-    text = welcome(settings)
+    settings = Settings(traces_port=1004, state_dir=tmp_path)
+    text = welcome(1001, settings)
     assert "http://127.0.0.1:1001/docs" in text
     assert "http://127.0.0.1:1004" in text
     assert str(tmp_path / "logs") in text

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Literal
 
 import pytest
 from pydantic import PositiveFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api_edge.settings import Settings as EdgeSettings
-from inventory.settings import Settings as InventorySettings
+from localmesh.services import read_services
 from meshkit.config import load_settings
 from meshkit.database.engines import DatabaseUrl
-from pricing.settings import Settings as PricingSettings
+
+pytestmark = pytest.mark.unit
+
+SETTINGS = [pytest.param(import_module(f"{one.name}.settings").Settings, id=one.name) for one in read_services()]
 
 
 class Settings(BaseSettings):
@@ -79,9 +82,7 @@ def test_no_line_gives_a_password_away(
     assert "s3cret" not in line
 
 
-@pytest.mark.parametrize(
-    "cls", [EdgeSettings, InventorySettings, PricingSettings], ids=["edge", "inventory", "pricing"]
-)
+@pytest.mark.parametrize("cls", SETTINGS)
 @pytest.mark.parametrize(
     "address", ["", "9464", "127.0.0.1", ":9464", "127.0.0.1:-1", "127.0.0.1:65536", "127.0.0.1:²"]
 )
@@ -93,9 +94,7 @@ def test_no_service_listens_on_what_is_no_address(
     assert refusal(capsys, cls) == [f"{variable}: must be host:port, such as 127.0.0.1:9464"]
 
 
-@pytest.mark.parametrize(
-    "cls", [EdgeSettings, InventorySettings, PricingSettings], ids=["edge", "inventory", "pricing"]
-)
+@pytest.mark.parametrize("cls", SETTINGS)
 @pytest.mark.parametrize("name", ["DRAIN_SECONDS", "GRACE_SECONDS"])
 def test_no_service_takes_for_ever_to_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[BaseSettings], name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +12,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from inventory.app import check, open_database
 from inventory.tables import reservation_lines, stock
 from meshkit.testing import SpanCapture
+from tests.inventory.opened import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -31,16 +31,6 @@ ROW = {"title": "Secret title", "category": "tea", "on_hand": 1, "reserved": 0, 
 @pytest.fixture
 def capture() -> SpanCapture:
     return SpanCapture("inventory")
-
-
-@asynccontextmanager
-async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    database = open_database(url, capture.telemetry)
-    try:
-        await check(database)
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from meshkit import deadline
 from meshkit.deadline import FLOOR, RESERVE, budget, call_timeout, own_budget, remaining
 from meshkit.errors import DeadlineExceeded
-from meshkit.server.build import MAX_SECONDS
+from meshkit.server.deadlines import MAX_SECONDS
 from meshkit.status import service_errors
 from tests.meshkit.echo import echo
 

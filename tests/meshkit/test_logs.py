@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from meshkit.logs import configure_logs
+from tests.repository import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def test_libraries_are_heard_from_warnings_on(logged: Callable[[], Lines]) -> No
     assert [line["message"] for line in logged()] == ["no such revision"]
 
 
-@pytest.mark.parametrize("service", ["api_edge", "inventory", "pricing"])
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_asks_grpc_for_nothing_but_errors_before_it_imports_it(service: str) -> None:
     """GRPC reads the variable once, and writes lines that are no JSON."""
     program = f"""

@@ -15,8 +15,10 @@ import psutil
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 
-import inventory.app as inventory_app
+from inventory.app import MIGRATIONS
 from inventory.domain import DatabaseUnavailable
+from inventory.seed import seed
+from meshkit.database import check_database
 from meshkit.database.database import Database
 from meshkit.telemetry.metrics import MetricsPage
 from meshkit.testing import SpanCapture, listening
@@ -27,7 +29,7 @@ from tests.repository import ROOT
 from tests.service_process import channel_to, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from tests.meshkit.scrape import Page
     from tests.service_process import ServiceProcess
 
-INVENTORY, PRICING = "aiomesh.inventory.v1.InventoryService", "aiomesh.pricing.v1.PricingService"
+INVENTORY = "aiomesh.inventory.v1.InventoryService"
+PRICING = "aiomesh.pricing.v1.PricingService"
 DOCUMENTED = ROOT / "docs" / "telemetry.md"
 UNITS = {"s": "_seconds"}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -77,10 +80,12 @@ def labels(family: Metric) -> set[str]:
 
 
 @asynccontextmanager
-async def inventory(folder: Path, **environment: str) -> AsyncIterator[ServiceProcess]:
+async def inventory(
+    folder: Path, environment: Mapping[str, str] | None = None, **settings: str
+) -> AsyncIterator[ServiceProcess]:
     """The process, and its page of metrics on a free port."""
-    settings = {"database_url": f"sqlite:///{folder / 'inventory.db'}", "metrics_listen": "127.0.0.1:0"}
-    async with running("inventory", **(settings | environment)) as process:
+    defaults = {"database_url": f"sqlite:///{folder / 'inventory.db'}", "metrics_listen": "127.0.0.1:0"}
+    async with running("inventory", environment, **(defaults | settings)) as process:
         await process.logged("is SERVING")
         yield process
 
@@ -227,20 +232,6 @@ def listening_sockets(process: ServiceProcess) -> list[Any]:
     return [connection for connection in connections if connection.status == psutil.CONN_LISTEN]
 
 
-async def test_a_port_that_is_taken_ends_the_process_and_is_named(tmp_path: Path) -> None:
-    with nobody(silent=True) as taken:
-        url = f"sqlite:///{tmp_path / 'inventory.db'}"
-        async with running("inventory", database_url=url, metrics_listen=taken) as process:
-            assert await process.ended() == 1
-    assert process.lines[-1] == f"cannot listen on {taken}: Address already in use\n"
-
-
-async def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
-    async with running("pricing", metrics_listen="9464") as process:
-        assert await process.ended() == 2
-    assert process.lines == ["PRICING_METRICS_LISTEN: must be host:port, such as 127.0.0.1:9464\n"]
-
-
 class Collector(metrics_service_pb2_grpc.MetricsServiceServicer):
     """Remembers the durations that are exported to it, by metric."""
 
@@ -263,12 +254,10 @@ async def collecting() -> AsyncIterator[tuple[Collector, str]]:
         yield collector, f"http://{address}"
 
 
-async def test_an_otlp_endpoint_gets_the_durations_and_the_trace_behind_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_otlp_endpoint_gets_the_durations_and_the_trace_behind_them(tmp_path: Path) -> None:
     async with collecting() as (collector, endpoint):
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint)
-        async with inventory(tmp_path, metrics_listen="") as process, channel_to(process) as channel:
+        variables = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint}
+        async with inventory(tmp_path, variables, metrics_listen="") as process, channel_to(process) as channel:
             for trace, sampled in ((TRACE, "01"), (UNSAMPLED, "00")):
                 await code_of(channel, f"{INVENTORY}/GetStock", traceparent=f"00-{trace}-{PARENT}-{sampled}")
             process.process.send_signal(signal.SIGTERM)
@@ -296,7 +285,7 @@ async def test_a_pool_tells_its_connections_and_who_waits(tmp_path: Path) -> Non
         return value(found, f"db_client_connection_{metric}", db_client_connection_pool_name="writers", **state)
 
     try:
-        await inventory_app.check(database)
+        await check_database(database, MIGRATIONS, seed)
         assert (writers("max"), writers("pending_requests")) == (1, 0)
         assert writers("count", db_client_connection_state="used") == 0
         writes = [asyncio.create_task(database.write(hold)) for _ in range(3)]

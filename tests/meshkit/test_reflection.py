@@ -1,32 +1,23 @@
-"""Both backends describe themselves, so that tools such as grpcurl can call them without the protos."""
+"""Each backend describes itself, so that tools such as grpcurl can call it without the protos."""
 
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from aiomesh.inventory.v1 import inventory_service_pb2_grpc
-from aiomesh.pricing.v1 import pricing_service_pb2_grpc
+from localmesh.services import Service, read_services
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
 from meshkit.testing import SpanCapture, listening
 from tests.meshkit.echo import always_healthy
 
-SERVICES: dict[str, tuple[Any, Any]] = {
-    "aiomesh.inventory.v1.InventoryService": (
-        inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server,
-        inventory_service_pb2_grpc.InventoryServiceServicer,
-    ),
-    "aiomesh.pricing.v1.PricingService": (
-        pricing_service_pb2_grpc.add_PricingServiceServicer_to_server,
-        pricing_service_pb2_grpc.PricingServiceServicer,
-    ),
-}
+SERVICES = [service for service in read_services() if service.protocol == "grpc"]
 
 
 def described(address: str, service: str) -> tuple[set[str], Any]:
@@ -37,16 +28,19 @@ def described(address: str, service: str) -> tuple[set[str], Any]:
         return set(database.get_services()), pool.FindServiceByName(service)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_can_be_called_by_what_it_tells_of_itself(service: str) -> None:
-    add, servicer = SERVICES[service]
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+async def test_a_service_can_be_called_by_what_it_tells_of_itself(service: Service) -> None:
+    name, short = service.grpc_name, service.grpc_name.rpartition(".")[2]
+    generated = import_module(f"aiomesh.{service.name}.v1.{service.name}_service_pb2_grpc")
+    add, servicer = getattr(generated, f"add_{short}Servicer_to_server"), getattr(generated, f"{short}Servicer")
     server = build_server(
-        services={service: lambda built: add(servicer(), built)},
-        health=Health(service, always_healthy),
-        telemetry=SpanCapture(service).telemetry,
+        services={name: lambda built: add(servicer(), built)},
+        health=Health(name, always_healthy),
+        telemetry=SpanCapture(name).telemetry,
     )
     async with listening(server) as address:
-        names, descriptor = await asyncio.to_thread(described, address, service)
-    assert names == {service, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
-    request: Any = message_factory.GetMessageClass(descriptor.methods[0].input_type)()
-    assert json_format.ParseDict({"sku": "TEA-0001"}, request).sku == "TEA-0001"
+        names, descriptor = await asyncio.to_thread(described, address, name)
+    assert names == {name, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    methods = {method.name: message_factory.GetMessageClass(method.input_type) for method in descriptor.methods}
+    assert methods.keys() == {method for method in vars(servicer) if not method.startswith("_")}
+    assert all(request().SerializeToString() == b"" for request in methods.values())

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from pricing.convert import from_money, money_violations, to_money
 from pricing.domain import MAX_AMOUNT, MINOR_DIGITS, Money
 
+pytestmark = pytest.mark.unit
+
 currencies = st.sampled_from(sorted(MINOR_DIGITS))
 
 

@@ -23,6 +23,8 @@ from pricing.domain import (
 )
 from pricing.price_book import PriceBook, Promotion, QuantityBreak, scopes_of
 
+pytestmark = pytest.mark.unit
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TEA = ListPrice("TEA-0001", "tea", Money("EUR", 1690))
 HERB = ListPrice("HRB-0001", "tea/herbal", Money("EUR", 540))

@@ -12,6 +12,8 @@ from pricing.domain import InvalidRequest, Line, Money, Order, PriceChange, Unkn
 if TYPE_CHECKING:
     from meshkit.errors import ServiceError
 
+pytestmark = pytest.mark.unit
+
 REQUEST_ID = "0b06b7a1-1111-4222-8333-444455556666"
 
 

@@ -4,10 +4,14 @@ from collections import Counter
 from datetime import date
 from decimal import Decimal
 
+import pytest
+
 from inventory.seed import read_catalogue
 from pricing.domain import MAX_LIST_PRICE, MINOR_DIGITS
 from pricing.price_book import BASE_CURRENCY
 from pricing.seed import read_seeds
+
+pytestmark = pytest.mark.unit
 
 
 def test_the_shop_has_at_least_200_list_prices_each_sku_once() -> None:

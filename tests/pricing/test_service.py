@@ -7,7 +7,6 @@ import uuid
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,16 +15,13 @@ from google.type.money_pb2 import Money
 
 from aiomesh.pricing.v1 import error_reason_pb2
 from aiomesh.pricing.v1 import pricing_service_pb2 as pb
-from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub, add_PricingServiceServicer_to_server
+from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub
 from meshkit.errors import ServiceError, mapping_of
-from meshkit.server.build import build_server
-from meshkit.server.health import Health
 from meshkit.status import service_errors
 from meshkit.testing import FakeClock, SpanCapture, listening
-from pricing.app import SERVICE, check, open_database
+from pricing.app import PRICING, build
 from pricing.domain import DatabaseUnavailable
-from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
+from pricing.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -35,17 +31,17 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceAsyncStub
-    from meshkit.database.database import Database
+    from meshkit.service import GrpcApp
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Pricing:
-    """The running service: a stub for it, its database and the spans it makes."""
+    """The running service: a stub for it, the service itself and the spans it makes."""
 
     stub: PricingServiceAsyncStub
-    database: Database
+    app: GrpcApp
     capture: SpanCapture
 
 
@@ -53,22 +49,18 @@ class Pricing:
 async def serving(database_url: str) -> AsyncIterator[Pricing]:
     """The service on a database that is not prepared yet."""
     capture = SpanCapture("pricing")
-    database = open_database(database_url, capture.telemetry)
-    servicer = PricingServicer(SqlPriceStore(database, FakeClock(NOW)))
-    server = build_server(
-        services={SERVICE: partial(add_PricingServiceServicer_to_server, servicer)},
-        health=Health(SERVICE, partial(check, database)),
-        telemetry=capture.telemetry,
-    )
-    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
-        yield Pricing(PricingServiceStub(channel), database, capture)
-    await database.close()
+    async with (
+        build(Settings(database_url=database_url), capture.telemetry, clock=FakeClock(NOW)) as app,
+        listening(app.server) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield Pricing(PricingServiceStub(channel), app, capture)
 
 
 @pytest.fixture
 async def pricing(database_url: str) -> AsyncIterator[Pricing]:
     async with serving(database_url) as pricing:
-        await check(pricing.database)
+        await pricing.app.check()
         yield pricing
 
 
@@ -84,7 +76,7 @@ async def refusal(call: Awaitable[Message]) -> tuple[str, str, dict[str, str]]:
 
 async def spans_of(pricing: Pricing, method: str) -> list[ReadableSpan]:
     """All spans of one call, the server's last; it may end a moment after the caller has its answer."""
-    while not pricing.capture.spans(f"{SERVICE}/{method}"):
+    while not pricing.capture.spans(f"{PRICING.name}/{method}"):
         await asyncio.sleep(0)
     return pricing.capture.spans()
 
@@ -246,6 +238,6 @@ async def test_a_caller_that_gives_up_leaves_a_whole_quote_or_none(pricing: Pric
 async def test_without_a_database_callers_are_told_to_try_again(tmp_path: Path) -> None:
     async with serving(f"sqlite:///{tmp_path}/missing/pricing.db") as pricing:
         with pytest.raises(DatabaseUnavailable):
-            await check(pricing.database)
+            await pricing.app.check()
         request = pb.GetPriceRequest(sku="TEA-0001", quantity=1, currency_code="EUR")
         assert (await refusal(pricing.stub.GetPrice(request)))[:2] == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")

@@ -1,12 +1,13 @@
 """tracebox as a process of its own, on ports that were free."""
 
+from __future__ import annotations
+
 import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import grpc
@@ -14,6 +15,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 FREE = "127.0.0.1:0"

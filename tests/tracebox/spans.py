@@ -1,5 +1,7 @@
 """OTLP spans as tracebox's tests write them. Times are milliseconds after T0."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -65,7 +67,7 @@ def event(name: str, at: float, **fields: Plain) -> Span.Event:
 
 
 def export(*spans: Span, service: str | None = "shop", **resource: Plain) -> ExportTraceServiceRequest:
-    """One request with the spans of one service; ``None`` leaves ``service.name`` out."""
+    """One request with the spans of one service; `None` leaves `service.name` out."""
     named = {} if service is None else {"service.name": service}
     request = ExportTraceServiceRequest()
     block = request.resource_spans.add()

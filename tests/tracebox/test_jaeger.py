@@ -1,20 +1,25 @@
 """OTLP as Jaeger's JSON. The expected values are what Jaeger answers to the same spans."""
 
+from __future__ import annotations
+
 import json
-import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
-from tracebox import golang
-from tracebox.jaeger import JaegerSpan, JaegerTrace, dependencies, format_trace_id, trace_json
-from tracebox.parameters import BadQueryError, parse_trace_id
+from tracebox.compact_json import dump_float
+from tracebox.jaeger import JaegerSpan, JaegerTrace, format_trace_id, trace_json
+from tracebox.parameters import InvalidQuery, parse_trace_id
 from tracebox.store import TraceStore
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+pytestmark = pytest.mark.unit
 
 TRACE = 0xA100000000000000_0000000000000001
 
@@ -67,7 +72,7 @@ def test_a_span_has_exactly_the_fields_that_jaeger_gives_it() -> None:
                 ],
                 "logs": [],
                 "processID": "p1",
-                "warnings": ["parent span ID=0000000000000001 is not in the trace; skipping clock skew adjustment"],
+                "warnings": None,
             }
         ],
         "processes": {"p1": {"serviceName": "shop", "tags": [{"key": "zone", "type": "string", "value": "north"}]}},
@@ -164,16 +169,12 @@ def test_a_span_without_a_name_and_one_that_ends_before_it_starts_are_put_right_
     )
 
 
-def test_clocks_that_differ_are_warned_of_and_times_stay() -> None:
+def test_a_span_outside_the_time_of_its_parent_keeps_its_own_and_gets_no_warning() -> None:
     trace = converted(
         export(span(TRACE, 1, at=(0, 100)), **{"host.name": "one"}),
-        export(
-            span(TRACE, 2, at=(210, 290), parent=1), span(TRACE, 3, at=(220, 230), parent=2), **{"host.name": "two"}
-        ),
+        export(span(TRACE, 2, at=(210, 290), parent=1), **{"host.name": "two"}),
     )
-    expected = ["clock skew adjustment disabled; not applying calculated delta of -200ms"]
-    assert by_number(trace, 1)["warnings"] is None
-    assert by_number(trace, 2)["warnings"] == by_number(trace, 3)["warnings"] == expected
+    assert [found["warnings"] for found in trace["spans"]] == [None, None]
     assert by_number(trace, 2)["startTime"] == nanoseconds(210) // 1000
 
 
@@ -185,17 +186,6 @@ def test_spans_that_are_each_others_parent_are_shown_like_any_others() -> None:
 def test_a_trace_as_deep_as_it_is_long_is_converted() -> None:
     chain = [span(TRACE, n, parent=n - 1, at=(n, 10_000 - n)) for n in range(1, 1000)]
     assert len(converted(export(*chain))["spans"]) == 999
-
-
-def test_dependencies_count_the_calls_between_services_of_traces_within_the_window() -> None:
-    store = stored(
-        export(span(1, 1, at=(0, 9)), span(1, 2, parent=1, at=(1, 8)), service="edge"),
-        export(span(1, 3, parent=2, at=(2, 7)), span(1, 4, parent=99), service="stock"),
-    )
-    traces = list(store.newest_first())
-    calls = {(d["parent"], d["child"]): d["callCount"] for d in dependencies(traces, 0, nanoseconds(10))}
-    assert calls == {("edge", "edge"): 1, ("edge", "stock"): 1}
-    assert dependencies(traces, 0, nanoseconds(9)) == []
 
 
 @pytest.mark.parametrize(
@@ -212,72 +202,12 @@ def test_a_trace_id_is_found_however_it_is_written(written: str, shown: str) -> 
     assert format_trace_id(parse_trace_id(written)) == shown
 
 
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ("not-hex", 'strconv.ParseUint: parsing "not-hex": invalid syntax'),
-        ("g" * 32, f'strconv.ParseUint: parsing "{"g" * 16}": invalid syntax'),
-        ("1" * 33, f"TraceID cannot be longer than 32 hex characters: {'1' * 33}"),
-        ("", 'strconv.ParseUint: parsing "": invalid syntax'),
-    ],
-)
-def test_a_malformed_trace_id_is_refused_in_gos_words(written: str, message: str) -> None:
-    with pytest.raises(BadQueryError, match=f"^{re.escape(message)}$"):
+@pytest.mark.parametrize("written", ["", "not-hex", "g" * 32, "1" * 33, "0x1", "1 "])
+def test_a_malformed_trace_id_is_refused(written: str) -> None:
+    with pytest.raises(InvalidQuery, match=r"^A trace id is 1 to 32 hexadecimal digits\.$"):
         parse_trace_id(written)
-
-
-@pytest.mark.parametrize(
-    ("written", "nanoseconds_"),
-    [
-        ("40ms", 40_000_000),
-        ("0.04s", 40_000_000),
-        ("1h30m", 5_400_000_000_000),
-        ("-5µs", -5000),
-        (".5us", 500),
-        ("0", 0),
-    ],
-)
-def test_a_duration_is_read_as_go_reads_it(written: str, nanoseconds_: int) -> None:
-    assert golang.parse_duration(written) == nanoseconds_
-
-
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ("5", 'time: missing unit in duration "5"'),
-        ("5x", 'time: unknown unit "x" in duration "5x"'),
-        ("ms", 'time: invalid duration "ms"'),
-        ("--5ms", 'time: invalid duration "--5ms"'),
-        ("9223372037s", 'time: invalid duration "9223372037s"'),
-    ],
-)
-def test_a_malformed_duration_is_refused_in_gos_words(written: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        golang.parse_duration(written)
-
-
-@given(st.integers(-(2**62), 2**62))
-def test_a_written_duration_reads_back_as_it_was(duration: int) -> None:
-    assert golang.parse_duration(golang.format_duration(duration)) == duration
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_written_float_reads_back_as_it_was(number: float) -> None:
-    assert float(json.loads(golang.format_float(number))) == number
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ("n=3", "invalid character '=' in literal null (expecting 'u')"),
-        ('{"n":3}', "json: cannot unmarshal number into Go value of type string"),
-        ("[]", "json: cannot unmarshal array into Go value of type map[string]string"),
-        ('{"a":', "unexpected end of JSON input"),
-        ('{"a":"b"} x', "invalid character 'x' after top-level value"),
-        ('{"a":NaN}', "invalid character 'N' looking for beginning of value"),
-        ("[" * 100_000, "exceeded max depth"),
-    ],
-)
-def test_malformed_tags_are_refused_in_gos_words(document: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        golang.parse_string_map(document)
+    assert float(json.loads(dump_float(number))) == number

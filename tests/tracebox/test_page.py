@@ -1,14 +1,20 @@
 """The page of tracebox in a real browser, as narrow as a phone."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.browser import Tab, browsing, needs_browser
 from tests.tracebox.running import Tracebox, running
 from tests.tracebox.spans import export, span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 pytestmark = [needs_browser, pytest.mark.timeout(60)]
 

@@ -1,16 +1,16 @@
--- Runs at each start, so that a changed password holds from then on.
+-- Runs at each start, so that a changed password holds from then on. Each file in `passwords` is named for a service:
+-- for its role and its database.
 \set ON_ERROR_STOP on
 \getenv superuser POSTGRES_PASSWORD
-\getenv inventory INVENTORY_PASSWORD
-\getenv pricing PRICING_PASSWORD
 
 SELECT format('CREATE ROLE %I LOGIN', name), format('CREATE DATABASE %I OWNER %I', name, name)
-FROM unnest(ARRAY['inventory', 'pricing']) AS name
+FROM pg_ls_dir(:'passwords') AS name
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \gexec
 
 ALTER ROLE postgres PASSWORD :'superuser';
-ALTER ROLE inventory PASSWORD :'inventory';
-ALTER ROLE pricing PASSWORD :'pricing';
+SELECT format('ALTER ROLE %I PASSWORD %L', name, pg_read_file(:'passwords' || '/' || name))
+FROM pg_ls_dir(:'passwords') AS name \gexec
 
 -- Owners keep their right to connect; anyone else has it only through PUBLIC.
-REVOKE CONNECT ON DATABASE postgres, template1, inventory, pricing FROM PUBLIC;
+SELECT format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', datname)
+FROM pg_database WHERE datallowconn \gexec

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-if TYPE_CHECKING:
-    from pydantic_settings import BaseSettings
+from meshkit.telemetry.provider import Instrumentation
 
-Settings = TypeVar("Settings", bound="BaseSettings")
+Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def _host_and_port(address: str) -> str:
@@ -25,6 +25,31 @@ Address = Annotated[str, AfterValidator(_host_and_port)]
 
 OptionalAddress = Annotated[str, AfterValidator(lambda address: address and _host_and_port(address))]
 """The type of a setting that is `host:port`, or empty for none."""
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""The type of a setting that is a finite time in seconds."""
+
+
+class ProcessSettings(BaseSettings):
+    """The settings that every process has. A service adds its own, and the prefix of its variables.
+
+    Attributes:
+        listen: `host:port` of the server.
+        metrics_listen: `host:port` of the page of metrics; empty: none.
+        drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
+        grace_seconds: how long requests in flight may take after that.
+        log_level: the lowest level that is logged.
+        telemetry: whose gRPC interceptors make the spans.
+    """
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    listen: Address
+    metrics_listen: OptionalAddress = ""
+    drain_seconds: Seconds = 0.0
+    grace_seconds: Seconds = 5.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    telemetry: Instrumentation = "native"
 
 
 def load_settings(cls: type[Settings]) -> Settings:

@@ -43,7 +43,7 @@ def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
     kind = mapping_of_code(error.code().name).kind
     message = error.details() or error.code().name
     try:
-        status = rpc_status.from_call(cast("grpc.Call", error))
+        status = rpc_status.from_call(cast("grpc.Call", error))  # whose accessors it has
     except ValueError:  # details that contradict the code: believe the code
         status = None
     if status:

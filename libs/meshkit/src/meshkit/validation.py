@@ -1,14 +1,43 @@
-"""What the fields of requests may hold, alike in every service. Each function tells the violations of one field."""
+"""What the fields of requests may hold, alike in every service, and the errors of requests that hold something else.
+
+A service's own errors subclass these two, to bear its domain:
+
+    class InvalidRequest(validation.InvalidRequest, domain="pricing.aiomesh"): ...
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from meshkit.errors import FieldViolation
+from meshkit.errors import AlreadyExists, FieldViolation, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+# Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
+NAMED_VIOLATIONS, SENT_VIOLATIONS = 3, 30
+
+
+class InvalidRequest(InvalidArgument):
+    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        named = (f"{violation.field}: {violation.description}" for violation in violations[:NAMED_VIOLATIONS])
+        super().__init__("; ".join(named), violations=violations[:SENT_VIOLATIONS])
+
+
+class RequestIdReused(AlreadyExists):
+    """The request id was used before, for a request with another content."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
+
+
+def reject(violations: Iterable[FieldViolation], error: type[InvalidRequest]) -> None:
+    """Raises the error if there are violations."""
+    if found := list(violations):
+        raise error(found)
 
 
 def text_violations(field: str, text: str, *, longest: int) -> Iterator[FieldViolation]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -19,49 +17,26 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
+from api_edge.timings import Timing, timings
+from meshkit.api import Api
 from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import grpc
     from google.type.money_pb2 import Money
 
     from aiomesh.pricing.v1 import pricing_pb2
     from api_edge.domain import Line
+    from meshkit.client.channel import Channel
 
 log = logging.getLogger("api_edge.clients")
 
 INVENTORY, PRICING = "inventory", "pricing"
 
-INVENTORY_SERVICE = "aiomesh.inventory.v1.InventoryService"
-PRICING_SERVICE = "aiomesh.pricing.v1.PricingService"
-
-INVENTORY_REPEATABLE = (
-    "GetStock",
-    "BatchGetStock",
-    "ListStock",
-    "ReserveStock",
-    "UndoReserveStock",
-    "GetReservation",
-    "CommitReservation",
-    "ReleaseReservation",
-)
-PRICING_REPEATABLE = ("GetPrice", "BatchGetPrices", "CreateQuote", "GetQuote")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one call to a backend took, in milliseconds."""
-
-    service: str
-    method: str
-    milliseconds: float
-
-
-timings: ContextVar[list[Timing] | None] = ContextVar("api_edge_timings", default=None)
-"""Where the calls of the request at hand note their times; shared by the tasks that it starts."""
+INVENTORY_API = Api(inventory_service_pb2.DESCRIPTOR.services_by_name["InventoryService"])
+PRICING_API = Api(pricing_service_pb2.DESCRIPTOR.services_by_name["PricingService"])
 
 
 @contextmanager
@@ -83,7 +58,7 @@ def _call(service: str, method: str) -> Iterator[None]:
 class InventoryClient:
     """aiomesh.inventory.v1.InventoryService. The channel stays its maker's to close."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub: inventory_service_pb2_grpc.InventoryServiceAsyncStub = (
             inventory_service_pb2_grpc.InventoryServiceStub(channel)
         )
@@ -170,7 +145,7 @@ class InventoryClient:
 class PricingClient:
     """aiomesh.pricing.v1.PricingService. The channel stays its maker's to close."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub: pricing_service_pb2_grpc.PricingServiceAsyncStub = pricing_service_pb2_grpc.PricingServiceStub(
             channel
         )

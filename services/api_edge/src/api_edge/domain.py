@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from meshkit.errors import Cancelled, InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
+from meshkit import validation
+from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from decimal import Decimal
 
+
 DOMAIN = "api_edge.aiomesh"
 
 _SHOWN_CHARACTERS = 64
-"""How much of a wrong value an error repeats."""
+"""How much of a wrong request an error repeats: characters of a value, and fields."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ class Order:
     quote: Quote
 
 
+class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
+    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+
+
 class UnknownSku(NotFound, domain=DOMAIN):
     """No product has one of these SKUs."""
 
@@ -152,11 +157,11 @@ class UnknownOrder(NotFound, domain=DOMAIN):
 
 
 class UnknownCurrency(InvalidArgument, domain=DOMAIN):
-    """This is no ISO 4217 code."""
+    """This does not have the form of an ISO 4217 code."""
 
     def __init__(self, currency: str) -> None:
         super().__init__(
-            f"{currency[:_SHOWN_CHARACTERS]!r} is no currency: three capital letters, such as EUR (ISO 4217)"
+            f"{currency[:_SHOWN_CHARACTERS]!r} is not a currency: three capital letters, such as EUR (ISO 4217)"
         )
 
 
@@ -172,34 +177,6 @@ class ShuttingDown(Unavailable, domain=DOMAIN):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")
-
-
-class ClientDisconnected(Cancelled, domain=DOMAIN):
-    """The client went away before its request had an answer."""
-
-    def __init__(self) -> None:
-        super().__init__("the client closed its connection")
-
-
-class InvalidHttp(InvalidArgument, domain=DOMAIN):
-    """What the client sent is no HTTP."""
-
-    def __init__(self) -> None:
-        super().__init__("what came is no HTTP/1.1 request")
-
-
-class InvalidTimeout(InvalidArgument, domain=DOMAIN):
-    """The X-Request-Timeout-Ms header is no time budget."""
-
-    def __init__(self) -> None:
-        super().__init__("X-Request-Timeout-Ms must be a whole number of milliseconds, 1 to 30000")
-
-
-def checked_currency(currency: str) -> str:
-    """The currency, if it has the form of an ISO 4217 code. Raises UnknownCurrency."""
-    if not re.fullmatch("[A-Z]{3}", currency):
-        raise UnknownCurrency(currency)
-    return currency
 
 
 def degradation(service: str, error: ServiceError) -> Degradation:

@@ -19,17 +19,18 @@ somebody was answered disappears; what cannot be undone expires.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from api_edge import rules
 from api_edge.clients import PRICING
+from api_edge.concurrency import concurrently, result_or_error, shielded
 from api_edge.domain import Degradation, Line, Order, Product, UnknownOrder, UnknownSku, UnpricedSku, degradation
 from meshkit.deadline import own_budget, remaining
 from meshkit.errors import (
+    AlreadyExists,
     Cancelled,
     DeadlineExceeded,
     Internal,
@@ -48,12 +49,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("api_edge.storefront")
 
-First = TypeVar("First")
-Second = TypeVar("Second")
 T = TypeVar("T")
 
 DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound, Cancelled)
-"""The kinds of pricing's errors that leave a product without a price; any other one is the caller's."""
+"""The kinds of a service's errors that leave a product without what that service knows; others are the caller's."""
 
 OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
 """The kinds of errors after which a reservation may exist all the same."""
@@ -62,10 +61,9 @@ UNDO_SECONDS = 1.0
 """The budget of an undo, whatever is left of the request's."""
 
 FINISH_SECONDS = 1.0
-"""How long the end of the process waits for what was begun."""
+"""How long the end of the process waits for orders and undos in flight."""
 
-ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
-"""The namespace of order ids (UUIDv5, RFC 9562)."""
+KEY_REUSED = "This Idempotency-Key was already used for a different order; use a new key"
 
 
 class Storefront:
@@ -74,43 +72,46 @@ class Storefront:
     def __init__(self, inventory: InventoryClient, pricing: PricingClient) -> None:
         self._inventory = inventory
         self._pricing = pricing
-        self._begun: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
         """Waits, but not for ever, for orders and undos that outlived their requests."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                while self._begun:
-                    await asyncio.wait(self._begun)
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
 
     async def product(self, line: Line, currency: str, *, strict: bool) -> Product:
         """One product with the price of some units. With `strict` a missing price is an error.
 
         Raises:
+            InvalidRequest, UnknownCurrency: as the rules say.
             NotFound: inventory does not know the SKU.
             ServiceError: inventory failed; or pricing did, if `strict` or the error is the caller's.
         """
+        rules.check_product(line, currency)
         stock, price = await concurrently(
             self._inventory.get_stock(line.sku),
-            priced(self._pricing.get_price(line, currency), strict=strict),
+            or_degradation(self._pricing.get_price(line, currency), PRICING, strict=strict),
         )
         return _product(stock, price)
 
     async def products(self, skus: Sequence[str], currency: str, quantity: int, *, strict: bool) -> list[Product]:
-        """The products asked for, in that order.
+        """The products of the SKUs, in their order.
 
         Raises:
+            InvalidRequest, UnknownCurrency: as the rules say.
             UnknownSku: one of them does not exist.
             ServiceError: as `product`.
         """
+        rules.check_products(skus, quantity, currency)
         lines = [Line(sku, quantity) for sku in skus]
         (stocks, missing), prices = await concurrently(
-            self._inventory.batch_get_stock(skus),
-            priced(self._pricing.batch_get_prices(lines, currency), strict=strict),
+            self._inventory.batch_get_stock(skus), self._prices(lines, currency, strict=strict)
         )
         if missing:
             raise UnknownSku(missing)
-        return [_listed(stock, prices, strict=strict) for stock in stocks]
+        return [_batch_product(stock, prices, strict=strict) for stock in stocks]
 
     async def page(
         self, page_size: int, page_token: str, currency: str, quantity: int, *, strict: bool
@@ -118,24 +119,32 @@ class Storefront:
         """One page of all products, and the token of the next.
 
         Raises:
-            InvalidArgument: the token is not one that was given.
+            InvalidRequest, UnknownCurrency: as the rules say.
+            InvalidArgument: inventory did not issue the token.
             ServiceError: as `product`.
         """
+        rules.check_page(page_size, quantity, currency)
         stocks, next_page_token = await self._inventory.list_stock(page_size, page_token)
         lines = [Line(stock.sku, quantity) for stock in stocks]
-        prices = await priced(self._pricing.batch_get_prices(lines, currency), strict=strict) if lines else {}
-        return [_listed(stock, prices, strict=strict) for stock in stocks], next_page_token
+        prices = await self._prices(lines, currency, strict=strict) if lines else {}
+        return [_batch_product(stock, prices, strict=strict) for stock in stocks], next_page_token
 
     async def place_order(self, key: str, lines: Sequence[Line], currency: str) -> Order:
         """Reserves and quotes the lines under the id that belongs to the idempotency key.
 
-        Once begun it finishes, though its caller may have gone. A repeat answers the order as it is now.
+        Once started it finishes, even if its caller disconnects. A repeat returns the order as it is now.
 
         Raises:
+            InvalidIdempotencyKey, InvalidRequest, UnknownCurrency: as the rules say.
             AlreadyExists: the key stands for another order.
             ServiceError: nothing was ordered; it may be tried again with the same key.
         """
-        return await finished(self._begin(self._place_order(order_id(key), lines, currency)))
+        rules.check_order(key, lines, currency)
+        try:
+            return await shielded(self._start(self._place_order(rules.order_id(key), lines, currency)))
+        except AlreadyExists as error:
+            error.message = KEY_REUSED  # the backends' own text speaks of a request id
+            raise
 
     async def order(self, order_id: str) -> Order:
         """An order as it is now.
@@ -144,59 +153,64 @@ class Storefront:
             UnknownOrder: one half or both do not exist.
             ServiceError: one half cannot be read.
         """
+        id_ = rules.canonical_id(order_id)
         try:
-            halves = await concurrently(self._inventory.get_reservation(order_id), self._pricing.get_quote(order_id))
+            reservation, quote = await concurrently(self._inventory.get_reservation(id_), self._pricing.get_quote(id_))
         except NotFound as error:
-            raise UnknownOrder(order_id) from error
-        reservation, quote = halves
+            raise UnknownOrder(id_) from error
         if reservation.fingerprint != quote.fingerprint:
-            raise UnknownOrder(order_id)
+            raise UnknownOrder(id_)
         return Order(reservation, quote)
 
     async def commit_order(self, order_id: str) -> Order:
-        """Takes the order's units out of the warehouse; again answers the same.
+        """Takes the order's units out of the warehouse; a repeat returns the same.
 
         Raises:
             UnknownOrder: one half or both do not exist.
             FailedPrecondition: it was released or has expired.
             ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
-        return await finished(self._begin(self._end_order(order_id, self._inventory.commit_reservation)))
+        ending = self._end_order(rules.canonical_id(order_id), self._inventory.commit_reservation)
+        return await shielded(self._start(ending))
 
     async def release_order(self, order_id: str) -> Order:
-        """Gives the order's units back; again answers the same.
+        """Gives the order's units back; a repeat returns the same.
 
         Raises:
             UnknownOrder: one half or both do not exist.
             FailedPrecondition: it was committed or has expired.
             ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
-        return await finished(self._begin(self._end_order(order_id, self._inventory.release_reservation)))
+        ending = self._end_order(rules.canonical_id(order_id), self._inventory.release_reservation)
+        return await shielded(self._start(ending))
 
-    def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
-        """Starts work that must not stop half-way, whoever goes."""
+    async def _prices(self, lines: Sequence[Line], currency: str, *, strict: bool) -> dict[str, Price] | Degradation:
+        return await or_degradation(self._pricing.batch_get_prices(lines, currency), PRICING, strict=strict)
+
+    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Starts work that must not stop half-way, even if its request is cancelled."""
         task = asyncio.create_task(work)
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def _place_order(self, id_: str, lines: Sequence[Line], currency: str) -> Order:
-        attempt_id, digest = str(uuid.uuid4()), fingerprint(lines, currency)
+        attempt_id, digest = str(uuid.uuid4()), rules.fingerprint(lines, currency)
         reservation, quote = await asyncio.gather(
-            outcome(self._inventory.reserve_stock(id_, attempt_id, lines, digest)),
-            outcome(self._pricing.create_quote(id_, lines, currency, digest)),
+            result_or_error(self._inventory.reserve_stock(id_, attempt_id, lines, digest)),
+            result_or_error(self._pricing.create_quote(id_, lines, currency, digest)),
         )
         if isinstance(reservation, ServiceError):
-            if isinstance(reservation, OUTCOME_UNKNOWN):  # its answer cannot wait for a service that gives none
-                self._begin(self._undo(id_, attempt_id))
+            if isinstance(reservation, OUTCOME_UNKNOWN):  # no time to wait for a service that is away
+                self._start(self._undo(id_, attempt_id))
             raise reservation
         if isinstance(quote, ServiceError):
-            await asyncio.wait({self._begin(self._undo(id_, attempt_id))}, timeout=remaining())
+            await asyncio.wait({self._start(self._undo(id_, attempt_id))}, timeout=remaining())
             raise quote
         return Order(reservation, quote)
 
     async def _undo(self, id_: str, attempt_id: str) -> None:
-        """Takes back an attempt at an order that nobody is answered."""
+        """Takes back an attempt at an order that no caller was told of."""
         try:
             with own_budget(UNDO_SECONDS):
                 await self._inventory.undo_reserve_stock(id_, attempt_id)
@@ -220,67 +234,21 @@ class Storefront:
             raise Unavailable(f"the order's quote cannot be read now: {error.message}") from error
 
 
-async def concurrently(
-    first: Coroutine[None, None, First], second: Coroutine[None, None, Second]
-) -> tuple[First, Second]:
-    """Both results; the first failure cancels the other one and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            one, other = group.create_task(first), group.create_task(second)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return one.result(), other.result()
-
-
-async def outcome(call: Awaitable[T]) -> T | ServiceError:
-    """The call's result or its error, for whoever must know both halves before deciding."""
-    try:
-        return await call
-    except ServiceError as error:
-        return error
-
-
-async def priced(call: Awaitable[T], *, strict: bool) -> T | Degradation:
-    """Pricing's answer, or why there is none if that only degrades the product."""
+async def or_degradation(call: Awaitable[T], service: str, *, strict: bool) -> T | Degradation:
+    """A service's answer, or why there is none if that only degrades the product."""
     try:
         return await call
     except DEGRADING as error:
         if strict:
             raise
-        return degradation(PRICING, error)
-
-
-async def finished(task: asyncio.Task[T]) -> T:
-    """The result of work that must not stop half-way: a caller that is cancelled leaves it to end by itself."""
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        task.add_done_callback(_log_failure)
-        raise
-    return task.result()
-
-
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.info("what a request began failed after its caller had gone: %s", error)
-
-
-def order_id(key: str) -> str:
-    """The id of the order that an idempotency key stands for."""
-    return str(uuid.uuid5(ORDERS, key))
-
-
-def fingerprint(lines: Sequence[Line], currency: str) -> str:
-    """A digest of a whole order, the same for the same lines in the same order and the same currency."""
-    content = json.dumps([currency, [[line.sku, line.quantity] for line in lines]])
-    return hashlib.sha256(content.encode()).hexdigest()
+        return degradation(service, error)
 
 
 def _product(stock: Stock, price: Price | Degradation) -> Product:
     return Product(stock, None, (price,)) if isinstance(price, Degradation) else Product(stock, price)
 
 
-def _listed(stock: Stock, prices: dict[str, Price] | Degradation, *, strict: bool) -> Product:
+def _batch_product(stock: Stock, prices: dict[str, Price] | Degradation, *, strict: bool) -> Product:
     if isinstance(prices, Degradation):
         return _product(stock, prices)
     if price := prices.get(stock.sku):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,68 +13,48 @@ from aiomesh.inventory.v1.inventory_service_pb2_grpc import add_InventoryService
 from inventory.domain import DatabaseUnavailable
 from inventory.seed import seed
 from inventory.servicer import InventoryServicer
-from inventory.store import SqlInventoryStore
+from inventory.store import InventoryStore
 from inventory.sweeper import sweep_forever
-from meshkit.database.database import Database
-from meshkit.lifecycle import serve
-from meshkit.server.build import build_server
-from meshkit.server.health import Health
+from meshkit.api import Api
+from meshkit.database import check_database, open_database
+from meshkit.service import grpc_app, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from inventory.settings import Settings
-    from meshkit.lifecycle import Stop
-    from meshkit.telemetry.provider import Telemetry
+    from meshkit.service import GrpcApp
+    from meshkit.telemetry import Telemetry
 
-SERVICE: str = DESCRIPTOR.services_by_name["InventoryService"].full_name
+INVENTORY = Api(DESCRIPTOR.services_by_name["InventoryService"])
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def utc_now() -> datetime:
-    """The present time."""
-    return datetime.now(UTC)
+@asynccontextmanager
+async def build(
+    settings: Settings,
+    telemetry: Telemetry,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    servicer: Callable[[InventoryStore], InventoryServicer] = InventoryServicer,
+) -> AsyncIterator[GrpcApp]:
+    """Inventory on its database, which is closed at the end of the block.
 
-
-async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
-    """Serves stock and reservations until `stop` is requested. The caller flushes the telemetry."""
-    database = open_database(settings.database_url, telemetry)
-    store = open_store(database, telemetry, hold=timedelta(seconds=settings.reservation_ttl_seconds))
-    health = Health(SERVICE, partial(check, database))
-    add = partial(add_InventoryServiceServicer_to_server, InventoryServicer(store))
-    try:
-        await serve(
-            build_server(services={SERVICE: add}, health=health, telemetry=telemetry),
-            listen=settings.listen,
-            health=health,
-            stop=stop,
-            background=[partial(sweep_forever, store, settings.sweep_seconds)],
-            drain_seconds=settings.drain_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
-    finally:
-        await database.close()
-
-
-def open_database(url: str, telemetry: Telemetry) -> Database:
-    """The database of inventory; the caller closes it."""
-    tracer = telemetry.tracer_provider.get_tracer("inventory")
-    return Database(url, unavailable=DatabaseUnavailable, tracer=tracer, meter=telemetry.meter)
-
-
-def open_store(
-    database: Database, telemetry: Telemetry, *, hold: timedelta, clock: Callable[[], datetime] = utc_now
-) -> SqlInventoryStore:
-    """The store on that database, whose reservations last for `hold`."""
-    return SqlInventoryStore(database, clock, hold, telemetry.tracer_provider.get_tracer("inventory"))
-
-
-async def check(database: Database) -> None:
-    """Passes when stock can be answered: the database is reached, migrated and seeded, if need be by this call.
-
-    Raises:
-        DatabaseUnavailable: not now.
-        UnknownRevision: not by this release.
+    Args:
+        settings: of the process.
+        telemetry: of the process; the caller shuts it down.
+        clock: the present time, an aware datetime.
+        servicer: makes the servicer from the store.
     """
-    await database.prepare(MIGRATIONS, seed)
-    await database.check()
+    tracer = telemetry.tracer_provider.get_tracer("inventory")
+    async with open_database(settings.database_url, DatabaseUnavailable, tracer, telemetry.meter) as database:
+        store = InventoryStore(database, clock, timedelta(seconds=settings.reservation_ttl_seconds), tracer)
+        yield grpc_app(
+            INVENTORY,
+            partial(add_InventoryServiceServicer_to_server, servicer(store)),
+            settings,
+            telemetry,
+            check=partial(check_database, database, MIGRATIONS, seed),
+            background=[partial(sweep_forever, store, settings.sweep_seconds)],
+        )

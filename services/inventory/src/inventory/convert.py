@@ -1,4 +1,4 @@
-"""Protobuf to domain and back. What comes in is validated here: all its wrong fields are told at once."""
+"""Protobuf to domain and back. What comes in is validated here: an error names all the wrong fields."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from inventory.domain import (
 )
 from inventory.page_token import read_token
 from meshkit.errors import FieldViolation
-from meshkit.validation import is_uuid, text_violations, uuid_violations
+from meshkit.validation import is_uuid, reject, text_violations, uuid_violations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from aiomesh.inventory.v1 import inventory_service_pb2 as pb
@@ -40,7 +40,7 @@ def to_sku(request: pb.GetStockRequest) -> str:
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(_sku_violations("sku", request.sku))
+    reject(_sku_violations("sku", request.sku), InvalidRequest)
     return request.sku
 
 
@@ -50,7 +50,7 @@ def to_skus(request: pb.BatchGetStockRequest) -> list[str]:
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(_skus_violations(request.skus))
+    reject(_skus_violations(request.skus), InvalidRequest)
     return list(request.skus)
 
 
@@ -72,13 +72,14 @@ def to_reservation_request(request: pb.ReserveStockRequest) -> ReservationReques
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(
+    reject(
         [
             *uuid_violations("request_id", request.request_id),
             *uuid_violations("attempt_id", request.attempt_id),
             *_lines_violations(request.lines),
             *_fingerprint_violations("fingerprint", request.fingerprint),
-        ]
+        ],
+        InvalidRequest,
     )
     return ReservationRequest(
         request_id=request.request_id.lower(),
@@ -94,11 +95,12 @@ def to_attempt(request: pb.UndoReserveStockRequest) -> tuple[str, str]:
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(
+    reject(
         [
             *uuid_violations("request_id", request.request_id),
             *uuid_violations("attempt_id", request.attempt_id),
-        ]
+        ],
+        InvalidRequest,
     )
     return request.request_id.lower(), request.attempt_id.lower()
 
@@ -120,12 +122,13 @@ def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
     Raises:
         InvalidRequest: as the contract says.
     """
-    _refuse(
+    reject(
         [
             *uuid_violations("request_id", request.request_id),
             *_sku_violations("sku", request.sku),
             *_delta_violations(request.delta),
-        ]
+        ],
+        InvalidRequest,
     )
     return Adjustment(request.request_id.lower(), request.sku, request.delta)
 
@@ -159,11 +162,6 @@ def _timestamp(moment: datetime) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromDatetime(moment)
     return timestamp
-
-
-def _refuse(violations: Iterable[FieldViolation]) -> None:
-    if found := list(violations):
-        raise InvalidRequest(found)
 
 
 def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from meshkit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from meshkit import validation
+from meshkit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from meshkit.errors import FieldViolation
 
 DOMAIN = "inventory.aiomesh"
 
@@ -27,15 +26,10 @@ DEFAULT_PAGE = 50
 
 # Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
 _SHOWN_CHARACTERS = 64
-_SHOWN_VIOLATIONS = 30
 
 
-class InvalidRequest(InvalidArgument, domain=DOMAIN):
+class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
     """Fields of the request are missing or out of range; `violations` names them, the first 30."""
-
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
-        super().__init__(told, violations=violations[:_SHOWN_VIOLATIONS])
 
 
 class InvalidPageToken(InvalidArgument, domain=DOMAIN):
@@ -93,11 +87,8 @@ class ReservationExpired(FailedPrecondition, domain=DOMAIN):
         super().__init__(f"reservation {reservation_id} has expired", reservation_id=reservation_id)
 
 
-class RequestIdReused(AlreadyExists, domain=DOMAIN):
-    """The request id is known with another content."""
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
+class RequestIdReused(validation.RequestIdReused, domain=DOMAIN):
+    """The request id was used before, for a request with another content."""
 
 
 class AdjustmentBelowReserved(FailedPrecondition, domain=DOMAIN):

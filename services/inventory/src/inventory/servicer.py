@@ -13,7 +13,7 @@ from inventory.page_token import write_token
 
 if TYPE_CHECKING:
     from inventory.store import InventoryStore
-    from meshkit.server.handlers import Context
+    from meshkit.server.context import Context
 
 
 class InventoryServicer(pb_grpc.InventoryServiceServicer):

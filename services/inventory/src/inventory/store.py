@@ -1,9 +1,9 @@
-"""Where stock and reservations are kept: the store's protocol, and the store on a SQL database."""
+"""Stock and reservations in a SQL database."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
@@ -32,62 +32,10 @@ if TYPE_CHECKING:
     from meshkit.database.database import Database
 
 
-class InventoryStore(Protocol):
-    """What the servicer and the sweeper need. All may raise DatabaseUnavailable."""
+class InventoryStore:
+    """The store, on SQLite or PostgreSQL. It keeps nothing in memory: several processes may share one database.
 
-    async def stocks(self, skus: Collection[str]) -> dict[str, Stock]:
-        """The stock of the known ones among some SKUs, by SKU, of one moment."""
-
-    async def page(self, after: str, size: int) -> Page:
-        """The next `size` stocks whose SKUs sort after `after`."""
-
-    async def adjust(self, adjustment: Adjustment) -> Stock:
-        """Changes what is on hand once, and answers the stock as it is now.
-
-        Raises:
-            RequestIdReused: the id is known with another adjustment.
-            UnknownSku: there is no such stock.
-            AdjustmentBelowReserved: too few units would be left.
-        """
-
-    async def reserve(self, request: ReservationRequest) -> Reservation:
-        """Holds all lines or none; the same request again answers the reservation as it is now.
-
-        Raises:
-            RequestIdReused: the id is known with another fingerprint.
-            UnknownSku, InsufficientStock: of the first such line, in the order of the request.
-        """
-
-    async def undo(self, request_id: str, attempt_id: str) -> bool:
-        """Takes back one attempt, and with the last one the reservation; answers whether that was the case."""
-
-    async def reservation(self, reservation_id: str) -> Reservation:
-        """Reads a reservation.
-
-        Raises:
-            UnknownReservation: there is none of that id.
-        """
-
-    async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """Takes the units out of the warehouse, once. With a fingerprint, another one's reservation is unknown.
-
-        Raises:
-            UnknownReservation, ReservationReleased, ReservationExpired: there is nothing to commit.
-        """
-
-    async def release(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """Gives the units back, once. With a fingerprint, another one's reservation is unknown.
-
-        Raises:
-            UnknownReservation, ReservationCommitted, ReservationExpired: there is nothing to give back.
-        """
-
-    async def sweep(self) -> int:
-        """Gives back the units of some expired reservations; answers of how many, 0 when none is left."""
-
-
-class SqlInventoryStore:
-    """The store on SQLite or PostgreSQL. It remembers nothing: several processes may share one database.
+    Every method may also raise DatabaseUnavailable.
 
     Args:
         database: where; the caller closes it.
@@ -103,13 +51,13 @@ class SqlInventoryStore:
         self._tracer = tracer
 
     async def stocks(self, skus: Collection[str]) -> dict[str, Stock]:
-        """See InventoryStore."""
+        """The stock of the known ones among some SKUs, by SKU, of one moment."""
         async with self._database.read() as connection:
             rows = await connection.execute(select(stock).where(stock.c.sku.in_(sorted(skus))))
         return {row.sku: _stock(row) for row in rows}
 
     async def page(self, after: str, size: int) -> Page:
-        """See InventoryStore."""
+        """The next `size` stocks whose SKUs sort after `after`."""
         query = select(stock).where(stock.c.sku > after).order_by(stock.c.sku).limit(size + 1)
         async with self._database.read() as connection:
             found = [_stock(row) for row in await connection.execute(query)]
@@ -117,11 +65,24 @@ class SqlInventoryStore:
         return Page(stocks, stocks[-1].sku if len(found) > size else None)
 
     async def adjust(self, adjustment: Adjustment) -> Stock:
-        """See InventoryStore."""
+        """Changes what is on hand, once, and returns the stock as it is now.
+
+        Raises:
+            RequestIdReused: the id is known with another adjustment.
+            UnknownSku: there is no such stock.
+            AdjustmentBelowReserved: too few units would be left.
+        """
         return await self._database.write(partial(_adjust, adjustment))
 
     async def reserve(self, request: ReservationRequest) -> Reservation:
-        """See InventoryStore. Units whose reservations have just expired refuse nobody: they are swept first."""
+        """Holds all lines or none; the same request again returns the reservation as it is now.
+
+        Units whose reservations have just expired refuse nobody: they are swept first.
+
+        Raises:
+            RequestIdReused: the id is known with another fingerprint.
+            UnknownSku, InsufficientStock: of the first such line, in the order of the request.
+        """
         work = partial(reserving.reserve, request, self._hold, self._clock)
         while True:
             try:
@@ -130,11 +91,15 @@ class SqlInventoryStore:
                 await self.sweep()
 
     async def undo(self, request_id: str, attempt_id: str) -> bool:
-        """See InventoryStore."""
+        """Takes back one attempt, and with the last one the reservation; returns whether the reservation went."""
         return await self._database.write(partial(reserving.undo, request_id, attempt_id, self._clock))
 
     async def reservation(self, reservation_id: str) -> Reservation:
-        """See InventoryStore."""
+        """Reads a reservation.
+
+        Raises:
+            UnknownReservation: there is none of that id.
+        """
         async with self._database.read() as connection:
             found = await reserving.find(connection, reservation_id)
         if found is None:
@@ -142,17 +107,28 @@ class SqlInventoryStore:
         return found.at(self._clock())
 
     async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """See InventoryStore."""
+        """Takes the units out of the warehouse, once. With a fingerprint, another one's reservation is unknown.
+
+        Raises:
+            UnknownReservation, ReservationReleased, ReservationExpired: there is nothing to commit.
+        """
         work = partial(reserving.settle, reservation_id, fingerprint, State.COMMITTED, self._clock)
         return await self._database.write(work)
 
     async def release(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """See InventoryStore."""
+        """Gives the units back, once. With a fingerprint, another one's reservation is unknown.
+
+        Raises:
+            UnknownReservation, ReservationCommitted, ReservationExpired: there is nothing to give back.
+        """
         work = partial(reserving.settle, reservation_id, fingerprint, State.RELEASED, self._clock)
         return await self._database.write(work)
 
     async def sweep(self) -> int:
-        """See InventoryStore. Takes no lock when nothing is due."""
+        """Gives back the units of some expired reservations, and returns their number, 0 when none is left.
+
+        Takes no lock when nothing is due.
+        """
         now = self._clock()
         async with self._database.read() as connection:
             due = await connection.scalar(reserving.due(now, limit=1))

@@ -2,67 +2,55 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiomesh.pricing.v1.pricing_service_pb2 import DESCRIPTOR
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import add_PricingServiceServicer_to_server
-from meshkit.database.database import Database
-from meshkit.lifecycle import serve
-from meshkit.server.build import build_server
-from meshkit.server.health import Health
+from meshkit.api import Api
+from meshkit.database import check_database, open_database
+from meshkit.service import grpc_app, utc_now
 from pricing.domain import DatabaseUnavailable
 from pricing.seed import seed
 from pricing.servicer import PricingServicer
-from pricing.store import SqlPriceStore
+from pricing.store import PriceStore
 
 if TYPE_CHECKING:
-    from meshkit.lifecycle import Stop
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from meshkit.service import GrpcApp
     from meshkit.telemetry import Telemetry
     from pricing.settings import Settings
 
-SERVICE: str = DESCRIPTOR.services_by_name["PricingService"].full_name
+PRICING = Api(DESCRIPTOR.services_by_name["PricingService"])
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-async def main(settings: Settings, telemetry: Telemetry, stop: Stop) -> None:
-    """Serves prices until `stop` is requested. The caller flushes the telemetry."""
-    async with AsyncExitStack() as closing:
-        database = open_database(settings.database_url, telemetry)
-        closing.push_async_callback(database.close)
-        health = Health(SERVICE, partial(check, database))
-        servicer = PricingServicer(SqlPriceStore(database, clock=utc_now))
-        add = partial(add_PricingServiceServicer_to_server, servicer)
-        await serve(
-            build_server(services={SERVICE: add}, health=health, telemetry=telemetry),
-            listen=settings.listen,
-            health=health,
-            stop=stop,
-            drain_seconds=settings.drain_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
+@asynccontextmanager
+async def build(
+    settings: Settings,
+    telemetry: Telemetry,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    servicer: Callable[[PriceStore], PricingServicer] = PricingServicer,
+) -> AsyncIterator[GrpcApp]:
+    """Pricing on its database, which is closed at the end of the block.
 
-
-def open_database(url: str, telemetry: Telemetry) -> Database:
-    """The database of pricing; the caller closes it."""
-    tracer = telemetry.tracer_provider.get_tracer("pricing")
-    return Database(url, unavailable=DatabaseUnavailable, tracer=tracer, meter=telemetry.meter)
-
-
-async def check(database: Database) -> None:
-    """Passes when prices can be answered: the database is reached, migrated and seeded, if need be by this call.
-
-    Raises:
-        DatabaseUnavailable: not now.
-        UnknownRevision: not by this release.
+    Args:
+        settings: of the process.
+        telemetry: of the process; the caller shuts it down.
+        clock: the present time, an aware datetime.
+        servicer: makes the servicer from the store.
     """
-    await database.prepare(MIGRATIONS, seed)
-    await database.check()
-
-
-def utc_now() -> datetime:
-    """The present time."""
-    return datetime.now(UTC)
+    tracer = telemetry.tracer_provider.get_tracer("pricing")
+    async with open_database(settings.database_url, DatabaseUnavailable, tracer, telemetry.meter) as database:
+        yield grpc_app(
+            PRICING,
+            partial(add_PricingServiceServicer_to_server, servicer(PriceStore(database, clock))),
+            settings,
+            telemetry,
+            check=partial(check_database, database, MIGRATIONS, seed),
+        )

@@ -1,4 +1,4 @@
-"""Protobuf to domain and back. What comes in is validated here: all its wrong fields are told at once."""
+"""Protobuf to domain and back. What comes in is validated here: an error names all the wrong fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.type.money_pb2 import Money as PbMoney
 
 from aiomesh.pricing.v1 import pricing_pb2
 from meshkit.errors import FieldViolation
-from meshkit.validation import is_uuid, text_violations, uuid_violations
+from meshkit.validation import is_uuid, reject, text_violations, uuid_violations
 from pricing.domain import (
     MAX_LINES,
     MAX_LIST_PRICE,
@@ -42,7 +42,7 @@ def to_line(request: pb.GetPriceRequest) -> tuple[Line, str]:
     Raises:
         InvalidRequest, UnknownCurrency: as the contract says.
     """
-    _refuse([*_line_violations(request, ""), *_missing_currency(request.currency_code)])
+    reject([*_line_violations(request, ""), *_missing_currency(request.currency_code)], InvalidRequest)
     return Line(request.sku, request.quantity), check_currency(request.currency_code)
 
 
@@ -52,7 +52,7 @@ def to_lines(request: pb.BatchGetPricesRequest) -> tuple[list[Line], str]:
     Raises:
         InvalidRequest, UnknownCurrency: as the contract says.
     """
-    _refuse([*_lines_violations(request.lines), *_missing_currency(request.currency_code)])
+    reject([*_lines_violations(request.lines), *_missing_currency(request.currency_code)], InvalidRequest)
     return [Line(line.sku, line.quantity) for line in request.lines], check_currency(request.currency_code)
 
 
@@ -62,14 +62,15 @@ def to_order(request: pb.CreateQuoteRequest) -> Order:
     Raises:
         InvalidRequest, UnknownCurrency: as the contract says.
     """
-    _refuse(
+    reject(
         [
             *uuid_violations("request_id", request.request_id),
             *_lines_violations(request.lines),
             *_repeated_skus(request.lines),
             *_missing_currency(request.currency_code),
             *_fingerprint_violations("fingerprint", request.fingerprint),
-        ]
+        ],
+        InvalidRequest,
     )
     return Order(
         request_id=request.request_id.lower(),
@@ -96,15 +97,16 @@ def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
     Raises:
         InvalidRequest, UnknownCurrency: as the contract says.
     """
-    _refuse(
+    reject(
         [
             *uuid_violations("request_id", request.request_id),
             *_sku_violations("sku", request.sku),
             *_missing_currency(request.list_price.currency_code, "list_price.currency_code"),
-        ]
+        ],
+        InvalidRequest,
     )
     check_currency(request.list_price.currency_code)
-    _refuse(_list_price_violations(request.list_price))
+    reject(_list_price_violations(request.list_price), InvalidRequest)
     return PriceChange(request.request_id.lower(), request.sku, to_money(request.list_price))
 
 
@@ -175,11 +177,6 @@ def _nanos(money: PbMoney) -> int:
 
 def _nanos_per_minor(currency: str) -> int:
     return int(_NANOS // 10 ** MINOR_DIGITS[currency])
-
-
-def _refuse(violations: Iterable[FieldViolation]) -> None:
-    if found := list(violations):
-        raise InvalidRequest(found)
 
 
 def _list_price_violations(money: PbMoney) -> Iterator[FieldViolation]:

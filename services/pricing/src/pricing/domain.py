@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshkit.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from meshkit import validation
+from meshkit.errors import InvalidArgument, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from meshkit.errors import FieldViolation
 
 DOMAIN = "pricing.aiomesh"
 
@@ -35,15 +34,10 @@ MAX_AMOUNT = 2**63 - 1
 
 # Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
 _SHOWN_CHARACTERS = 64
-_SHOWN_VIOLATIONS = 30
 
 
-class InvalidRequest(InvalidArgument, domain=DOMAIN):
+class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
     """Fields of the request are missing or out of range; `violations` names them, the first 30."""
-
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
-        super().__init__(told, violations=violations[:_SHOWN_VIOLATIONS])
 
 
 class UnknownCurrency(InvalidArgument, domain=DOMAIN):
@@ -69,11 +63,8 @@ class UnknownQuote(NotFound, domain=DOMAIN):
         super().__init__(f"no quote {shown!r}", quote_id=shown)
 
 
-class RequestIdReused(AlreadyExists, domain=DOMAIN):
-    """The request id is known with another content."""
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
+class RequestIdReused(validation.RequestIdReused, domain=DOMAIN):
+    """The request id was used before, for a request with another content."""
 
 
 class DatabaseUnavailable(Unavailable, domain=DOMAIN):

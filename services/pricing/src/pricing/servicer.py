@@ -10,7 +10,7 @@ from aiomesh.pricing.v1 import pricing_service_pb2_grpc as pb_grpc
 from pricing import convert
 
 if TYPE_CHECKING:
-    from meshkit.server.handlers import Context
+    from meshkit.server.context import Context
     from pricing.store import PriceStore
 
 

@@ -1,9 +1,9 @@
-"""Where prices and quotes are kept: the store's protocol, and the store on a SQL database."""
+"""Prices and quotes in a SQL database."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -24,38 +24,10 @@ if TYPE_CHECKING:
     from pricing.price_book import PriceBook
 
 
-class PriceStore(Protocol):
-    """What the servicer needs. All may raise DatabaseUnavailable."""
+class PriceStore:
+    """The store, on SQLite or PostgreSQL. It keeps nothing in memory: several processes may share one database.
 
-    async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
-        """All that decides now about the prices of some SKUs in one currency, as of one moment."""
-
-    async def create_quote(self, order: Order) -> Quote:
-        """Freezes an order's prices; the same request again answers the quote made then.
-
-        Raises:
-            RequestIdReused: the id is known with another fingerprint.
-            UnknownCurrency, UnknownSku, InvalidRequest: as `PriceBook.quote`.
-        """
-
-    async def get_quote(self, quote_id: str) -> Quote:
-        """Reads a quote.
-
-        Raises:
-            UnknownQuote: there is none of that id.
-        """
-
-    async def set_price(self, change: PriceChange) -> Money:
-        """Changes a list price once, and answers the list price as it is now.
-
-        Raises:
-            RequestIdReused: the id is known with another change.
-            UnknownCurrency: there is no rate for its currency.
-        """
-
-
-class SqlPriceStore:
-    """The store on SQLite or PostgreSQL. It remembers nothing: several processes may share one database.
+    Every method may also raise DatabaseUnavailable.
 
     Args:
         database: where; the caller closes it.
@@ -67,26 +39,42 @@ class SqlPriceStore:
         self._clock = clock
 
     async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
-        """See PriceStore."""
+        """All that decides now about the prices of some SKUs in one currency, as of one moment."""
         async with self._database.read() as connection:
             return await read_book(connection, skus, currency, self._clock())
 
     async def create_quote(self, order: Order) -> Quote:
-        """See PriceStore. A repeat takes no write lock; of concurrent attempts, the first to insert wins."""
+        """Freezes an order's prices; the same request again returns the quote made then.
+
+        A repeat takes no write lock; of concurrent attempts, the first to insert wins.
+
+        Raises:
+            RequestIdReused: the id is known with another fingerprint.
+            UnknownCurrency, UnknownSku, InvalidRequest: as `PriceBook.quote`.
+        """
         quote = await self._find_quote(order.request_id) or await self._make_quote(order)
         if quote.fingerprint != order.fingerprint:
             raise RequestIdReused(order.request_id)
         return quote
 
     async def get_quote(self, quote_id: str) -> Quote:
-        """See PriceStore."""
+        """Reads a quote.
+
+        Raises:
+            UnknownQuote: there is none of that id.
+        """
         quote = await self._find_quote(quote_id)
         if quote is None:
             raise UnknownQuote(quote_id)
         return quote
 
     async def set_price(self, change: PriceChange) -> Money:
-        """See PriceStore."""
+        """Changes a list price, once, and returns the list price as it is now.
+
+        Raises:
+            RequestIdReused: the id is known with another change.
+            UnknownCurrency: there is no rate for its currency.
+        """
         book = await self.price_book([], change.price.currency)
         book.rate(change.price.currency)
         return await self._database.write(partial(_change_price, change, book.moment))

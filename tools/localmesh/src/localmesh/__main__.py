@@ -17,6 +17,7 @@ from localmesh.console import Console
 from localmesh.mesh import describe
 from localmesh.patience import Patience
 from localmesh.ports import PortsTaken
+from localmesh.services import InvalidDeclaration, read_services
 from localmesh.settings import InvalidSettings, load
 from localmesh.state import StateError, reset
 from localmesh.up import up
@@ -29,15 +30,16 @@ def main() -> int:
     command = parser.parse_args().command
     console = Console()
     try:
-        settings = load()
+        services = read_services()
+        settings = load(services)
         if command == "reset":
             reset(settings.state_dir, console.say)
             return 0
-        return up(describe(settings, os.environ), settings.state_dir, console, Patience())
+        return up(describe(services, settings, os.environ), settings.state_dir, console, Patience())
     except InvalidSettings as error:
         console.bad(str(error))
         return 2
-    except (StateError, PortsTaken) as error:
+    except (InvalidDeclaration, StateError, PortsTaken) as error:
         console.bad(str(error))
         return 1
 

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from localmesh.probe import HOST, Probe, accepts, all_of, answers, serves
+from localmesh.services import Service
 from localmesh.settings import Settings
 from localmesh.welcome import welcome
 
@@ -45,20 +46,27 @@ class Mesh:
     """Printed below the table when all are ready."""
 
 
-def describe(settings: Settings, environ: Mapping[str, str]) -> Mesh:
-    """The mesh of api_edge, inventory, pricing and a trace backend; `environ` is what children inherit.
+def describe(services: Sequence[Service], settings: Settings, environ: Mapping[str, str]) -> Mesh:
+    """The mesh of the services and a trace backend; `environ` is what children inherit.
 
     A variable of `environ` wins over our defaults (a database, the sampler) but not over the wiring: addresses, and
     where spans go. A collector that the user's shell names for other work must not take this mesh's traces away.
     """
     inherited = _inherited(environ)
-    edge = _edge(settings, inherited)
-    backends = (
-        _backend("pricing", settings.pricing_port, settings, inherited),
-        _backend("inventory", settings.inventory_port, settings, inherited),
-    )
+    programs = {service: _program(service, services, settings, inherited) for service in services}
+    stages = [tuple(programs[service] for service in stage) for stage in _stages(services)]
     traces = _jaeger(settings, inherited) if settings.jaeger_bin else _tracebox(settings, inherited)
-    return Mesh(stages=((edge,), backends, (traces,)), ports=settings.ports, welcome=welcome(settings))
+    edge = next(service for service in services if service.protocol == "http")
+    return Mesh((*stages, (traces,)), settings.ports, welcome(settings.port_of(edge), settings))
+
+
+def _stages(services: Sequence[Service]) -> list[list[Service]]:
+    """The services by how deep their calls go, the deepest first; `services` has those that are called first."""
+    depth: dict[str, int] = {}
+    for service in services:
+        depth[service.name] = 1 + max((depth[name] for name in service.after), default=0)
+    levels = sorted(set(depth.values()), reverse=True)
+    return [[service for service in services if depth[service.name] == level] for level in levels]
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -72,36 +80,28 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "no_grpc_proxy": ",".join(filter(None, (direct, HOST))), "PYTHONUNBUFFERED": "1"}
 
 
-def _backend(name: str, port: int, settings: Settings, inherited: Mapping[str, str]) -> Program:
-    prefix = name.upper()
-    defaults = {
-        f"{prefix}_DATABASE_URL": f"sqlite:///{str(settings.state_dir / name).translate(ESCAPED)}.db",
-        f"{prefix}_DRAIN_SECONDS": DRAIN_SECONDS,
-        **SPANS_SOON,
+def _program(
+    service: Service, services: Sequence[Service], settings: Settings, inherited: Mapping[str, str]
+) -> Program:
+    port, prefix = settings.port_of(service), service.prefix
+    defaults = {f"{prefix}DRAIN_SECONDS": DRAIN_SECONDS, **SPANS_SOON}
+    if service.database:
+        path = str(settings.state_dir / service.name).translate(ESCAPED)
+        defaults[f"{prefix}DATABASE_URL"] = f"sqlite:///{path}.db"
+    targets = {
+        f"{prefix}{other.prefix}TARGET": f"{HOST}:{settings.port_of(other)}"
+        for other in services
+        if other.name in service.after
     }
-    wiring = {f"{prefix}_LISTEN": f"{HOST}:{port}"} | _exporting(settings)
+    wiring = {f"{prefix}LISTEN": f"{HOST}:{port}", **targets, **_exporting(settings)}
+    if service.protocol == "http":
+        wiring[f"{prefix}TRACE_URL"] = f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}"
     return Program(
-        name,
-        (sys.executable, "-m", name),
+        service.name,
+        (sys.executable, "-m", service.name),
         {**defaults, **inherited, **wiring},
-        f"{HOST}:{port}",
-        serves(port, f"aiomesh.{name}.v1.{name.capitalize()}Service"),
-    )
-
-
-def _edge(settings: Settings, inherited: Mapping[str, str]) -> Program:
-    wiring = {
-        "EDGE_LISTEN": f"{HOST}:{settings.edge_port}",
-        "EDGE_INVENTORY_TARGET": f"{HOST}:{settings.inventory_port}",
-        "EDGE_PRICING_TARGET": f"{HOST}:{settings.pricing_port}",
-        "EDGE_TRACE_URL": f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}",
-    } | _exporting(settings)
-    return Program(
-        "api_edge",
-        (sys.executable, "-m", "api_edge"),
-        {"EDGE_DRAIN_SECONDS": DRAIN_SECONDS, **SPANS_SOON, **inherited, **wiring},
-        f"http://{HOST}:{settings.edge_port}",
-        answers(settings.edge_port, "/readyz"),
+        f"http://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
+        answers(port, "/readyz") if service.protocol == "http" else serves(port, service.grpc_name),
     )
 
 

@@ -13,11 +13,15 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 Protocol = Literal["grpc", "http"]
 
@@ -28,7 +32,7 @@ KEYS = {"port", "protocol", "database", "after"}
 MAX_PORT = 2**16 - 1
 
 
-class InvalidDeclarationError(Exception):
+class InvalidDeclaration(Exception):
     """A `[tool.aiomesh]` table is invalid; the text names the file and what is wrong with it."""
 
 
@@ -56,6 +60,11 @@ class Service:
         return f"{self.name.removeprefix('api_').upper()}_"
 
     @property
+    def port_variable(self) -> str:
+        """The variable that moves its port under `make up`: `EDGE_PORT` for `api_edge`."""
+        return f"{self.prefix}PORT"
+
+    @property
     def workload(self) -> str:
         """Its name where an underscore cannot stand: in Kubernetes, in images and as a distribution."""
         return self.name.replace("_", "-")
@@ -70,32 +79,42 @@ def read_services(root: Path = ROOT) -> tuple[Service, ...]:
     """The declared services, those that are called before those that call them, else by name.
 
     Raises:
-        InvalidDeclarationError: a table is missing or wrong, or services wait for each other.
+        InvalidDeclaration: a table is missing or wrong, or two services have one port, or they wait for each other.
     """
     found = {path.parent.name: _read(path) for path in sorted(root.glob("services/*/pyproject.toml"))}
     for service in found.values():
         if unknown := set(service.after) - found.keys():
-            raise InvalidDeclarationError(f"services/{service.name}: `after` names no service: {min(unknown)}")
+            raise InvalidDeclaration(f"services/{service.name}: `after` names no service: {min(unknown)}")
+    for one, other in itertools.combinations(found.values(), 2):
+        if one.port == other.port:
+            raise InvalidDeclaration(f"services/{one.name} and services/{other.name} both have port {one.port}")
     try:
         order = TopologicalSorter({name: service.after for name, service in found.items()}).static_order()
         return tuple(found[name] for name in order)
     except CycleError as error:
-        raise InvalidDeclarationError(f"services wait for each other: {' → '.join(error.args[1])}") from error
+        raise InvalidDeclaration(f"services wait for each other: {' → '.join(error.args[1])}") from error
 
 
 def _read(path: Path) -> Service:
     table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("aiomesh", {})
-    port, protocol = table.get("port"), table.get("protocol", "grpc")
-    if unknown := table.keys() - KEYS:
-        raise InvalidDeclarationError(f"{path}: [tool.aiomesh] has no key {min(unknown)}")
-    if not (isinstance(port, int) and 0 < port <= MAX_PORT):
-        raise InvalidDeclarationError(f"{path}: [tool.aiomesh] needs a port, 1 to {MAX_PORT}")
-    if protocol not in {"grpc", "http"}:
-        raise InvalidDeclarationError(f'{path}: the protocol in [tool.aiomesh] is "grpc" or "http"')
+    if fault := next(_faults(table), None):
+        raise InvalidDeclaration(f"{path}: [tool.aiomesh] {fault}")
     return Service(
         name=path.parent.name,
-        port=port,
-        protocol=cast("Protocol", protocol),
+        port=table["port"],
+        protocol=table.get("protocol", "grpc"),
         database=table.get("database", False),
         after=tuple(table.get("after", ())),
     )
+
+
+def _faults(table: Mapping[str, object]) -> Iterator[str]:
+    yield from (f"has no key {key}" for key in sorted(table.keys() - KEYS))
+    if not (type(port := table.get("port")) is int and 0 < port <= MAX_PORT):
+        yield f"needs a port, 1 to {MAX_PORT}"
+    if table.get("protocol", "grpc") not in {"grpc", "http"}:
+        yield '`protocol` is "grpc" or "http"'
+    if not isinstance(table.get("database", False), bool):
+        yield "`database` is true or false"
+    if not isinstance(table.get("after", []), list):
+        yield "`after` is a list of services"

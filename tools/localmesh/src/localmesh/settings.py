@@ -3,11 +3,14 @@
 import itertools
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from localmesh.services import Service
 
 
 class InvalidSettings(Exception):
@@ -32,13 +35,13 @@ Directory = Annotated[Path, AfterValidator(_resolved)]
 
 
 class Settings(BaseSettings):
-    """Read from the environment variables of the same names; an empty variable counts as unset."""
+    """Read from the environment variables of the same names; an empty variable counts as unset.
+
+    `settings_for` adds the port of each service.
+    """
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    edge_port: Port = 8080
-    inventory_port: Port = 50051
-    pricing_port: Port = 50052
     traces_port: Port = 16686
     otlp_port: Port = 4317
     state_dir: Directory = Field(default=Path(".localmesh"), validate_default=True)
@@ -48,13 +51,11 @@ class Settings(BaseSettings):
     @property
     def ports(self) -> dict[str, int]:
         """The port numbers, each under the variable that moves it."""
-        return {
-            "EDGE_PORT": self.edge_port,
-            "INVENTORY_PORT": self.inventory_port,
-            "PRICING_PORT": self.pricing_port,
-            "TRACES_PORT": self.traces_port,
-            "OTLP_PORT": self.otlp_port,
-        }
+        return {name.upper(): getattr(self, name) for name in type(self).model_fields if name.endswith("_port")}
+
+    def port_of(self, service: Service) -> int:
+        """Where a service listens."""
+        return self.ports[service.port_variable]
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -64,9 +65,15 @@ class Settings(BaseSettings):
         return self
 
 
-def load() -> Settings:
+def settings_for(services: Iterable[Service]) -> type[Settings]:
+    """The settings of a mesh of these services."""
+    ports = {service.port_variable.lower(): (Port, service.port) for service in services}
+    return create_model("LocalSettings", __base__=Settings, **ports)  # type: ignore[call-overload, no-any-return] # names
+
+
+def load(services: Iterable[Service]) -> Settings:
     """Reads the settings of the local mesh from the environment; see `read`."""
-    return read(Settings)
+    return read(settings_for(services))
 
 
 def read(chosen: type[Chosen]) -> Chosen:

@@ -11,9 +11,9 @@ SAMPLE_SKU = "TEA-0001"  # of the seeded catalogue
 SPANS_LIMIT = 2  # seconds after an answer until its trace is complete
 
 
-def welcome(settings: Settings) -> str:
+def welcome(edge_port: int, settings: Settings) -> str:
     """The pages, the logs, and three commands for any POSIX shell: a product, an order, the trace of that order."""
-    edge, traces = f"http://{HOST}:{settings.edge_port}", f"http://{HOST}:{settings.traces_port}"
+    edge, traces = f"http://{HOST}:{edge_port}", f"http://{HOST}:{settings.traces_port}"
     headers = settings.state_dir / "order.headers"
     return f"""
   API      {edge}/docs

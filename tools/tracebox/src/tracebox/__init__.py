@@ -1,1 +1,1 @@
-"""The embedded trace backend: takes OTLP over gRPC, answers Jaeger's query API, shows a page."""
+"""The embedded trace backend: receives OTLP over gRPC, serves Jaeger's query API and a page."""

@@ -1,22 +1,18 @@
-"""Run tracebox alone: ``python -m tracebox [--help]``."""
+"""Runs tracebox alone: `python -m tracebox [--help]`."""
+
+from __future__ import annotations
 
 import sys
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp
-
-from tracebox.app import AddressTakenError, run
-from tracebox.settings import Settings, explain
+from tracebox.app import AddressInUse, run
+from tracebox.settings import load_settings
 
 
 def main() -> int:
-    """Serve until a signal; the exit status is 0, or 1 when the settings or an address cannot be used."""
+    """Serves until a signal; the exit status is 0, or 1 when an address cannot be used."""
     try:
-        run(CliApp.run(Settings))
-    except ValidationError as error:
-        print(explain(error), file=sys.stderr)
-        return 1
-    except AddressTakenError as error:
+        run(load_settings())
+    except AddressInUse as error:
         print(error, file=sys.stderr)
         return 1
     return 0

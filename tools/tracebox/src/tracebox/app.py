@@ -1,43 +1,48 @@
 """Composition and lifecycle: one store, the OTLP port that fills it, and the HTTP port that reads it.
 
-Both ports listen before the ready line is printed, and HTTP answers only when OTLP does. On SIGTERM or
-SIGINT the HTTP port closes first, then the OTLP port: what it had begun to read is stored and answered.
+Both ports listen before the ready line is printed, and HTTP responds only when OTLP does. On SIGTERM or
+SIGINT the HTTP port closes first, then the OTLP port; exports in flight are stored.
 """
+
+from __future__ import annotations
 
 import asyncio
 import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 
 from tracebox.page import Page
-from tracebox.parameters import BadQueryError
-from tracebox.query import QueryApi, error_answer, not_found
+from tracebox.parameters import InvalidQuery
+from tracebox.query import QueryApi, error_response, not_found
 from tracebox.receiver import build_receiver
 from tracebox.settings import Settings, split_address
 from tracebox.store import TraceStore
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
 _GRACE_SECONDS = 3
 
 
-class AddressTakenError(Exception):
-    """An address to listen on cannot be had; the text names it and the variable that moves it."""
+class AddressInUse(Exception):
+    """An address to listen on is taken, or not of this machine; the text names it and its variable."""
 
     def __init__(self, address: str, variable: str, error: OSError) -> None:
         reason = str(error.strerror).partition(" (")[0]  # asides in brackets repeat the address
-        super().__init__(f"tracebox: cannot listen on {address}: {reason}; {variable} moves it")
+        super().__init__(f"cannot listen on {address}: {reason}; set {variable} to another address")
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises AddressTakenError before anything is served."""
+    """Serves until SIGTERM or SIGINT. Raises AddressInUse before anything is served."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit())  # uvicorn raises the signal again when it has stopped
     with _listen(settings.query_listen, "TRACEBOX_QUERY_LISTEN") as query_socket:
-        # grpc opens its port itself and only logs why it cannot: ask first, to say it in our words
+        # grpc opens its port itself and only logs why it cannot, so try first
         _listen(settings.otlp_listen, "TRACEBOX_OTLP_LISTEN").close()
         asyncio.run(_serve(settings, query_socket))
 
@@ -48,7 +53,7 @@ def _listen(address: str, variable: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise AddressTakenError(address, variable, error) from error
+        raise AddressInUse(address, variable, error) from error
 
 
 async def _serve(settings: Settings, query_socket: socket.socket) -> None:
@@ -57,13 +62,13 @@ async def _serve(settings: Settings, query_socket: socket.socket) -> None:
     otlp_port = receiver.add_insecure_port(settings.otlp_listen)
     await receiver.start()
     try:
-        _say_ready(settings, otlp_port, query_socket)
+        _print_ready_line(settings, otlp_port, query_socket)
         await _http_server(build_app(store)).serve([query_socket])
     finally:
         await receiver.stop(_GRACE_SECONDS)
 
 
-def _say_ready(settings: Settings, otlp_port: int, query_socket: socket.socket) -> None:
+def _print_ready_line(settings: Settings, otlp_port: int, query_socket: socket.socket) -> None:
     otlp_host, query_host = (address.rpartition(":")[0] for address in (settings.otlp_listen, settings.query_listen))
     query_port = query_socket.getsockname()[1]
     print(
@@ -73,24 +78,24 @@ def _say_ready(settings: Settings, otlp_port: int, query_socket: socket.socket) 
 
 
 def build_app(store: TraceStore) -> Starlette:
-    """Return the HTTP application that reads the store."""
+    """The HTTP application that reads the store."""
     app = Starlette(
         routes=[*QueryApi(store).routes(), *Page(store).routes()],
-        exception_handlers={BadQueryError: error_answer, 404: not_found, 405: not_found},
+        exception_handlers={InvalidQuery: error_response, 404: not_found, 405: not_found},
     )
     app.router.redirect_slashes = False
     return app
 
 
 def _http_server(app: Starlette) -> uvicorn.Server:
-    async def ends_quietly(scope: Scope, receive: Receive, send: Send) -> None:
-        # uvicorn cancels the answers that are still being read when its grace ends, and would log a traceback
+    async def without_cancellation(scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn cancels the responses that are still being read when its grace ends, and would log a traceback
         with suppress(asyncio.CancelledError):
             await app(scope, receive, send)
 
     return uvicorn.Server(
         uvicorn.Config(
-            ends_quietly,
+            without_cancellation,
             http="httptools",
             ws="none",
             lifespan="off",

@@ -1,22 +1,23 @@
 """OTLP spans as the JSON of Jaeger's query API; pure functions.
 
-Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's ``uimodel``.
+Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's `uimodel`.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from __future__ import annotations
+
+from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tracebox.golang import format_time
 from tracebox.search import KINDS
-from tracebox.skew import trace_warnings
-from tracebox.store import Origin, StoredSpan, Trace
 from tracebox.values import Tag, tags, text
+
+if TYPE_CHECKING:
+    from tracebox.store import Origin, StoredSpan, Trace
 
 _SHORT_ID = bytes(8)
 _TRACE_ID_BYTES = 16
@@ -36,14 +37,14 @@ class JaegerReference(TypedDict):
 
 
 class JaegerLog(TypedDict):
-    """An event; ``timestamp`` in Unix microseconds."""
+    """An event; `timestamp` in Unix microseconds."""
 
     timestamp: int
     fields: list[Tag]
 
 
 class JaegerSpan(TypedDict):
-    """A span; ``startTime`` in Unix microseconds, ``duration`` in microseconds."""
+    """A span; `startTime` in Unix microseconds, `duration` in microseconds."""
 
     traceID: str
     spanID: str
@@ -58,14 +59,14 @@ class JaegerSpan(TypedDict):
 
 
 class JaegerProcess(TypedDict):
-    """What sent spans: a service and the rest of its resource."""
+    """The sender of spans: a service and the rest of its resource."""
 
     serviceName: str
     tags: list[Tag]
 
 
 class JaegerTrace(TypedDict):
-    """A trace as ``/api/traces`` gives it."""
+    """A trace as `/api/traces` returns it."""
 
     traceID: str
     spans: list[JaegerSpan]
@@ -73,22 +74,13 @@ class JaegerTrace(TypedDict):
     warnings: None
 
 
-class JaegerDependency(TypedDict):
-    """How often one service called another."""
-
-    parent: str
-    child: str
-    callCount: int
-
-
 def format_trace_id(trace_id: bytes) -> str:
-    """Return the id in hexadecimal: 16 digits where its upper half is zero, else 32."""
+    """The id in hexadecimal: 16 digits where its upper half is zero, else 32."""
     return trace_id.removeprefix(_SHORT_ID).hex()
 
 
 def trace_json(trace: Trace) -> JaegerTrace:
-    """Return the whole trace, with one process for each different resource."""
-    warnings = trace_warnings(trace)
+    """The whole trace, with one process for each different resource."""
     process_ids: dict[bytes, str] = {}
     processes: dict[str, JaegerProcess] = {}
     spans = []
@@ -96,7 +88,7 @@ def trace_json(trace: Trace) -> JaegerTrace:
         process_id = process_ids.setdefault(span.origin.resource, f"p{len(process_ids) + 1}")
         if process_id not in processes:
             processes[process_id] = _process(span.origin)
-        spans.append(_span(span, process_id, warnings.get(span.encoded, [])))
+        spans.append(_span(span, process_id))
     trace_id = format_trace_id(trace.trace_id)
     return {"traceID": trace_id, "spans": spans, "processes": processes, "warnings": None}
 
@@ -104,10 +96,10 @@ def trace_json(trace: Trace) -> JaegerTrace:
 def _process(origin: Origin) -> JaegerProcess:
     attributes = Resource.FromString(origin.resource).attributes
     rest = tags(attribute for attribute in attributes if attribute.key != "service.name")
-    return {"serviceName": origin.service, "tags": _sorted(rest)}
+    return {"serviceName": origin.service, "tags": _by_key(rest)}
 
 
-def _span(stored: StoredSpan, process_id: str, warnings: list[str]) -> JaegerSpan:
+def _span(stored: StoredSpan, process_id: str) -> JaegerSpan:
     span = Span.FromString(stored.encoded)
     broken_links = ["Invalid span link removed" for link in span.links if not _is_valid(link)]
     return {
@@ -120,7 +112,7 @@ def _span(stored: StoredSpan, process_id: str, warnings: list[str]) -> JaegerSpa
         "tags": _span_tags(span, stored.origin),
         "logs": [_log(event) for event in span.events],
         "processID": process_id,
-        "warnings": [*_negative_duration(span), *warnings, *broken_links] or None,
+        "warnings": [*_negative_duration(span), *broken_links] or None,
     }
 
 
@@ -129,11 +121,18 @@ def _negative_duration(span: Span) -> list[str]:
     if start < end:
         return []
     warning = "Negative duration detected, sanitizing end timestamp. Original end timestamp: {}, adjusted to: {}"
-    return [warning.format(format_time(end), format_time(start + 1))]
+    return [warning.format(_utc(end), _utc(start + 1))]
+
+
+def _utc(unix_nanoseconds: int) -> str:
+    """A time as Go prints it, such as `2026-01-02 03:04:10.03 +0000 UTC`."""
+    seconds, fraction = divmod(unix_nanoseconds, 1_000_000_000)
+    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{fraction:09}"
+    return f"{time.rstrip('0').rstrip('.')} +0000 UTC"
 
 
 def _references(span: Span) -> list[JaegerReference]:
-    """Return the parent, then the links; a link to the parent says of which type the parent is."""
+    """The parent, then the links; a link to the parent determines the type of the parent's reference."""
     parent = (span.trace_id, span.parent_span_id) if any(span.parent_span_id) else None
     references = [_reference(*parent, "CHILD_OF")] if parent else []
     for link in filter(_is_valid, span.links):
@@ -172,7 +171,7 @@ def _span_tags(span: Span, origin: Origin) -> list[Tag]:
     found += ({"key": key, "type": "string", "value": value} for key, value in intrinsic.items() if value)
     if span.status.code == Status.STATUS_CODE_ERROR:
         found.append({"key": "error", "type": "bool", "value": True})
-    return _sorted(found)
+    return _by_key(found)
 
 
 def _log(event: Span.Event) -> JaegerLog:
@@ -182,20 +181,5 @@ def _log(event: Span.Event) -> JaegerLog:
     return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
 
 
-def _sorted(found: list[Tag]) -> list[Tag]:
+def _by_key(found: list[Tag]) -> list[Tag]:
     return sorted(found, key=itemgetter("key"))
-
-
-def dependencies(traces: Iterable[Trace], start: int, end: int) -> list[JaegerDependency]:
-    """Count the pairs of parent and child spans by their services.
-
-    Only traces that lie wholly between ``start`` and ``end`` (Unix ns) count.
-    """
-    calls: Counter[tuple[str, str]] = Counter()
-    for trace in traces:
-        if start < min(span.start for span in trace.spans) and max(span.end for span in trace.spans) < end:
-            services = {span.span_id: span.origin.service for span in reversed(trace.spans)}
-            calls.update(
-                (services[span.parent_id], span.origin.service) for span in trace.spans if span.parent_id in services
-            )
-    return [{"parent": parent, "child": child, "callCount": n} for (parent, child), n in calls.items()]

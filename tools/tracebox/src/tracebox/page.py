@@ -1,21 +1,27 @@
 """The HTTP port for people: the page, and the summaries that its list shows."""
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tracebox.jaeger import format_trace_id
-from tracebox.parameters import Parameters
-from tracebox.search import Search, matching
-from tracebox.store import StoredSpan, Trace, TraceStore
+from tracebox.parameters import Parameters, check_limit
+from tracebox.search import Search, find_traces
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+    from tracebox.store import StoredSpan, Trace, TraceStore
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
@@ -27,7 +33,7 @@ _HEADERS = {
 
 
 class Summary(TypedDict):
-    """One line of the list: ``start`` in Unix microseconds, ``duration`` in microseconds."""
+    """One row of the list: `start` in Unix microseconds, `duration` in microseconds."""
 
     traceID: str
     service: str
@@ -40,14 +46,14 @@ class Summary(TypedDict):
 
 
 class Page:
-    """One HTML file under every path that a person may open, and what it asks for."""
+    """One HTML file under every path that a person may open, its static files, and the summaries."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
         self._files = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
 
     def routes(self) -> list[Route]:
-        """Return the page's routes."""
+        """The page's routes."""
         pages = ("/", "/search", "/trace/{trace_id}")
         return [
             *(Route(path, self.page) for path in pages),
@@ -56,11 +62,11 @@ class Page:
         ]
 
     async def page(self, _request: Request) -> Response:
-        """Return the page, which looks at its own address to know what to show."""
+        """The page; its script reads the address to know what to show."""
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
-        """Return a file that the page loads."""
+        """A file that the page loads."""
         return self._file(request.path_params["name"])
 
     def _file(self, name: str) -> Response:
@@ -70,9 +76,9 @@ class Page:
         return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
 
     async def summaries(self, request: Request) -> Response:
-        """List the traces found, newest arrival first, and how full the store is.
+        """The traces found, newest arrival first, and how full the store is.
 
-        Unlike Jaeger's search this needs no service, and does not give whole traces.
+        Unlike Jaeger's search this needs no service, and does not return whole traces.
         """
         parameters = Parameters(request.query_params)
         search = Search(
@@ -80,9 +86,10 @@ class Page:
             operation=parameters.text("operation"),
             duration_min=parameters.duration("minDuration"),
         )
-        failed_only = parameters.flag("errors")
-        found = (t for t in matching(self._store, search) if not failed_only or any(map(_failed, t.spans)))
-        traces = [summarise(trace) for trace in islice(found, parameters.limit())]
+        failed_only, limit = parameters.flag("errors"), parameters.limit()
+        check_limit(limit)
+        found = (t for t in find_traces(self._store, search) if not failed_only or any(map(_failed, t.spans)))
+        traces = [summarise(trace) for trace in islice(found, limit)]
         return JSONResponse({"traces": traces, "held": self._held()}, headers=_HEADERS)
 
     def _held(self) -> dict[str, int]:
@@ -97,7 +104,7 @@ class Page:
 
 
 def summarise(trace: Trace) -> Summary:
-    """Return the line for a trace, named by its root, or while that is missing by its first span."""
+    """The row of a trace, named by its root, or while that is missing by its first span."""
     root = min(trace.spans, key=lambda span: (bool(span.parent_id), span.start))
     start = min(span.start for span in trace.spans)
     end = max(span.end for span in trace.spans)
@@ -118,5 +125,5 @@ def _failed(span: StoredSpan) -> bool:
 
 
 def _services(spans: Sequence[StoredSpan]) -> dict[str, int]:
-    """Count spans by service, in the order in which the services took part."""
+    """The number of spans of each service, in the order in which the services took part."""
     return Counter(span.origin.service for span in sorted(spans, key=lambda span: span.start))

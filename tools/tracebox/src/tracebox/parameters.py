@@ -1,29 +1,45 @@
-"""The query parameters of Jaeger's API, with Jaeger's answers where they are wrong.
+"""Reads the query parameters of Jaeger's API, and says in our own words what is wrong with them.
 
-Source: ``query_parser.go`` of Jaeger's query service.
+Source: `query_parser.go` of Jaeger's query service.
 """
 
+from __future__ import annotations
+
+import json
 import re
 import time
-from collections.abc import Callable
+from decimal import Decimal
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from starlette.datastructures import QueryParams
+from tracebox.search import BOOLEANS, Search
 
-from tracebox import golang
-from tracebox.search import Search
+if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
 
 _DEFAULT_LIMIT = 100
-_DEFAULT_LOOKBACK = 48 * 3600 * 1_000_000_000
-_DEFAULT_DEPENDENCY_LOOKBACK = 24 * 3600 * 1_000_000_000
-_HALF_ID_DIGITS = 16
+_MAX_LIMIT = 100_000  # Jaeger's default for max_traces
+_DEFAULT_LOOKBACK_US = 48 * 3600 * 1_000_000
+_INT32, _INT64 = 1 << 31, 1 << 63
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_UNITS = {
+    "ns": 1,
+    "us": 1_000,
+    "\N{MICRO SIGN}s": 1_000,
+    "\N{GREEK SMALL LETTER MU}s": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_TERM = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(_UNITS)})")
+_DURATION = re.compile(rf"(?:{_TERM.pattern})+|0")
+_WRONG_LIMIT = f"'limit' must be a whole number from 1 to {_MAX_LIMIT}."
+_WRONG_TAGS = """'tags' must be a JSON object of strings, such as {"cached":"true"}: quote numbers and booleans."""
 
-T = TypeVar("T")
 
-
-class BadQueryError(Exception):
-    """The request cannot be answered; the text and ``status`` are what Jaeger would say."""
+class InvalidQuery(Exception):
+    """A parameter is missing or invalid; the text is for the client, and `status` is Jaeger's."""
 
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
@@ -31,46 +47,45 @@ class BadQueryError(Exception):
 
 
 def parse_trace_id(text: str) -> bytes:
-    """Read up to 32 hexadecimal digits as 16 bytes; raises BadQueryError."""
-    if len(text) > 2 * _HALF_ID_DIGITS:
-        raise BadQueryError(f"TraceID cannot be longer than 32 hex characters: {text}")
-    split = max(0, len(text) - _HALF_ID_DIGITS)
-    for half in filter(None, (text[:split], text[split:])) if text else [text]:
-        if not re.fullmatch(r"[0-9A-Fa-f]+", half):
-            raise BadQueryError(f'strconv.ParseUint: parsing "{half}": invalid syntax')
-    return bytes.fromhex(text.zfill(2 * _HALF_ID_DIGITS))
+    """The 16 bytes of an id that is written with up to 32 hexadecimal digits. Raises InvalidQuery."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{1,32}", text):
+        raise InvalidQuery("A trace id is 1 to 32 hexadecimal digits.")
+    return bytes.fromhex(text.zfill(32))
+
+
+def check_limit(limit: int, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+    """Raises InvalidQuery with `status` for a `limit` that is out of range."""
+    if not 0 < limit <= _MAX_LIMIT:
+        raise InvalidQuery(_WRONG_LIMIT, status)
 
 
 class Parameters:
-    """Reads one request's parameters; every method raises BadQueryError."""
+    """Reads one request's parameters; every method raises InvalidQuery."""
 
     def __init__(self, query: QueryParams) -> None:
         self._query = query
 
     def text(self, name: str) -> str:
-        """Return the parameter's first value, or nothing."""
+        """The parameter's first value, or nothing."""
         return next(iter(self._query.getlist(name)), "")
 
-    def service(self) -> str:
-        """Return the service's name, which must be given."""
-        service = self.text("service")
-        if not service:
-            raise BadQueryError("parameter 'service' is required")
-        return service
+    def require_service(self) -> None:
+        """Raises InvalidQuery unless the request names a service."""
+        if not self.text("service"):
+            raise InvalidQuery(
+                "'service' is missing: name one that /api/services lists, or ask for trace ids by 'traceID'."
+            )
 
     def trace_ids(self) -> list[bytes]:
-        """Return all ``traceID``."""
-        try:
-            return [parse_trace_id(text) for text in self._query.getlist("traceID")]
-        except BadQueryError as error:
-            raise BadQueryError(f"cannot parse traceID param: {error}") from error
+        """All `traceID`."""
+        return [parse_trace_id(text) for text in self._query.getlist("traceID")]
 
     def search(self) -> Search:
-        """Return what to search for; the service may be missing."""
+        """What to search for; the service may be missing."""
         start_min, start_max = self.window()
         shortest, longest = self.duration("minDuration"), self.duration("maxDuration")
         if shortest and longest and longest < shortest:
-            raise BadQueryError("'maxDuration' should be greater than 'minDuration'")
+            raise InvalidQuery("'maxDuration' must not be shorter than 'minDuration'.")
         return Search(
             service=self.text("service"),
             operation=self.text("operation"),
@@ -82,60 +97,61 @@ class Parameters:
         )
 
     def window(self) -> tuple[int, int]:
-        """Return ``start`` and ``end``, given in microseconds, in nanoseconds; else the last 48 hours."""
-        now = time.time_ns()
-        start = self._parsed("start", lambda text: golang.parse_int(text) * 1000, now - _DEFAULT_LOOKBACK)
-        return start, self._parsed("end", lambda text: golang.parse_int(text) * 1000, now)
+        """`start` and `end` in nanoseconds; by default the last 48 hours."""
+        now = time.time_ns() // 1000
+        return self._microseconds("start", now - _DEFAULT_LOOKBACK_US), self._microseconds("end", now)
 
-    def dependency_window(self) -> tuple[int, int]:
-        """Return the window of ``endTs`` and ``lookback``, given in milliseconds, in nanoseconds."""
-        end = self._parsed("endTs", _milliseconds, time.time_ns())
-        lookback = self._parsed("lookback", _milliseconds, _DEFAULT_DEPENDENCY_LOOKBACK)
-        if lookback < 0:
-            raise BadQueryError("end time must be greater than start time", HTTPStatus.INTERNAL_SERVER_ERROR)
-        return end - lookback, end
-
-    def flag(self, name: str) -> bool:
-        """Return a truth value, false if absent."""
-        return self._parsed(name, golang.parse_bool, default=False)
-
-    def pretty(self) -> bool:
-        """Whether the answer is to be indented."""
-        return self.text("prettyPrint") not in ("", "false")
-
-    def duration(self, name: str) -> int:
-        """Return a Go duration such as ``10ms`` in nanoseconds, 0 if absent."""
-        return self._parsed(name, golang.parse_duration, 0)
-
-    def _parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        text = self.text(name)
-        try:
-            return parse(text) if text else default
-        except ValueError as error:
-            raise BadQueryError(f"unable to parse param '{name}': {error}") from error
+    def _microseconds(self, name: str, default: int) -> int:
+        problem = f"'{name}' must be a time in whole microseconds since 1970, such as 1767323045000000."
+        return 1000 * self._integer(name, default, below=_INT64, problem=problem)
 
     def limit(self) -> int:
-        """Return how many traces are asked for."""
-        text = self.text("limit")
-        try:
-            return golang.parse_int(text, bits=32) if text else _DEFAULT_LIMIT
-        except ValueError as error:
-            raise BadQueryError(str(error)) from error
+        """How many traces are wanted, 100 by default; see `check_limit`."""
+        return self._integer("limit", _DEFAULT_LIMIT, below=_INT32, problem=_WRONG_LIMIT)
+
+    def _integer(self, name: str, default: int, *, below: int, problem: str) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        if not _INTEGER.fullmatch(text) or not -below <= int(text) < below:
+            raise InvalidQuery(problem)
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """A truth value, false by default."""
+        text = self.text(name)
+        if text and text not in BOOLEANS:
+            raise InvalidQuery(f"'{name}' must be true or false.")
+        return BOOLEANS.get(text, False)
+
+    def duration(self, name: str) -> int:
+        """A duration such as `10ms` or `1h2m3.5s` in nanoseconds, 0 by default."""
+        problem = InvalidQuery(f"'{name}' must be a duration with its unit, such as 250us, 10ms or 1.5s.")
+        text = self.text(name) or "0"
+        if not _DURATION.fullmatch(text):
+            raise problem
+        total = sum(int(Decimal(number) * _UNITS[unit]) for number, unit in _TERM.findall(text))
+        if total >= _INT64:
+            raise problem
+        return total
 
     def _tags(self) -> dict[str, str]:
         tags: dict[str, str] = {}
         for pair in self._query.getlist("tag"):
             key, colon, value = pair.partition(":")
             if not colon:
-                raise BadQueryError(f"malformed 'tag' parameter, expecting key:value, received: {pair}")
+                raise InvalidQuery("'tag' must be key:value, such as tag=cached:true.")
             tags[key] = value
         for document in self._query.getlist("tags"):
-            try:
-                tags |= golang.parse_string_map(document)
-            except ValueError as error:
-                raise BadQueryError(f"malformed 'tags' parameter, cannot unmarshal JSON: {error}") from error
+            tags |= _parse_tags(document)
         return tags
 
 
-def _milliseconds(text: str) -> int:
-    return golang.parse_int(text) * 1_000_000
+def _parse_tags(document: str) -> dict[str, str]:
+    try:
+        tags = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise InvalidQuery(_WRONG_TAGS) from error
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise InvalidQuery(_WRONG_TAGS)
+    return tags

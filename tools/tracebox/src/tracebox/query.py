@@ -1,140 +1,112 @@
 """The HTTP port for programs: the part of Jaeger's query API that people script against."""
 
-import json
-from collections.abc import Iterator
+from __future__ import annotations
+
 from http import HTTPStatus
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tracebox import golang
-from tracebox.jaeger import dependencies, format_trace_id, trace_json
-from tracebox.parameters import BadQueryError, Parameters, parse_trace_id
-from tracebox.search import KINDS, matching
-from tracebox.store import Trace, TraceStore
+from tracebox.compact_json import dumps
+from tracebox.jaeger import format_trace_id, trace_json
+from tracebox.parameters import InvalidQuery, Parameters, check_limit, parse_trace_id
+from tracebox.search import find_traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+    from tracebox.store import Trace, TraceStore
 
 _NOT_FOUND = "trace not found"
-_WRONG_LIMIT = "search depth must be greater than 0 and less than max traces"
-_MAX_TRACES = 100_000  # Jaeger's default, and what its errors are about
 
 
 class QueryApi:
-    """Answers from the store; what is wrong with a request is raised as BadQueryError."""
+    """Responds from the store; raises InvalidQuery for a wrong request."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """Return the routes below ``/api``."""
+        """The routes below `/api`."""
         return [
             Route("/api/services", self.services),
-            Route("/api/services/{service:path}/operations", self.operation_names),
-            Route("/api/operations", self.operations),
+            Route("/api/services/{service:path}/operations", self.operations),
             Route("/api/traces", self.traces),
             Route("/api/traces/{trace_id}", self.trace),
-            Route("/api/dependencies", self.dependencies),
         ]
 
-    async def services(self, request: Request) -> Response:
-        """List the services."""
+    async def services(self, _request: Request) -> Response:
+        """The names of the services."""
         services = self._store.services()
-        return _answer(request, services, total=len(services))
-
-    async def operation_names(self, request: Request) -> Response:
-        """List the operations of a service by name alone; null if the service is not known."""
-        names = sorted({name for name, _ in self._store.operations(request.path_params["service"])})
-        return _answer(request, names or None, total=len(names))
+        return _response(services, total=len(services))
 
     async def operations(self, request: Request) -> Response:
-        """List the operations of a service with their span kind, or those of one kind."""
-        parameters = Parameters(request.query_params)
-        service, wanted = parameters.service(), parameters.text("spanKind")
-        pairs = [(name, KINDS.get(kind, "")) for name, kind in self._store.operations(service)]
-        found = [{"name": name, "spanKind": kind} for name, kind in pairs if wanted in ("", kind)]
-        return _answer(request, found, total=len(found))
+        """The operations of a service; null if the service is unknown."""
+        names = self._store.operations(request.path_params["service"])
+        return _response(names or None, total=len(names))
 
     async def traces(self, request: Request) -> Response:
-        """Return the traces that a search finds, or those with the given ids."""
+        """The traces that a search finds, or those with the given ids."""
         parameters = Parameters(request.query_params)
         search, limit, trace_ids = parameters.search(), parameters.limit(), parameters.trace_ids()
         parameters.flag("raw")
         if trace_ids:
             found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
             missing = [trace_id for trace_id, trace in found if trace is None]
-            return await _traces_answer(request, [trace for _, trace in found if trace], missing)
-        parameters.service()
-        if not 0 < limit <= _MAX_TRACES:
-            raise BadQueryError(_WRONG_LIMIT, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return await _traces_answer(request, list(islice(matching(self._store, search), limit)))
+            return _traces_response([trace for _, trace in found if trace], missing)
+        parameters.require_service()
+        check_limit(limit, HTTPStatus.INTERNAL_SERVER_ERROR)  # as Jaeger
+        return _traces_response(list(islice(find_traces(self._store, search), limit)))
 
     async def trace(self, request: Request) -> Response:
-        """Return one trace. ``start`` and ``end`` hide nothing, and ``raw`` changes nothing, but both are read."""
+        """One trace. `start`, `end` and `raw` change nothing, but must be valid."""
         trace_id = parse_trace_id(request.path_params["trace_id"])
         parameters = Parameters(request.query_params)
         parameters.window()
         parameters.flag("raw")
         trace = self._store.trace(trace_id)
         if trace is None:
-            raise BadQueryError(_NOT_FOUND, HTTPStatus.NOT_FOUND)
-        return await _traces_answer(request, [trace])
-
-    async def dependencies(self, request: Request) -> Response:
-        """Count the calls between services, or those from and to one service."""
-        parameters = Parameters(request.query_params)
-        start, end = parameters.dependency_window()
-        service = parameters.text("service")
-        traces = list(self._store.newest_first())
-        links = await run_in_threadpool(dependencies, traces, start, end)
-        return _answer(request, [link for link in links if service in ("", link["parent"], link["child"])])
+            raise InvalidQuery(_NOT_FOUND, HTTPStatus.NOT_FOUND)
+        return _traces_response([trace])
 
 
-async def _traces_answer(request: Request, traces: list[Trace], missing: list[bytes] | None = None) -> Response:
+def _traces_response(traces: list[Trace], missing: list[bytes] | None = None) -> Response:
     errors = [{"msg": _NOT_FOUND, "traceID": format_trace_id(trace_id)} for trace_id in missing or ()] or None
-    if Parameters(request.query_params).pretty():
-        data = await run_in_threadpool(lambda: [trace_json(trace) for trace in traces])
-        return _answer(request, data, errors=errors)
     return StreamingResponse(_chunks(traces, errors), media_type="application/json")
 
 
 def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
-    """Write the answer trace by trace, in a worker thread, so that a large one needs little memory."""
-    before, after = _dumps(_envelope([], errors=errors)).split("[]", 1)
+    """The body trace by trace, made in a worker thread, so that a large one needs little memory."""
+    before, after = dumps(_envelope([], errors=errors)).split("[]", 1)
     yield f"{before}["
     for index, trace in enumerate(traces):
-        yield ("," if index else "") + _dumps(trace_json(trace))
+        yield ("," if index else "") + dumps(trace_json(trace))
     yield f"]{after}"
 
 
-def _answer(request: Request, data: object, *, total: int = 0, errors: object = None) -> Response:
-    pretty = Parameters(request.query_params).pretty()
-    body = _dumps(_envelope(data, total=total, errors=errors), indent=4 if pretty else None)
-    return Response(body, media_type="application/json")
+def _response(data: object, total: int) -> Response:
+    return Response(dumps(_envelope(data, total=total)), media_type="application/json")
 
 
-def error_answer(_request: Request, error: Exception) -> Response:
-    """Say what is wrong with the request as Jaeger does: its envelope, but as plain text."""
-    status = error.status if isinstance(error, BadQueryError) else HTTPStatus.INTERNAL_SERVER_ERROR
-    body = _dumps(_envelope(None, errors=[{"code": status, "msg": str(error)}]))
-    return plain_text(f"{body}\n", status)
+def error_response(_request: Request, error: Any) -> Response:  # an InvalidQuery: Starlette's type is wider
+    """The problem with the request in Jaeger's envelope, but as plain text."""
+    body = dumps(_envelope(None, errors=[{"code": error.status, "msg": str(error)}]))
+    return plain_text(f"{body}\n", error.status)
 
 
 def not_found(_request: Request, _error: Exception) -> Response:
-    """Answer any path or method that is not offered."""
+    """The response to any path or method that is not offered."""
     return plain_text("404 page not found\n", HTTPStatus.NOT_FOUND)
 
 
 def plain_text(body: str, status: HTTPStatus) -> Response:
-    """Return what Go's ``http.Error`` returns."""
+    """The response of Go's `http.Error`."""
     return PlainTextResponse(body, status, {"X-Content-Type-Options": "nosniff"})
 
 
 def _envelope(data: object, *, total: int = 0, errors: object = None) -> dict[str, object]:
     return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": errors}
-
-
-def _dumps(document: object, indent: int | None = None) -> str:
-    separators = (",", ": ") if indent else (",", ":")
-    return golang.escape(json.dumps(document, ensure_ascii=False, indent=indent, separators=separators))

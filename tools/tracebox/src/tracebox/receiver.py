@@ -1,10 +1,12 @@
-"""The OTLP/gRPC port: ``opentelemetry.proto.collector.trace.v1.TraceService``.
+"""The OTLP/gRPC port: `opentelemetry.proto.collector.trace.v1.TraceService`.
 
-The method is registered without the generated servicer, because grpc answers a request that it cannot
+The method is registered without the generated servicer, because grpc fails a request that it cannot
 decode with INTERNAL, which exporters take for the server's fault; here it is INVALID_ARGUMENT.
 """
 
-from typing import TypeAlias
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import grpc.aio
@@ -15,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tracebox.store import TraceStore
+if TYPE_CHECKING:
+    from tracebox.store import TraceStore
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -29,7 +32,7 @@ class TraceReceiver:
         self._store = store
 
     async def export(self, request: bytes, context: _Context) -> ExportTraceServiceResponse:
-        """Take an encoded ExportTraceServiceRequest; spans that cannot be taken are a partial success."""
+        """Stores an encoded ExportTraceServiceRequest; rejected spans are a partial success."""
         try:
             rejected = self._store.add(ExportTraceServiceRequest.FromString(request))
         except DecodeError as error:
@@ -42,7 +45,7 @@ class TraceReceiver:
 
 
 def build_receiver(store: TraceStore) -> grpc.aio.Server:
-    """Return a server that listens nowhere yet; who starts it stops it."""
+    """A server without an address yet; the caller starts and stops it."""
     server = grpc.aio.server(
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
     )

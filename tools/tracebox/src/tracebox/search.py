@@ -1,15 +1,20 @@
-"""Which traces a search finds: those where one span satisfies everything that is asked, as Jaeger has it."""
+"""Finds traces as Jaeger does: those where one span satisfies every condition."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracebox import values
-from tracebox.golang import parse_bool
-from tracebox.store import StoredSpan, Trace, TraceStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tracebox.store import StoredSpan, Trace, TraceStore
 
 KINDS: dict[int, str] = {
     Span.SPAN_KIND_UNSPECIFIED: "",
@@ -19,15 +24,17 @@ KINDS: dict[int, str] = {
     Span.SPAN_KIND_PRODUCER: "producer",
     Span.SPAN_KIND_CONSUMER: "consumer",
 }
+_TRUE, _FALSE = ("1", "t", "T", "true", "True", "TRUE"), ("0", "f", "F", "false", "False", "FALSE")
+BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 FOREVER = 1 << 64  # beyond any time that OTLP can carry
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one span has to satisfy, times in nanoseconds; what is empty or 0 is not asked.
+    """The conditions on one span, times in nanoseconds; what is empty or 0 is no condition.
 
-    ``tags`` are compared as text with the attributes of the span, its scope, its resource and its events;
-    ``error`` and ``span.kind`` ask for the span's status and kind.
+    `tags` are compared as text with the attributes of the span, its scope, its resource and its events;
+    `error` and `span.kind` are compared with the span's status and kind.
     """
 
     service: str = ""
@@ -39,7 +46,7 @@ class Search:
     tags: dict[str, str] = field(default_factory=dict)
 
     def matches(self, span: StoredSpan) -> bool:
-        """Whether the span satisfies everything."""
+        """Whether the span satisfies every condition."""
         return (
             (not self.service or span.origin.service == self.service)
             and (not self.operation or span.name == self.operation)
@@ -50,8 +57,8 @@ class Search:
         )
 
 
-def matching(store: TraceStore, search: Search) -> Iterator[Trace]:
-    """Yield the traces found, the one that arrived last first; must be consumed before the store changes."""
+def find_traces(store: TraceStore, search: Search) -> Iterator[Trace]:
+    """The traces found, the one that arrived last first; must be consumed before the store changes."""
     return (trace for trace in store.newest_first() if any(map(search.matches, trace.spans)))
 
 
@@ -60,18 +67,15 @@ def _has_tag(span: StoredSpan, key: str, value: str) -> bool:
         return _has_error(span, value)
     if key == "span.kind":
         return KINDS.get(span.kind, "") == value.lower()
-    wanted = key.encode()
+    wanted = key.encode(errors="replace")  # JSON may hold half of a surrogate pair
     return (wanted in span.encoded and _span_has(span.encoded, key, value)) or (
         (wanted in span.origin.resource or wanted in span.origin.scope) and _origin_has(span, key, value)
     )
 
 
 def _has_error(span: StoredSpan, value: str) -> bool:
-    try:
-        wanted = Status.STATUS_CODE_ERROR if parse_bool(value) else Status.STATUS_CODE_OK
-    except ValueError:
-        return False
-    return span.status == int(wanted)
+    wanted = Status.STATUS_CODE_ERROR if BOOLEANS.get(value) else Status.STATUS_CODE_OK
+    return value in BOOLEANS and span.status == int(wanted)
 
 
 def _span_has(encoded: bytes, key: str, value: str) -> bool:

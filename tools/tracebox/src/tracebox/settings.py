@@ -1,18 +1,21 @@
-"""What can be set from outside: ``TRACEBOX_*`` in the environment, or the flag of the same name."""
+"""Reads the settings from `TRACEBOX_*` in the environment or the flags of the same names."""
 
+from __future__ import annotations
+
+import sys
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 _MAX_PORT = 65535
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``, where an IPv6 host stands in brackets; raises ValueError."""
+    """Host and port of `host:port`, where an IPv6 host stands in brackets. Raises ValueError."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > _MAX_PORT:
-        raise ValueError(f"{address!r} is not host:port")
+    if not (host and port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT):
+        raise ValueError("must be host:port, such as 127.0.0.1:4317")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -37,9 +40,12 @@ class Settings(BaseSettings):
     max_bytes: PositiveInt = Field(64 * 1024 * 1024, description="encoded bytes of spans held at most")
 
 
-def explain(error: ValidationError) -> str:
-    """Say in one line for each wrong setting which variable it is and what is wrong with it."""
-    return "\n".join(
-        f"tracebox: TRACEBOX_{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
+def load_settings() -> Settings:
+    """The settings of this process; a wrong value ends it with status 2 and one line for each wrong variable."""
+    try:
+        return CliApp.run(Settings)
+    except ValidationError as error:
+        for problem in error.errors():
+            variable = f"TRACEBOX_{problem['loc'][0]}".upper()
+            print(f"{variable}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        sys.exit(2)

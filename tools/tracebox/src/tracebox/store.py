@@ -1,18 +1,23 @@
 """The spans held in memory: bounded, the trace that arrived first leaves first.
 
 A span is kept as the bytes it came in, beside the few fields that searching and listing need. Everything
-here runs in the event loop's thread; what a reader gets is an immutable snapshot that may go to another.
+here runs in the event loop's thread; a reader gets an immutable snapshot, which other threads may read.
 """
+
+from __future__ import annotations
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 _TRACE_ID_BYTES = 16
 _SPAN_ID_BYTES = 8
@@ -20,7 +25,7 @@ _SPAN_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Origin:
-    """Where spans came from: the encoded Resource and InstrumentationScope, shared by all their spans."""
+    """The origin of spans: the encoded Resource and InstrumentationScope, shared by all their spans."""
 
     service: str
     resource: bytes
@@ -34,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSpan:
-    """One span: the encoded OTLP message, and what is looked at without decoding it. Times in Unix ns."""
+    """One span: the encoded OTLP message, and the fields that are read without decoding it. Times in Unix ns."""
 
     encoded: bytes
     origin: Origin
@@ -57,13 +62,13 @@ class Trace:
 
 @dataclass(slots=True)
 class Rejected:
-    """How many spans of an export were not taken, and why."""
+    """The number of spans of an export that were rejected, and the reasons."""
 
     spans: int = 0
     reasons: dict[str, None] = field(default_factory=dict)
 
     def add(self, reason: str) -> None:
-        """Count one span."""
+        """Counts one span."""
         self.spans += 1
         self.reasons[reason] = None
 
@@ -79,7 +84,7 @@ class _Held:
 
 
 class TraceStore:
-    """Traces by id, never more than ``max_spans`` spans or ``max_bytes`` encoded bytes of them."""
+    """Traces by id, never more than `max_spans` spans or `max_bytes` encoded bytes of them."""
 
     def __init__(self, max_spans: int, max_bytes: int) -> None:
         self.max_spans = max_spans
@@ -87,14 +92,14 @@ class TraceStore:
         self.spans = 0
         self.bytes = 0
         self._traces: OrderedDict[bytes, _Held] = OrderedDict()
-        self._operations: dict[str, Counter[tuple[str, int]]] = {}
+        self._operations: dict[str, Counter[str]] = {}
         self._origins: WeakValueDictionary[tuple[bytes, bytes], Origin] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._traces)
 
     def add(self, request: ExportTraceServiceRequest) -> Rejected:
-        """Take the spans of an export; returns those that cannot be taken."""
+        """Stores the spans of an export; returns what was rejected."""
         rejected = Rejected()
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
@@ -115,7 +120,7 @@ class TraceStore:
 
     def _add(self, span: Span, origin: Origin) -> str | None:
         held = self._traces.get(span.trace_id) or _Held()
-        stored = _stored(span, origin)
+        stored = _stored_span(span, origin)
         if stored.encoded in held.spans:
             return None
         cost = held.cost(stored)
@@ -133,7 +138,7 @@ class TraceStore:
         held.size += cost
         self.bytes += cost
         self.spans += 1
-        self._operations.setdefault(span.origin.service, Counter())[span.name, span.kind] += 1
+        self._operations.setdefault(span.origin.service, Counter())[span.name] += 1
 
     def _evict(self, besides: bytes) -> None:
         oldest = next(iter(self._traces))
@@ -147,28 +152,28 @@ class TraceStore:
 
     def _forget_operation(self, span: StoredSpan) -> None:
         counts = self._operations[span.origin.service]
-        counts[span.name, span.kind] -= 1
-        if not counts[span.name, span.kind]:
-            del counts[span.name, span.kind]
+        counts[span.name] -= 1
+        if not counts[span.name]:
+            del counts[span.name]
         if not counts:
             del self._operations[span.origin.service]
 
     def trace(self, trace_id: bytes) -> Trace | None:
-        """Return the trace with this id of 16 bytes."""
+        """The trace with this id of 16 bytes."""
         held = self._traces.get(trace_id)
         return Trace(trace_id, tuple(held.spans.values())) if held else None
 
     def newest_first(self) -> Iterator[Trace]:
-        """Yield all traces, the one that arrived last first; must be consumed before the next ``add``."""
+        """All traces, the one that arrived last first; must be consumed before the next `add`."""
         for trace_id, held in reversed(self._traces.items()):
             yield Trace(trace_id, tuple(held.spans.values()))
 
     def services(self) -> list[str]:
-        """Return the names of the services whose spans are held, sorted."""
+        """The names of the services whose spans are held, sorted."""
         return sorted(self._operations)
 
-    def operations(self, service: str) -> list[tuple[str, int]]:
-        """Return the (span name, OTLP span kind) pairs held of a service, sorted."""
+    def operations(self, service: str) -> list[str]:
+        """The names of the spans held of a service, sorted."""
         return sorted(self._operations.get(service, ()))
 
 
@@ -182,7 +187,7 @@ def _fault(span: Span) -> str | None:
     return None
 
 
-def _stored(span: Span, origin: Origin) -> StoredSpan:
+def _stored_span(span: Span, origin: Origin) -> StoredSpan:
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
     return StoredSpan(
         encoded=span.SerializeToString(),
@@ -198,7 +203,7 @@ def _stored(span: Span, origin: Origin) -> StoredSpan:
 
 
 def service_name(resource: Resource) -> str:
-    """Return ``service.name``, or what Jaeger writes in its place where it is missing or no text."""
+    """`service.name`, or what Jaeger writes instead where it is missing, empty or not a string."""
     for attribute in resource.attributes:
         if attribute.key == "service.name":
             if attribute.value.WhichOneof("value") != "string_value":

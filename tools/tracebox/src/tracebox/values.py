@@ -1,24 +1,27 @@
 """OTLP attribute values as Jaeger shows them: text for searching, typed tags for its JSON.
 
-Source: pdata's ``Value.AsString`` and Jaeger's ``convertKeyValues``.
+Source: pdata's `Value.AsString` and Jaeger's `convertKeyValues`.
 """
 
+from __future__ import annotations
+
 import base64
-import json
 import math
-from collections.abc import Iterable
-from typing import TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from tracebox.compact_json import dump_float, dumps
 
-from tracebox.golang import format_float, quote
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 _MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
 Scalar: TypeAlias = str | bool | int | float
 
 
 class Tag(TypedDict):
-    """One key and value of Jaeger's JSON; ``type`` is string, bool, int64, float64 or binary."""
+    """One key and value of Jaeger's JSON; `type` is string, bool, int64, float64 or binary."""
 
     key: str
     type: str
@@ -26,7 +29,7 @@ class Tag(TypedDict):
 
 
 def text(value: AnyValue) -> str:
-    """Return the value as text: what a search compares with."""
+    """The value as text, which a search compares with."""
     match value.WhichOneof("value"):
         case None:
             return ""
@@ -39,30 +42,30 @@ def text(value: AnyValue) -> str:
 
 
 def json_text(value: AnyValue) -> str:
-    """Return the value as compact JSON with sorted keys."""
+    """The value as compact JSON with sorted keys."""
     match value.WhichOneof("value"):
         case "array_value":
             return f"[{','.join(map(json_text, value.array_value.values))}]"
         case "kvlist_value":
             pairs = sorted({pair.key: json_text(pair.value) for pair in value.kvlist_value.values}.items())
-            return "{" + ",".join(f"{quote(key)}:{item}" for key, item in pairs) + "}"
+            return "{" + ",".join(f"{dumps(key)}:{item}" for key, item in pairs) + "}"
         case "double_value":
-            return format_float(value.double_value)
+            return dump_float(value.double_value)
         case "int_value" | "bool_value" as kind:
-            return json.dumps(getattr(value, kind))
+            return dumps(getattr(value, kind))
         case None:
             return "null"
         case _:
-            return quote(text(value))
+            return dumps(text(value))
 
 
 def tags(attributes: Iterable[KeyValue]) -> list[Tag]:
-    """Return the attributes as Jaeger's tags, in their order."""
+    """The attributes as Jaeger's tags, in their order."""
     return [tag(attribute.key, attribute.value) for attribute in attributes]
 
 
 def tag(key: str, value: AnyValue) -> Tag:
-    """Return one attribute as Jaeger's tag; arrays and maps become JSON in a string."""
+    """One attribute as Jaeger's tag; arrays and maps become JSON in a string."""
     match value.WhichOneof("value"):
         case "bool_value":
             return {"key": key, "type": "bool", "value": value.bool_value}
@@ -83,5 +86,5 @@ def _integer(number: int) -> int | str:
 def _number(number: float) -> float | int | str:
     if not math.isfinite(number):
         return str(number)  # JSON has no such number, and one attribute must not hide the trace
-    written = format_float(number)
+    written = dump_float(number)
     return int(written) if written.removeprefix("-").isdecimal() else number

@@ -1,42 +1,33 @@
 """The calls that a channel hands out: each ends with the task that waits for it.
 
 grpc.aio cancels a call together with such a task, but not at every moment: while it sets up a stream that is read, or
-waits for the connection that is written to, the task ends alone, and the call goes on until its deadline. Likewise it
+waits for the connection that is written to, only the task ends, and the call goes on until its deadline. Likewise it
 cancels a call that is read and that nobody holds any more, but not if the call has a done callback. And a call that it
-cannot send, for its metadata is none, never ends.
+cannot send, because its metadata is invalid, never ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import grpc
 
+from meshkit.client.types import Call, Request, Response
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 
-class _Call:
-    """A call of grpc.aio; what is not said here is its own."""
+class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order that gRPC has in the subclasses
+    """A call of grpc.aio, and what all arities have. Its coroutines hold it, so a stream is not dropped meanwhile."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
 
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._call, name)
-        return self._holding(member) if iscoroutinefunction(member) else member
-
-    def _holding(self, ask: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        async def asked(_held: _Call = self) -> Any:
-            return await ask()
-
-        return asked
-
     @contextmanager
-    def _waited_for(self) -> Iterator[None]:
+    def _cancel_on_error(self) -> Iterator[None]:
         try:
             yield
         except (asyncio.InvalidStateError, grpc.aio.UsageError):
@@ -45,53 +36,109 @@ class _Call:
             self._call.cancel()
             raise
 
+    def cancelled(self) -> bool:
+        return self._call.cancelled()
 
-class _Response(_Call):
-    def __await__(self) -> Generator[Any, None, Any]:
-        with self._waited_for():
+    def done(self) -> bool:
+        return self._call.done()
+
+    def time_remaining(self) -> float | None:
+        return self._call.time_remaining()
+
+    def cancel(self) -> bool:
+        return self._call.cancel()
+
+    def add_done_callback(self, callback: Callable[[Call], None]) -> None:
+        self._call.add_done_callback(callback)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        return await self._call.initial_metadata()
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        return await self._call.trailing_metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        return await self._call.code()
+
+    async def details(self) -> str:
+        return await self._call.details()
+
+    async def debug_error_string(self) -> str | None:
+        return await self._call.debug_error_string()  # type: ignore[attr-defined, no-any-return] # every call has it
+
+    async def wait_for_connection(self) -> None:
+        await self._call.wait_for_connection()
+
+
+class UnaryUnary(_Call[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.UnaryUnaryCall[Request, Response]):
+    """A call with one request and one response."""
+
+    def __await__(self) -> Generator[None, None, Response]:
+        with self._cancel_on_error():
             return (yield from self._call.__await__())
 
 
-class _Responses(_Call):
+class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.UnaryStreamCall[Request, Response]):
+    """A call with many responses."""
+
     def __del__(self) -> None:
         self._call.cancel()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
-        with self._waited_for():
+    async def __anext__(self) -> Response:
+        with self._cancel_on_error():
             return await anext(aiter(self._call))
 
-    async def read(self) -> Any:
+    async def read(self) -> Response | object:  # the published types know EOF as an object
         """The next response, or EOF."""
-        with self._waited_for():
+        with self._cancel_on_error():
             return await self._call.read()
 
 
-class _Requests(_Call):
-    async def write(self, request: Any) -> None:
+class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.StreamUnaryCall[Request, Response]):
+    """A call with many requests."""
+
+    async def write(self, request: Request) -> None:
         """Sends a request."""
-        with self._waited_for():
+        with self._cancel_on_error():
             await self._call.write(request)
 
     async def done_writing(self) -> None:
         """Says that there are no more requests."""
-        with self._waited_for():
+        with self._cancel_on_error():
             await self._call.done_writing()
 
-
-class UnaryUnary(_Response):
-    """A call with one request and one response."""
-
-
-class UnaryStream(_Responses):
-    """A call with many responses."""
+    def __await__(self) -> Generator[None, None, Response]:
+        with self._cancel_on_error():
+            return (yield from self._call.__await__())
 
 
-class StreamUnary(_Requests, _Response):
-    """A call with many requests."""
-
-
-class StreamStream(_Requests, _Responses):
+class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio.StreamStreamCall[Request, Response]):
     """A call with many of both."""
+
+    def __del__(self) -> None:
+        self._call.cancel()
+
+    async def write(self, request: Request) -> None:
+        """Sends a request."""
+        with self._cancel_on_error():
+            await self._call.write(request)
+
+    async def done_writing(self) -> None:
+        """Says that there are no more requests."""
+        with self._cancel_on_error():
+            await self._call.done_writing()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Response:
+        with self._cancel_on_error():
+            return await anext(aiter(self._call))
+
+    async def read(self) -> Response | object:  # the published types know EOF as an object
+        """The next response, or EOF."""
+        with self._cancel_on_error():
+            return await self._call.read()

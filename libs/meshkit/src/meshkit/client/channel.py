@@ -1,51 +1,44 @@
-"""Opens client channels: balancing, retries, reconnecting, renewal, keepalive, and what every call has around it.
-
-https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Retries live here alone: for UNAVAILABLE, for the
-methods that the caller names as safe to repeat, with throttling.
-"""
+"""Opens client channels. `Channel` says what a call passes through, `concerns` is the list of what is ours of it."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self, cast
+from weakref import WeakSet
 
 import grpc
 
-from meshkit.client.outgoing import request_interceptors
-from meshkit.client.renewal import RenewedChannel
+from meshkit.client.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from meshkit.client.deadlines import deadlines
+from meshkit.client.policy import channel_options
+from meshkit.client.renewal import Renewal
+from meshkit.client.request_stream import request_stream_interceptors
 from meshkit.client.tracing import tracing
-from meshkit.deadline import call_timeout
+from meshkit.telemetry import contrib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Unpack
 
-    from meshkit.client.renewal import Begin
+    from meshkit.client.types import (
+        Call,
+        CallOptions,
+        Concern,
+        Connect,
+        Deserializer,
+        Multicallable,
+        Request,
+        Response,
+        Serializer,
+    )
     from meshkit.telemetry.provider import Telemetry
-
-RETRY_POLICY = {
-    "maxAttempts": 3,
-    "initialBackoff": "0.05s",
-    "maxBackoff": "0.5s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2_000),  # the least time that an attempt to connect is given; 20 s by default
-    ("grpc.max_reconnect_backoff_ms", 1_000),  # the default of 120 s leaves a backend unused long after its return
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # 30 s by default; a rollout is sooner done
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.use_local_subchannel_pool", 1),  # or a new channel inherits the failures of another one to the same address
-    ("grpc.enable_http_proxy", 0),  # a proxy meant for the internet has no place between services
-)
 
 
 def open_channel(
     target: str, *, service: str, repeatable: Sequence[str], limit: float, telemetry: Telemetry
-) -> grpc.aio.Channel:
+) -> Channel:
     """A channel to one service. The caller closes it; calls fail fast while the service cannot be reached.
 
     Args:
@@ -55,46 +48,169 @@ def open_channel(
         limit: seconds that any one call may take, however much budget remains.
         telemetry: whose spans the calls make.
     """
-    options = [*OPTIONS, ("grpc.service_config", service_config(service, repeatable))]
-    native = telemetry.instrumentation == "native"
-    interceptors = request_interceptors() if native else [*_contrib(telemetry), *request_interceptors()]
-    make = partial(grpc.aio.insecure_channel, target, options=options, interceptors=interceptors)
-    decorates = [tracing(telemetry, target), limited(limit)] if native else [limited(limit)]
-    return RenewedChannel(make, *decorates, grace=limit)
-
-
-def service_config(service: str, repeatable: Sequence[str]) -> str:
-    """The service config, as JSON: round_robin over the addresses that serve, retries for the repeatable methods.
-
-    Each connection watches the health of the service (gRFC A17), so one that drains or has lost its database gets no
-    calls, whatever DNS says. A server without grpc.health.v1 counts as healthy.
-    """
-    names = [{"service": service, "method": method} for method in repeatable]
-    return json.dumps(
-        {
-            "loadBalancingConfig": [{"round_robin": {}}],
-            "healthCheckConfig": {"serviceName": service},
-            "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-            "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
-        }
+    connect = partial(
+        grpc.aio.insecure_channel,
+        target,
+        options=channel_options(service, repeatable),
+        interceptors=[*contrib.client_interceptors(telemetry), *request_stream_interceptors()],
     )
+    return Channel(connect, concerns(target, limit, telemetry), grace=limit)
 
 
-def limited(limit: float) -> Callable[[str, Begin], Begin]:
-    """Gives each call a deadline: the shortest of its own timeout, the channel's limit and the budget."""
-
-    def decorate(_path: str, begin: Begin) -> Begin:
-        def within(*request: object, timeout: float | None = None, **options: Any) -> Any:
-            own = limit if timeout is None else min(timeout, limit)
-            return begin(*request, timeout=call_timeout(own), **options)
-
-        return within
-
-    return decorate
+def concerns(target: str, limit: float, telemetry: Telemetry) -> list[Concern]:
+    """What surrounds each call of a channel to `target`, the outermost first."""
+    own_tracing = [] if contrib.is_chosen(telemetry) else [tracing(telemetry, target)]
+    return [*own_tracing, deadlines(limit)]
 
 
-def _contrib(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:
-    from opentelemetry.instrumentation.grpc import aio_client_interceptors  # noqa: PLC0415 - only where chosen
+class Channel(grpc.aio.Channel):
+    """The channel of one service's stub, and all that a call of it passes through.
 
-    make: Callable[..., list[grpc.aio.ClientInterceptor]] = aio_client_interceptors
-    return make(tracer_provider=telemetry.tracer_provider)
+    `stub.GetPrice(request)` runs through these, the outermost first:
+
+    1. `meshkit.client.calls`: the call ends with the task that waits for it.
+    2. This class: `close` ends the call, and a closed channel starts none.
+    3. `meshkit.client.renewal`: the call is made on the newest of gRPC's channels that was ready.
+    4. `concerns`: `meshkit.client.tracing`, then `meshkit.client.deadlines`.
+    5. gRPC's interceptors: `meshkit.telemetry.contrib` if chosen, then `meshkit.client.request_stream`.
+    6. gRPC's core, configured by `meshkit.client.policy`: balancing, retries, connections.
+
+    Args:
+        connect: opens a channel of gRPC's; this object closes it.
+        concerns: what surrounds each call, the outermost first.
+        grace: seconds that the calls of a channel have to end when it is renewed.
+    """
+
+    def __init__(self, connect: Connect, concerns: Sequence[Concern], grace: float) -> None:
+        self._concerns = concerns
+        self._renewal = Renewal(connect, grace)
+        self._calls: WeakSet[grpc.aio.Call] = WeakSet()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the channel; calls have `grace` seconds to end, and are cancelled then."""
+        self._closed = True
+        await asyncio.sleep(0)  # a call that was just made leaves its interceptors, which would fail
+        await self._renewal.stop()
+        ends = asyncio.get_running_loop().time() + (grace or 0)
+        for call in tuple(self._calls):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(ends):
+                    await call.code()
+        await self._renewal.current.close()  # which overlooks some calls, and so would its own grace
+        for call in tuple(self._calls):
+            call.cancel()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 - gRPC's
+        """The state of the channel that calls are made on now."""
+        return self._renewal.current.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Waits until the channel that calls are made on now leaves a state."""
+        await self._renewal.current.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Waits until the channel that calls are made on now is ready."""
+        await self._renewal.current.channel_ready()
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        **registration: bool,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[Request, Response]:
+        """The multicallable of a method: see `grpc.aio.Channel`, as for the other three.
+
+        `registration` is `_registered_method`, which generated stubs pass and the published types lack.
+        """
+
+        def make(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[Request, Response]:
+            return channel.unary_unary(method, request_serializer, response_deserializer, **registration)
+
+        start = self._surround(method, make)
+        # Here and below: ours is no subclass of gRPC's class, because two of the four take no parameters at runtime.
+        return cast(
+            "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+            lambda request, **options: UnaryUnary(start(request, **options)),
+        )
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        **registration: bool,
+    ) -> grpc.aio.UnaryStreamMultiCallable[Request, Response]:
+        """The multicallable of a method with a response stream."""
+
+        def make(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamMultiCallable[Request, Response]:
+            return channel.unary_stream(method, request_serializer, response_deserializer, **registration)
+
+        start = self._surround(method, make)
+        return cast(
+            "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
+            lambda request, **options: UnaryStream(start(request, **options)),
+        )
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        **registration: bool,
+    ) -> grpc.aio.StreamUnaryMultiCallable[Request, Response]:
+        """The multicallable of a method with a request stream."""
+
+        def make(channel: grpc.aio.Channel) -> grpc.aio.StreamUnaryMultiCallable[Request, Response]:
+            return channel.stream_unary(method, request_serializer, response_deserializer, **registration)
+
+        start = self._surround(method, make)
+        return cast(
+            "grpc.aio.StreamUnaryMultiCallable[Request, Response]",
+            lambda request_iterator=None, **options: StreamUnary(start(request_iterator, **options)),
+        )
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        **registration: bool,
+    ) -> grpc.aio.StreamStreamMultiCallable[Request, Response]:
+        """The multicallable of a method with both streams."""
+
+        def make(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamMultiCallable[Request, Response]:
+            return channel.stream_stream(method, request_serializer, response_deserializer, **registration)
+
+        start = self._surround(method, make)
+        return cast(
+            "grpc.aio.StreamStreamMultiCallable[Request, Response]",
+            lambda request_iterator=None, **options: StreamStream(start(request_iterator, **options)),
+        )
+
+    def _surround(
+        self, method: str, make: Callable[[grpc.aio.Channel], Multicallable[Request, Call]]
+    ) -> Multicallable[Request, Call]:
+        def surround(channel: grpc.aio.Channel) -> Multicallable[Request, Call]:
+            multicallable = make(channel)
+            for concern in reversed(self._concerns):
+                multicallable = concern(method, multicallable)
+            return multicallable
+
+        multicallable = self._renewal.multicallable(surround)
+
+        def start(request: Request, /, **options: Unpack[CallOptions]) -> Call:
+            if self._closed:
+                raise grpc.aio.UsageError("Channel is closed.")
+            call = multicallable(request, **options)
+            self._calls.add(call)
+            return call
+
+        return start

@@ -8,9 +8,9 @@ awaits the call, so cancelling the caller cancels the RPC, and a stream that is 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from grpc.aio import Metadata
+import grpc
 from opentelemetry import context as otel_context
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
@@ -18,13 +18,16 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
+    from typing import Unpack
 
     from opentelemetry.trace import Span
 
-    from meshkit.client.renewal import Begin
+    from meshkit.client.types import Call, CallOptions, Concern, Metadata, Multicallable, Request
     from meshkit.telemetry.provider import Telemetry
     from meshkit.telemetry.rpc_metrics import Attributes
+
+T = TypeVar("T")
 
 WRITE_FAILED = "Internal error from Core"
 """The details that grpc.aio gives a call, with INTERNAL, as soon as a write to it fails.
@@ -36,16 +39,16 @@ STATUS_SECONDS = 1.0
 """How long that status may take; then the call has ended with INTERNAL."""
 
 
-def tracing(telemetry: Telemetry, target: str) -> Callable[[str, Begin], Begin]:
-    """What makes client spans for the calls of a channel to `target`: the outermost decorator of each method."""
+def tracing(telemetry: Telemetry, target: str) -> Concern:
+    """Makes the client spans of a channel to `target`."""
     tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
     server = _server(target)
 
-    def decorate(path: str, begin: Begin) -> Begin:
+    def surround(path: str, multicallable: Multicallable[Request, Call]) -> Multicallable[Request, Call]:
         method = telemetry.client_calls.method(path.lstrip("/"), server)
 
-        def traced(*request: object, metadata: Iterable[Any] | None = None, **options: Any) -> Any:
-            """Makes the call under a new span and hands it back; the span ends when the call is done."""
+        def start(request: Request, /, **options: Unpack[CallOptions]) -> Call:
+            """Starts the call under a new span, which ends when the call is done."""
             span = tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
             context = set_span_in_context(span)
             began, ended = method.begin(), False
@@ -60,24 +63,25 @@ def tracing(telemetry: Telemetry, target: str) -> Callable[[str, Begin], Begin]:
             # The tasks of the call, such as the one that takes the requests, belong to the span.
             token = otel_context.attach(context)
             try:
-                call = begin(*request, metadata=_with_trace(metadata), **options)
+                options["metadata"] = _with_trace(options.get("metadata"))
+                call = multicallable(request, **options)
             except BaseException:
                 end("UNKNOWN")
                 raise
             finally:
                 otel_context.detach(token)
-            call.add_done_callback(lambda call: _when_told(call, end))
+            call.add_done_callback(lambda call: _end_with_status(call, end))
             return call
 
-        return traced
+        return start
 
-    return decorate
+    return surround
 
 
-def _when_told(call: Any, end: Callable[[str], None]) -> None:
+def _end_with_status(call: grpc.aio.Call, end: Callable[[str], None]) -> None:
     """Ends a call that is done, once the status is its server's."""
-    code = _now(call.code()).name
-    if _now(call.details()) == WRITE_FAILED:
+    code = _result(call.code()).name
+    if _result(call.details()) == WRITE_FAILED:
         asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code)
     else:
         end(code)
@@ -91,19 +95,20 @@ def _server(target: str) -> Attributes:
     return {semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
 
 
-def _with_trace(metadata: Iterable[Any] | None) -> Metadata:
+def _with_trace(metadata: Metadata | None) -> grpc.aio.Metadata:
     """A copy of the caller's metadata with the current span's context in it (W3C Trace Context)."""
     carrier: dict[str, str] = {}
     inject(carrier)
-    return Metadata(*(pair for pair in metadata or () if pair[0] not in carrier), *carrier.items())
+    return grpc.aio.Metadata(*(pair for pair in metadata or () if pair[0] not in carrier), *carrier.items())
 
 
-def _now(result: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine of a call that is done answers: it has nothing left to wait for."""
+def _result(coroutine: Coroutine[None, None, T]) -> T:
+    """The result of a coroutine of a call that is done: it has nothing left to wait for."""
     try:
-        result.send(None)
-    except StopIteration as answered:
-        return answered.value
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
     raise AssertionError("the call is not done")
 
 

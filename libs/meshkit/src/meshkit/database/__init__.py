@@ -1,1 +1,43 @@
 """SQLite and PostgreSQL for one service."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from meshkit.database.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from opentelemetry.metrics import Meter
+    from opentelemetry.trace import Tracer
+
+    from meshkit.database.migrations import Seed
+    from meshkit.errors import Unavailable
+
+__all__ = ["Database", "check_database", "open_database"]
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, unavailable: type[Unavailable], tracer: Tracer, meter: Meter
+) -> AsyncIterator[Database]:
+    """The database of a service, closed at the end of the block. For the arguments see Database."""
+    database = Database(url, unavailable=unavailable, tracer=tracer, meter=meter)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def check_database(database: Database, migrations: Path, seed: Seed) -> None:
+    """Passes if the database can serve: it is reached, migrated and seeded, if need be by this call.
+
+    Raises:
+        Unavailable: not now; as the service's own class.
+        UnknownRevision: its schema is not of this release.
+    """
+    await database.prepare(migrations, seed)
+    await database.check()

@@ -18,37 +18,33 @@ What is committed survives the death of every process, by SIGKILL too (see `mesh
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from opentelemetry.metrics import NoOpMeter
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from meshkit.database.engines import checked_url, postgresql_engine, sqlite_engine
-from meshkit.database.migrations import known_revisions, load_scripts, stored_revision, upgrade
+from meshkit.database.engines import parse_url, postgresql_engine, sqlite_engine
+from meshkit.database.locks import run_when_unlocked
+from meshkit.database.migrations import known_revisions, load_scripts, migrate, stored_revision
+from meshkit.database.outages import RETRY_AFTER, raise_unavailable
 from meshkit.database.pools import Pools
-from meshkit.database.tracing import UNTRACED, StatementSpans, status_code
-from meshkit.database.transactions import finished, transaction
+from meshkit.database.tracing import StatementSpans
+from meshkit.database.transactions import finish, transaction
 from meshkit.deadline import remaining
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from alembic.script import ScriptDirectory
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from meshkit.database.migrations import Seed
     from meshkit.errors import Unavailable
-
-    Seed = Callable[[AsyncConnection], Awaitable[None]]
-
-log = logging.getLogger("meshkit.database")
 
 T = TypeVar("T")
 
@@ -57,20 +53,6 @@ FINISH_SECONDS = 2.0
 
 MIGRATION_SECONDS = 600.0
 """The same for a migration, which must not start over and over."""
-
-POLL_SECONDS = 0.002
-RETRY_AFTER = 1.0
-MIGRATION_LOCK = 0x6D657368
-"""PostgreSQL's advisory lock key of migrations."""
-
-TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "25006", "3D000"})
-TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
-"""SQLSTATEs of a PostgreSQL that cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
-standby, missing database; connection, authorization, resources, operator intervention, system error.
-https://www.postgresql.org/docs/current/errcodes-appendix.html"""
-
-TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
-"""The same of SQLite, extended codes included. https://www.sqlite.org/rescode.html"""
 
 
 class Database:
@@ -98,7 +80,7 @@ class Database:
         meter: Meter | None = None,
         patience: float = 5.0,
     ) -> None:
-        self._url = checked_url(url)
+        self._url = parse_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._unavailable = unavailable
         self._patience = patience
@@ -123,7 +105,7 @@ class Database:
             Unavailable: as the service's own class; also until `prepare` has passed.
         """
         self._require_prepared()
-        with self._translated():
+        with raise_unavailable(self._unavailable):
             async with self._connection(self._readers, patience=self._patience_to_read()) as connection:
                 yield connection
 
@@ -155,14 +137,14 @@ class Database:
         if self._prepared:
             return
         known = await asyncio.to_thread(known_revisions, migrations)
-        with self._translated():
+        with raise_unavailable(self._unavailable):
             if self._sqlite:
                 await self._enable_wal()
             async with self._connection(self._readers) as connection:
                 stored = await connection.run_sync(stored_revision, known)
         if stored != known[-1]:
             scripts = await asyncio.to_thread(load_scripts, migrations)
-            await self._write(partial(self._upgrade, known, scripts, seed), MIGRATION_SECONDS)
+            await self._write(partial(migrate, known, scripts, seed), MIGRATION_SECONDS)
         self._prepared = True
 
     async def check(self) -> None:
@@ -184,39 +166,26 @@ class Database:
             raise self._unavailable("the database is not ready yet", retry_after=RETRY_AFTER)
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], finish_seconds: float) -> T:
-        with self._translated():
+        with raise_unavailable(self._unavailable):
             async with (
                 asyncio.timeout(self._patience) as patience,
                 self._connection(self._writers, self._turn) as connection,
             ):
                 await self._begin(connection)
                 patience.reschedule(None)
-                return await finished(transaction(connection, work), finish_seconds)
+                return await finish(transaction(connection, work), finish_seconds)
 
     async def _begin(self, connection: AsyncConnection) -> None:
         if not self._sqlite:
             await connection.exec_driver_sql("BEGIN")
             return
         with self._spans.one_span("BEGIN IMMEDIATE"):
-            await _when_unlocked(connection, "BEGIN IMMEDIATE")
-
-    async def _upgrade(
-        self, known: list[str], scripts: ScriptDirectory, seed: Seed, connection: AsyncConnection
-    ) -> None:
-        if not self._sqlite:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        stored = await connection.run_sync(stored_revision, known)
-        if stored == known[-1]:  # another process was first
-            return
-        await connection.run_sync(upgrade, scripts, stored)
-        if stored is None:
-            await seed(connection)
-        log.info("migrated the database from %s to %s", stored or "nothing", known[-1])
+            await run_when_unlocked(connection, "BEGIN IMMEDIATE")
 
     async def _enable_wal(self) -> None:
         """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""
         async with asyncio.timeout(self._patience), self._connection(self._writers) as connection:
-            await _when_unlocked(connection, "PRAGMA journal_mode=WAL")
+            await run_when_unlocked(connection, "PRAGMA journal_mode=WAL")
 
     @asynccontextmanager
     async def _connection(
@@ -238,41 +207,3 @@ class Database:
         """At most half of the budget: so the caller is told in time what is wrong, and can ask another replica."""
         left = remaining()
         return self._patience if left is None else min(self._patience, left / 2)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raises the service's error for a database that cannot serve; callers never see a driver's text."""
-        try:
-            yield
-        except TimeoutError as error:
-            message = "the database cannot be reached, or others keep it busy"
-            raise self._unavailable(message, retry_after=RETRY_AFTER) from error
-        except OSError as error:
-            raise self._unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
-        except DBAPIError as error:
-            if not _transient(error):
-                raise
-            raise self._unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
-
-
-async def _when_unlocked(connection: AsyncConnection, statement: str) -> None:
-    """Runs a statement, without a span of its own, as soon as no other process holds the lock."""
-    while True:
-        try:
-            await connection.exec_driver_sql(statement, execution_options={UNTRACED: True})
-        except DBAPIError as error:
-            if not (status_code(error) or "").startswith("SQLITE_BUSY"):
-                raise
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            return
-
-
-def _transient(error: DBAPIError) -> bool:
-    code = status_code(error) or ""
-    return (
-        error.connection_invalidated
-        or code in TRANSIENT
-        or code[:2] in TRANSIENT_CLASSES
-        or code.startswith(TRANSIENT_SQLITE)
-    )

@@ -28,7 +28,7 @@ _FORMS = "a database is sqlite:///file or postgresql://user:password@host:port/n
 _SET_UP_SECONDS = 5.0
 
 
-def checked_url(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """The URL with the asynchronous driver of its database.
 
     Raises:
@@ -44,12 +44,12 @@ def checked_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _as_given(url: str) -> str:
-    checked_url(url)
+def _validate(url: str) -> str:
+    parse_url(url)
     return url
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_as_given)]
+DatabaseUrl = Annotated[str, AfterValidator(_validate)]
 """The type of a setting that names a database."""
 
 
@@ -62,13 +62,13 @@ def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEn
         hide_parameters=True,
         pool_size=connections,
         max_overflow=0,
-        connect_args={"timeout": _SET_UP_SECONDS, "factory": _ClosedWhenDropped},
+        connect_args={"timeout": _SET_UP_SECONDS, "factory": _SelfClosingConnection},
     )
     event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, int(busy_seconds * 1000)))
     return engine
 
 
-class _ClosedWhenDropped(sqlite3.Connection):
+class _SelfClosingConnection(sqlite3.Connection):
     """What aiosqlite opens for a caller that is cancelled meanwhile, and drops unclosed: Python 3.13 warns of that.
 
     What anybody else forgets to close is told by aiosqlite and SQLAlchemy all the same.

@@ -7,16 +7,26 @@ files is apart from what talks to the database: it belongs into a thread, off th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import logging
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from sqlalchemy import inspect, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from alembic.script import Script, ScriptDirectory
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+log = logging.getLogger("meshkit.database")
+
+Seed: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
+"""Fills the tables of a new database."""
+
+LOCK = 0x6D657368
+"""PostgreSQL's advisory lock key of migrations."""
 
 
 class UnknownRevision(Exception):
@@ -51,8 +61,20 @@ def stored_revision(connection: Connection, known: Sequence[str]) -> str | None:
     return stored
 
 
-def upgrade(connection: Connection, scripts: ScriptDirectory, stored: str | None) -> None:
-    """Migrates from the stored revision to the newest one, inside the caller's transaction."""
+async def migrate(known: Sequence[str], scripts: ScriptDirectory, seed: Seed, connection: AsyncConnection) -> None:
+    """Migrates to the newest revision, and seeds a database that had none, inside the caller's transaction."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+    stored = await connection.run_sync(stored_revision, known)
+    if stored == known[-1]:  # another process was first
+        return
+    await connection.run_sync(_upgrade, scripts, stored)
+    if stored is None:
+        await seed(connection)
+    log.info("migrated the database from %s to %s", stored or "nothing", known[-1])
+
+
+def _upgrade(connection: Connection, scripts: ScriptDirectory, stored: str | None) -> None:
     from alembic.migration import MigrationContext  # noqa: PLC0415
     from alembic.operations import Operations  # noqa: PLC0415
 

@@ -39,9 +39,9 @@ class Pools:
         self._engines = engines
         self._pending: Counter[AsyncEngine] = Counter()
         for name, callback, unit, description in (
-            (DB_CLIENT_CONNECTION_COUNT, self._count, "{connection}", "Connections in the pool, by state."),
-            (DB_CLIENT_CONNECTION_MAX, self._max, "{connection}", "Most connections that the pool may open."),
-            (DB_CLIENT_CONNECTION_PENDING_REQUESTS, self._waiting, "{request}", "Who waits for a connection."),
+            (DB_CLIENT_CONNECTION_COUNT, self._observe_count, "{connection}", "Connections in the pool, by state."),
+            (DB_CLIENT_CONNECTION_MAX, self._observe_max, "{connection}", "Most connections that the pool may open."),
+            (DB_CLIENT_CONNECTION_PENDING_REQUESTS, self._observe_waiting, "{request}", "Who waits for a connection."),
         ):
             meter.create_observable_up_down_counter(name, [callback], unit, description)
 
@@ -54,20 +54,20 @@ class Pools:
         finally:
             self._pending[engine] -= 1
 
-    def _count(self, _options: CallbackOptions) -> Iterable[Observation]:
+    def _observe_count(self, _options: CallbackOptions) -> Iterable[Observation]:
         for name, engine in self._engines.items():
             pool = cast("QueuePool", engine.pool)
             for state, count in ((IDLE, pool.checkedin()), (USED, pool.checkedout())):
-                yield Observation(count, {**_named(name), DB_CLIENT_CONNECTION_STATE: state})
+                yield Observation(count, {**_attributes(name), DB_CLIENT_CONNECTION_STATE: state})
 
-    def _max(self, _options: CallbackOptions) -> Iterable[Observation]:
+    def _observe_max(self, _options: CallbackOptions) -> Iterable[Observation]:
         for name, engine in self._engines.items():
-            yield Observation(cast("QueuePool", engine.pool).size(), _named(name))
+            yield Observation(cast("QueuePool", engine.pool).size(), _attributes(name))
 
-    def _waiting(self, _options: CallbackOptions) -> Iterable[Observation]:
+    def _observe_waiting(self, _options: CallbackOptions) -> Iterable[Observation]:
         for name, engine in self._engines.items():
-            yield Observation(self._pending[engine], _named(name))
+            yield Observation(self._pending[engine], _attributes(name))
 
 
-def _named(pool: str) -> dict[str, str]:
+def _attributes(pool: str) -> dict[str, str]:
     return {DB_CLIENT_CONNECTION_POOL_NAME: pool}

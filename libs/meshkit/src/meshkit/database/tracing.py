@@ -41,7 +41,7 @@ class StatementSpans:
         self._open: WeakKeyDictionary[ExecutionContext, Span] = WeakKeyDictionary()
         event.listen(engine.sync_engine, "before_cursor_execute", self._before)
         event.listen(engine.sync_engine, "after_cursor_execute", self._after)
-        event.listen(engine.sync_engine, "handle_error", self._failed)
+        event.listen(engine.sync_engine, "handle_error", self._on_error)
 
     @contextmanager
     def one_span(self, statement: str) -> Iterator[None]:
@@ -73,7 +73,7 @@ class StatementSpans:
         self._open[context] = self._start(statement, context.compiled, batch)
 
     def _start(self, statement: str, compiled: Compiled | None, batch: int = 1) -> Span:
-        operation, table = _described(compiled) if compiled else (statement.split(None, 1)[0].upper(), None)
+        operation, table = _operation_and_table(compiled) if compiled else (statement.split(None, 1)[0].upper(), None)
         attributes = {**self._common, db.DB_QUERY_TEXT: statement}
         if batch > 1:
             operation = f"BATCH {operation}"
@@ -97,7 +97,7 @@ class StatementSpans:
         if span := self._open.pop(context, None):
             span.end()
 
-    def _failed(self, failure: ExceptionContext) -> None:
+    def _on_error(self, failure: ExceptionContext) -> None:
         if failure.execution_context and (span := self._open.pop(failure.execution_context, None)):
             _fail(span, failure.sqlalchemy_exception or failure.original_exception)
             span.end()
@@ -131,7 +131,7 @@ def _common(url: URL) -> dict[str, str | int]:
 
 
 @lru_cache(maxsize=512)
-def _described(compiled: Compiled) -> tuple[str, str | None]:
+def _operation_and_table(compiled: Compiled) -> tuple[str, str | None]:
     """The operation of a statement and the one table it is about, if there is one."""
     match compiled.statement:
         case Insert() | Update() | Delete() as change:

@@ -40,18 +40,18 @@ async def _roll_back(connection: AsyncConnection) -> None:
         await connection.invalidate()
 
 
-async def finished(work: Coroutine[None, None, T], seconds: float) -> T:
+async def finish(work: Coroutine[None, None, T], seconds: float) -> T:
     """The result of `work`. A cancellation is raised only after it has ended, itself cancelled after `seconds`."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        await _ended(task, seconds)
+        await _wait_or_cancel(task, seconds)
         raise
     return task.result()
 
 
-async def _ended(task: asyncio.Task[T], seconds: float) -> None:
+async def _wait_or_cancel(task: asyncio.Task[T], seconds: float) -> None:
     try:
         await asyncio.wait({task}, timeout=seconds)
     finally:

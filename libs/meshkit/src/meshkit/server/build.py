@@ -1,38 +1,24 @@
-"""Builds grpc.aio servers: options, what is around every handler, health and reflection.
-
-Around a handler, from outside in: tracing sees how every RPC ends; errors turns what the handler raises into a status;
-deadlines refuses what comes too late and opens the budget of the rest.
-"""
+"""Builds grpc.aio servers: options, health, reflection, and the list of what surrounds each handler: `concerns`."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
-from opentelemetry import trace
 
-from meshkit.deadline import FLOOR, budget
-from meshkit.errors import DeadlineExceeded, Internal, ServiceError, in_words, mapping_of
+from meshkit.server.deadlines import deadlines
+from meshkit.server.errors import errors
 from meshkit.server.handlers import HandlerInterceptor
-from meshkit.server.tracing import tracing_interceptor
-from meshkit.status import write_status
-from meshkit.telemetry.semconv import SERVER_ERRORS
+from meshkit.server.tracing import tracing, unknown_method_tracing
+from meshkit.telemetry import contrib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshkit.server.handlers import Behavior, Stream
     from meshkit.server.health import Health
+    from meshkit.server.types import Concern
     from meshkit.telemetry.provider import Telemetry
-
-log = logging.getLogger("meshkit.server")
-
-MAX_SECONDS = 30.0
-"""The budget of a call whose client set no deadline."""
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # the default lets a second server take the port silently
@@ -56,7 +42,8 @@ def build_server(
         health: the health servicer.
         telemetry: whose spans the RPCs make.
     """
-    server = grpc.aio.server(interceptors=_interceptors(telemetry), options=OPTIONS)
+    surround = HandlerInterceptor(concerns(telemetry), unknown_method_concerns(telemetry))
+    server = grpc.aio.server(interceptors=[surround, *contrib.server_interceptors(telemetry)], options=OPTIONS)
     for add in services.values():
         add(server)
     health.add_to(server)
@@ -64,67 +51,16 @@ def build_server(
     return server
 
 
-def _interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
-    if telemetry.instrumentation == "native":
-        return [tracing_interceptor(telemetry, _errors, _deadlines)]
-    from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters  # noqa: PLC0415 - only where chosen
+def concerns(telemetry: Telemetry) -> list[Concern]:
+    """What surrounds each handler, the outermost first.
 
-    make: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor
-    contrib = make(tracer_provider=telemetry.tracer_provider, filter_=filters.negate(filters.health_check()))
-    # Innermost, for it must see the handlers as they are: it breaks a coroutine that writes a stream.
-    return [HandlerInterceptor(_errors, _deadlines), contrib]
-
-
-def _errors(method: str, behavior: Behavior) -> Behavior:
-    """Ends the RPC with the rich status of the ServiceError that its handler raised.
-
-    What made the service fail, such as a database that is full, is told to the log alone.
-    Any other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
-    So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
+    Tracing sees how every RPC ends; errors turns what the handler raises into a status; deadlines refuses what comes
+    too late and opens the budget of the rest.
     """
-
-    async def translated(request: object, context: Stream) -> object:
-        try:
-            return await behavior(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except ServiceError as error:
-            status = write_status(error)
-            if error.__cause__ and mapping_of(error).code in SERVER_ERRORS:
-                log.warning("%s failed: %s", method.lstrip("/"), in_words(error))
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
-                raise
-            log.exception("%s failed", method.lstrip("/"))
-            trace.get_current_span().record_exception(error)
-            status = write_status(Internal("internal error"))
-        if not context.done():  # as it is after an `abort` that the handler turned into something else
-            await context.abort_with_status(rpc_status.to_status(status))
-        return None
-
-    return translated
+    own_tracing = [] if contrib.is_chosen(telemetry) else [tracing(telemetry)]
+    return [*own_tracing, errors, deadlines]
 
 
-def _deadlines(method: str, behavior: Behavior) -> Behavior:
-    """Refuses at once what cannot be answered in time, and opens the budget that outgoing calls share."""
-
-    async def limited(request: object, context: Stream) -> object:
-        left: float | None = context.time_remaining()
-        if left is not None and left < FLOOR:
-            raise DeadlineExceeded(f"{method.lstrip('/')} came with {max(left, 0) * 1000:.0f} ms left")
-        with budget(left or MAX_SECONDS):
-            if left is not None:  # the deadline cancels the handler by itself
-                return await behavior(request, context)
-            return await _at_most(MAX_SECONDS, behavior, request, context)
-
-    return limited
-
-
-async def _at_most(seconds: float, behavior: Behavior, request: object, context: Stream) -> object:
-    try:
-        async with asyncio.timeout(seconds) as timeout:
-            return await behavior(request, context)
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-        raise DeadlineExceeded(f"the server allows {seconds:.0f} s to a call without a deadline") from None
+def unknown_method_concerns(telemetry: Telemetry) -> list[Concern]:
+    """What surrounds the response to a method that the server does not have; contrib traces none."""
+    return [] if contrib.is_chosen(telemetry) else [unknown_method_tracing(telemetry)]

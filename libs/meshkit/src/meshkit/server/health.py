@@ -49,7 +49,7 @@ class Health:
         self._interval = interval
         self._timeout = timeout
         self._servicer = grpc_health.aio.HealthServicer()
-        self._told: str | None = None
+        self._last_result: str | None = None
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -65,7 +65,7 @@ class Health:
         await self._servicer.set(LIVENESS, SERVING)
         await self._publish(NOT_SERVING)
         while True:
-            failure = await self._checked()
+            failure = await self._run_check()
             await self._set(failure)
             await asyncio.sleep(min(self._interval, RETRY_SECONDS) if failure else self._interval)
 
@@ -74,7 +74,7 @@ class Health:
         self._draining = True
         await self._publish(NOT_SERVING)
 
-    async def _checked(self) -> Exception | None:
+    async def _run_check(self) -> Exception | None:
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await self._check()
@@ -85,9 +85,9 @@ class Health:
     async def _set(self, failure: Exception | None) -> None:
         """Publishes and logs what the check found, once for each change."""
         found = "" if failure is None else in_words(failure)
-        if found == self._told or self._draining:
+        if found == self._last_result or self._draining:
             return
-        self._told = found
+        self._last_result = found
         if failure:
             log.warning("%s is NOT_SERVING: %s", self._service, found)
         else:

@@ -15,15 +15,13 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from meshkit.server.handlers import HandlerInterceptor, wrap
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry.trace import Span, Tracer
 
-    from meshkit.server.handlers import Behavior, Handler, Stream
+    from meshkit.server.context import CallContext, Request, Response
+    from meshkit.server.types import Behavior, Concern
     from meshkit.telemetry.provider import Telemetry
     from meshkit.telemetry.rpc_metrics import MeasuredMethod
 
@@ -33,31 +31,37 @@ TRANSIT = 0.05
 """Seconds that a request may have been on its way, for telling a deadline from a cancellation."""
 
 
-def tracing_interceptor(telemetry: Telemetry, *within: Callable[[str, Behavior], Behavior]) -> HandlerInterceptor:
-    """The interceptor that makes server spans, around what the decorators `within` do."""
-    calls, tracer = (
-        telemetry.server_calls,
-        telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL),
-    )
+def tracing(telemetry: Telemetry) -> Concern:
+    """Makes the server spans of the methods that a server has."""
 
-    def decorate(method: str, behavior: Behavior) -> Behavior:
+    def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         name = method.lstrip("/")
-        return _traced(name, behavior, tracer, calls.method(name))
+        return _trace(name, behavior, _tracer(telemetry), telemetry.server_calls.method(name))
 
-    def unserved(method: str) -> Handler:
-        """Answers a method that nobody serves as gRPC does. However many there are, they are one to the metrics."""
-        return wrap(
-            _UNSERVED, lambda behavior: _traced(method.lstrip("/"), behavior, tracer, calls.method(semconv.OTHER))
-        )
-
-    return HandlerInterceptor(decorate, *within, unserved=unserved)
+    return surround
 
 
-def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMethod) -> Behavior:
+def unknown_method_tracing(telemetry: Telemetry) -> Concern:
+    """Makes the server spans of all other methods. However many there are, they are one to the metrics."""
+
+    def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
+        name = method.lstrip("/")
+        return _trace(name, behavior, _tracer(telemetry), telemetry.server_calls.method(semconv.OTHER))
+
+    return surround
+
+
+def _tracer(telemetry: Telemetry) -> Tracer:
+    return telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
+
+
+def _trace(
+    name: str, behavior: Behavior[Request, Response], tracer: Tracer, method: MeasuredMethod
+) -> Behavior[Request, Response]:
     known = method.name == name
     common = method.attributes if known else {**method.attributes, semconv.RPC_METHOD_ORIGINAL: name}
 
-    async def traced(request: object, context: Stream) -> object:
+    async def respond(context: CallContext[Request, Response]) -> Response | None:
         parent = extract(_carrier(context))
         attributes = {**common, **_peer(context.peer())}
         span = tracer.start_span(name if known else semconv.GRPC, parent, SpanKind.SERVER, attributes)
@@ -66,7 +70,7 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
         otel_context.attach(current)
         began, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
         try:
-            response = await behavior(request, context)
+            response = await behavior(context)
             code = _cancellation(context, budget) if await context.is_lost() else context.code_name()
         except grpc.aio.AbortError:
             code = context.code_name()
@@ -80,18 +84,10 @@ def _traced(name: str, behavior: Behavior, tracer: Tracer, method: MeasuredMetho
             _log(name, code, seconds, context.peer())
         return response
 
-    return traced
+    return respond
 
 
-async def _unserved(_requests: object, context: Stream) -> None:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-
-
-_UNSERVED: Handler = grpc.stream_stream_rpc_method_handler(_unserved)
-"""Takes calls of every arity: an error has no message."""
-
-
-def _carrier(context: Stream) -> dict[str, str]:
+def _carrier(context: CallContext[Request, Response]) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
 
@@ -106,13 +102,13 @@ def _peer(peer: str) -> dict[str, str | int]:
     return {semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: int(port)}
 
 
-def _cancellation(context: Stream, budget: float | None) -> str:
+def _cancellation(context: CallContext[Request, Response], budget: float | None) -> str:
     """Why a call was cancelled that had `budget` seconds when it came: its time was up, or its client wanted no more.
 
     A client that gives up at its deadline says no more than that it cancels, and says so before the server's own clock
     is there: the deadline travels as a timeout, which is rounded up to three digits and counts from its arrival.
     """
-    left: float | None = context.time_remaining()
+    left = context.time_remaining()
     if left is None or budget is None:
         return "CANCELLED"
     return "DEADLINE_EXCEEDED" if left <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"

@@ -153,7 +153,7 @@ class _Failures(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self.last = ""
-        self._told = False
+        self._quiet = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         arguments = record.args if isinstance(record.args, tuple) else ()
@@ -163,9 +163,9 @@ class _Failures(logging.Filter):
         if "traces" in arguments:
             self.last = f"{code.name}: {arguments[-1]}"
             return False
-        if self._told or record.msg.startswith("Transient"):
+        if self._quiet or record.msg.startswith("Transient"):
             return False
-        self._told = True
+        self._quiet = True
         return True
 
 

@@ -90,7 +90,7 @@ def configure(
         prometheus: whether there is a `page` of the metrics.
     """
     variables.prepare()
-    with variables.told():
+    with variables.exit_on_invalid_variable():
         own = resource(service_name)
         provider = tracer_provider(own)
         if not (prometheus or variables.exports_metrics()):

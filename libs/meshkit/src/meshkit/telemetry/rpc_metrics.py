@@ -38,7 +38,7 @@ class MeasuredMethod:
         self.active = 0
         self._durations = durations
         self._errors = errors
-        self._ended: dict[str, Attributes] = {}
+        self._attributes_by_code: dict[str, Attributes] = {}
 
     def begin(self) -> float:
         """Counts a call in; answers when it began, for `end`."""
@@ -55,7 +55,7 @@ class MeasuredMethod:
         """
         seconds = time.perf_counter() - began
         self.active -= 1
-        attributes = self._ended.get(code) or self._ended.setdefault(code, self._of(code))
+        attributes = self._attributes_by_code.get(code) or self._attributes_by_code.setdefault(code, self._of(code))
         self._durations.record(seconds, attributes, context)
         return seconds
 

@@ -27,7 +27,7 @@ log = logging.getLogger("meshkit.telemetry")
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
-HEEDED: dict[str, tuple[str, ...]] = {
+SUPPORTED: dict[str, tuple[str, ...]] = {
     "OTEL_TRACES_EXPORTER": ("otlp", "none"),
     "OTEL_METRICS_EXPORTER": ("otlp", "prometheus", "none"),
     "OTEL_LOGS_EXPORTER": ("none",),
@@ -50,16 +50,16 @@ def prepare() -> None:
     """
     for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del os.environ[name]
-    if _listed("OTEL_PROPAGATORS") == ["none"]:
+    if _values("OTEL_PROPAGATORS") == ["none"]:
         propagate.set_global_textmap(NoPropagator([]))
-    for name, heeded in HEEDED.items():
-        for value in _listed(name):
-            if value not in heeded and not is_disabled():
-                log.warning("%s=%s is not heeded; it may be %s", name, value, " or ".join(heeded) or "unset")
+    for name, supported in SUPPORTED.items():
+        for value in _values(name):
+            if value not in supported and not is_disabled():
+                log.warning("%s=%s is not heeded; it may be %s", name, value, " or ".join(supported) or "unset")
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_invalid_variable() -> Iterator[None]:
     """Ends the process with status 2 and one line if the SDK cannot do with a value of a variable."""
     try:
         yield
@@ -76,7 +76,7 @@ def is_disabled() -> bool:
 def exports_spans() -> bool:
     """Whether the variables name an endpoint for spans, and no other exporter."""
     named = os.environ.get(ENDPOINT) or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return bool(named) and "otlp" in (_listed("OTEL_TRACES_EXPORTER") or ["otlp"]) and not is_disabled()
+    return bool(named) and "otlp" in (_values("OTEL_TRACES_EXPORTER") or ["otlp"]) and not is_disabled()
 
 
 def exports_metrics() -> bool:
@@ -85,7 +85,7 @@ def exports_metrics() -> bool:
     The general one alone is one for traces, as most trace backends take no metrics: OTEL_METRICS_EXPORTER=otlp makes
     it one for metrics too.
     """
-    exporters = _listed("OTEL_METRICS_EXPORTER")
+    exporters = _values("OTEL_METRICS_EXPORTER")
     named = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or (exporters and os.environ.get(ENDPOINT))
     return bool(named) and "otlp" in (exporters or ["otlp"]) and not is_disabled()
 
@@ -100,5 +100,5 @@ class NoPropagator(CompositePropagator):
         return super().extract(carrier, get_current() if context is None else context, getter)
 
 
-def _listed(name: str) -> list[str]:
+def _values(name: str) -> list[str]:
     return [value.strip().lower() for value in os.environ.get(name, "").split(",") if value.strip()]

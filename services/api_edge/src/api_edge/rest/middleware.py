@@ -1,4 +1,4 @@
-"""What surrounds every request: its budget, its size limit, its trace headers, its log line, and the last resort.
+"""What surrounds every request: the limits of its body, its trace headers, its log line, and the last resort.
 
 Plain ASGI. It runs inside the HTTP server span that FastAPI opens.
 """
@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastapi.exceptions import HTTPException
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 
-from api_edge.clients import Timing, timings
-from api_edge.domain import InvalidTimeout, ShuttingDown
-from api_edge.rest.problems import http_problem, internal_error, service_problem
+from api_edge.domain import ShuttingDown
+from api_edge.rest.problem_details import http_problem, internal_error, service_problem
 from api_edge.rest.server import CANCELLED_FOR
-from meshkit.deadline import budget, remaining
+from api_edge.timings import Timing, timings
+from meshkit.deadline import remaining
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("api_edge.access")
@@ -33,9 +30,6 @@ MAX_BODY_BYTES = 1024 * 1024
 DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
 """How much of a body that is too large is read and dropped, so that its sender can read why."""
 
-MAX_TIMEOUT_MS = 30_000
-READ_SECONDS, ORDER_SECONDS = 2.0, 5.0
-API = "/v1/"
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """The paths that machines poll: no spans, no log lines."""
 
@@ -44,7 +38,7 @@ TOO_SLOW = "the body did not come within the time budget of the request"
 
 
 class TraceHeaders:
-    """Tells every caller but probes where its trace is, and logs one line for each request.
+    """Adds the trace to every response but those of probes, and logs one line for each request.
 
     `traceresponse` (W3C Trace Context, level 2), whose flags say whether the trace was sampled, `X-Trace-Id`,
     `Server-Timing`, and for a trace that was sampled, and so can be looked at, `Link: …; rel="trace"`.
@@ -60,35 +54,60 @@ class TraceHeaders:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        started, status, noted = time.perf_counter(), 0, list[Timing]()
-        token = timings.set(noted)
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                self._add_headers(MutableHeaders(scope=message), noted, time.perf_counter() - started)
-            await send(message)
-
+        exchange = Exchange(scope, receive, send, self._trace_url)
+        token = timings.set(exchange.timings)
         try:
-            await self._app(scope, receive, send_with_headers)
-        except asyncio.CancelledError:  # with a client that is gone, this tells the span and the log how it ended
-            if not status:
-                error = scope["state"].get(CANCELLED_FOR) or ShuttingDown()
-                await service_problem(scope["path"], error)(scope, receive, send_with_headers)
-        except Exception as error:
-            if status:
-                raise
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            get_current_span().record_exception(error)
-            await internal_error(scope["path"])(scope, receive, send_with_headers)
+            await exchange.run(self._app)
         finally:
             timings.reset(token)
-            _log(scope, status, time.perf_counter() - started)
+            exchange.log()
 
-    def _add_headers(self, headers: MutableHeaders, noted: list[Timing], seconds: float) -> None:
+
+class Exchange:
+    """One request and its response, which this sends with the trace headers."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_url: str) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._trace_url = trace_url
+        self._start = time.perf_counter()
+        self._status = 0
+        self.timings: list[Timing] = []
+
+    async def run(self, app: ASGIApp) -> None:
+        """Runs the app. A request that fails or is cancelled before its response has begun gets a problem."""
+        try:
+            await app(self._scope, self._receive, self._send_with_headers)
+        except asyncio.CancelledError:  # the client may be gone: the span and the log still show how it ended
+            if not self._status:
+                error = self._scope["state"].get(CANCELLED_FOR) or ShuttingDown()
+                await self._respond(service_problem(self._scope["path"], error))
+        except Exception as error:
+            if self._status:
+                raise
+            log.exception("%s %s failed", self._scope["method"], self._scope["path"])
+            get_current_span().record_exception(error)
+            await self._respond(internal_error(self._scope["path"]))
+
+    def log(self) -> None:
+        """Writes the line of the access log."""
+        method, path, status = self._scope["method"], self._scope["path"], self._status
+        host, port = self._scope["client"] or ("", 0)
+        duration = round(self._milliseconds(), 2)
+        fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": f"{host}:{port}"}
+        log.info("%s %s %s", method, path, status, extra=fields)
+
+    async def _respond(self, response: ASGIApp) -> None:
+        await response(self._scope, self._receive, self._send_with_headers)
+
+    async def _send_with_headers(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._add_headers(MutableHeaders(scope=message))
+        await self._send(message)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
         context = get_current_span().get_span_context()
-        headers["Server-Timing"] = ", ".join([*map(_metric, noted), f"total;dur={seconds * 1000:.1f}"])
+        headers["Server-Timing"] = ", ".join([*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"])
         if not context.is_valid:  # with OTEL_SDK_DISABLED
             return
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
@@ -97,9 +116,12 @@ class TraceHeaders:
         if self._trace_url and context.trace_flags.sampled:
             headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
 
+    def _milliseconds(self) -> float:
+        return (time.perf_counter() - self._start) * 1000
 
-class Limits:
-    """Opens the time budget of a request; refuses bodies of more than 1 MiB, and those that do not come within it."""
+
+class BodyLimits:
+    """Refuses bodies of more than 1 MiB, and those that do not come within the budget of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -108,34 +130,15 @@ class Limits:
         """Runs the app inside (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        if _declared_length(headers) > MAX_BODY_BYTES:
+        elif _declared_length(headers := Headers(scope=scope)) > MAX_BODY_BYTES:
             problem = http_problem(scope["path"], 413, TOO_LARGE)
-            if "expect" in headers:  # who asks first sends nothing: what comes next on the connection is no body
+            if "expect" in headers:  # a client that asks first sends no body: its next bytes would be read as one
                 problem.headers["Connection"] = "close"
             else:
                 await _discard(receive)
             await problem(scope, receive, send)
-            return
-        try:
-            allowed = _budget(scope, headers)
-        except InvalidTimeout as error:
-            await service_problem(scope["path"], error)(scope, receive, send)
-            return
-        with allowed:
+        else:
             await self._app(scope, _limited(receive), send)
-
-
-def _budget(scope: Scope, headers: Headers) -> AbstractContextManager[None]:
-    if not scope["path"].startswith(API):
-        return nullcontext()
-    match headers.getlist("x-request-timeout-ms"):
-        case []:
-            return budget(ORDER_SECONDS if scope["path"].startswith("/v1/orders") else READ_SECONDS)
-        case [given] if re.fullmatch("[0-9]{1,5}", given) and 1 <= int(given) <= MAX_TIMEOUT_MS:
-            return budget(int(given) / 1000)
-    raise InvalidTimeout
 
 
 def _declared_length(headers: Headers) -> int:
@@ -145,14 +148,17 @@ def _declared_length(headers: Headers) -> int:
 
 def _limited(receive: Receive) -> Receive:
     """Watches a body while it comes in: how long that takes, and its size if it does not declare it."""
-    total = 0
+    total, complete = 0, False
 
     async def limited() -> Message:
-        nonlocal total
+        nonlocal total, complete
+        if complete:  # waits for the client to disconnect, however long the response takes
+            return await receive()
         message = await _in_time(receive)
+        complete = not message.get("more_body")
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
-            if message.get("more_body"):
+            if not complete:
                 await _discard(receive)
             raise HTTPException(413, TOO_LARGE)
         return message
@@ -181,10 +187,3 @@ async def _discard(receive: Receive) -> None:
 
 def _metric(timing: Timing) -> str:
     return f'{timing.service};desc="{timing.method}";dur={timing.milliseconds:.1f}'
-
-
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    method, path, duration = scope["method"], scope["path"], round(seconds * 1000, 2)
-    host, port = scope["client"] or ("", 0)
-    fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": f"{host}:{port}"}
-    log.info("%s %s %s", method, path, status, extra=fields)

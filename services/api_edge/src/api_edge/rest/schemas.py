@@ -10,12 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from api_edge.domain import OrderState
+from api_edge.rules import DEFAULT_CURRENCY, MAX_LINES, MAX_QUANTITY, MAX_SKU, duplicates
 
 if TYPE_CHECKING:
     from api_edge import domain
-
-MAX_QUANTITY = 1_000_000
-MAX_LINES = 100
 
 
 def _printable(text: str) -> str:
@@ -31,9 +29,9 @@ def _in_digits(text: str) -> str:
 
 
 IN_DIGITS = BeforeValidator(_in_digits)
-"""For an integer in a query. Pydantic by itself would read `1_000`, `+5` and `1.0`, too."""
+"""For an integer in a query: pydantic alone also accepts `1_000`, `+5` and `1.0`, and has no setting against it."""
 
-Sku = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SKU), AfterValidator(_printable)]
 Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]
 
 
@@ -119,13 +117,12 @@ class NewOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    currency: str = Field("EUR", examples=["EUR"], description="ISO 4217")
+    currency: str = Field(DEFAULT_CURRENCY, examples=["EUR"], description="ISO 4217")
     lines: list[NewOrderLine] = Field(min_length=1, max_length=MAX_LINES, description="Each SKU once")
 
     @model_validator(mode="after")
     def _each_sku_once(self) -> Self:
-        skus = [line.sku for line in self.lines]
-        if len(set(skus)) < len(skus):
+        if any(duplicates(line.sku for line in self.lines)):
             raise PydanticCustomError("repeated_sku", "a SKU stands in more than one line: add their quantities up")
         return self
 

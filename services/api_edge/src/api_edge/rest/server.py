@@ -18,8 +18,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api_edge.domain import ClientDisconnected, InvalidHttp
-from api_edge.rest.problems import service_problem
+from api_edge.domain import DOMAIN
+from api_edge.rest.problem_details import service_problem
+from meshkit.errors import Cancelled, InvalidArgument
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:
@@ -42,6 +43,20 @@ CANCEL_SECONDS = 1.0
 
 CANCELLED_FOR = "cancelled_for"
 """In the ASGI scope's `state`: the error for which the connection cancelled a request that had no answer yet."""
+
+
+class ClientDisconnected(Cancelled, domain=DOMAIN):
+    """The client disconnected before its request had a response."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection")
+
+
+class InvalidHttp(InvalidArgument, domain=DOMAIN):
+    """What the client sent is not HTTP."""
+
+    def __init__(self) -> None:
+        super().__init__("what came is no HTTP/1.1 request")
 
 
 class DrainingProtocol(HttpToolsProtocol):

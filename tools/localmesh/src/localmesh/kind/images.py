@@ -55,7 +55,7 @@ def named(workload: str, candidates: set[str]) -> str:
 
 
 def _build(service: Service, name: str, console: Console) -> str:
-    dockerfile = (f"--file=services/{service.name}/Dockerfile",)
+    dockerfile = ("--file=services/Dockerfile", f"--build-arg=SERVICE={service.name}")
     begun = time.monotonic()
     # An attestation of the build holds its time: with it the same content would have another id each time.
     image_id = run("docker", "build", "--quiet", "--provenance=false", *dockerfile, f"--tag={name}", ".").strip()

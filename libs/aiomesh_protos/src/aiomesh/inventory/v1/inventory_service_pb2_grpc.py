@@ -105,14 +105,14 @@ class InventoryServiceServicer:
     """
 
     def GetStock(self, request, context):
-        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none. Idempotent, no side effect.
+        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetStock(self, request, context):
-        """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error. Idempotent, no side effect.
+        """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +120,7 @@ class InventoryServiceServicer:
 
     def ListStock(self, request, context):
         """Lists all stock by SKU, a page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
-        call did not give. Idempotent, no side effect.
+        call did not give.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +148,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetReservation(self, request, context):
-        """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION). Idempotent, no side effect.
+        """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

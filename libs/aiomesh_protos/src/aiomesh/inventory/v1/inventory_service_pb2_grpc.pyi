@@ -44,12 +44,12 @@ class InventoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryServiceAsyncStub: ...
     GetStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockRequest, _inventory_service_pb2.GetStockResponse]
-    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none. Idempotent, no side effect."""
+    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none."""
     BatchGetStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetStockRequest, _inventory_service_pb2.BatchGetStockResponse]
-    """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error. Idempotent, no side effect."""
+    """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error."""
     ListStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockRequest, _inventory_service_pb2.ListStockResponse]
     """Lists all stock by SKU, a page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
-    call did not give. Idempotent, no side effect.
+    call did not give.
     """
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ReserveStockRequest, _inventory_service_pb2.ReserveStockResponse]
     """Holds units of one or more SKUs, all or none, until the reservation's `expire_time`.
@@ -65,7 +65,7 @@ class InventoryServiceStub:
     been undone. Otherwise it stays. Idempotent; an unknown reservation is no error.
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetReservationRequest, _inventory_service_pb2.GetReservationResponse]
-    """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION). Idempotent, no side effect."""
+    """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
     CommitReservation: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CommitReservationRequest, _inventory_service_pb2.CommitReservationResponse]
     """Takes the reserved units out of the warehouse.
 
@@ -101,12 +101,12 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockRequest, _inventory_service_pb2.GetStockResponse]  # type: ignore[assignment]
-    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none. Idempotent, no side effect."""
+    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none."""
     BatchGetStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetStockRequest, _inventory_service_pb2.BatchGetStockResponse]  # type: ignore[assignment]
-    """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error. Idempotent, no side effect."""
+    """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error."""
     ListStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockRequest, _inventory_service_pb2.ListStockResponse]  # type: ignore[assignment]
     """Lists all stock by SKU, a page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
-    call did not give. Idempotent, no side effect.
+    call did not give.
     """
     ReserveStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ReserveStockRequest, _inventory_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
     """Holds units of one or more SKUs, all or none, until the reservation's `expire_time`.
@@ -122,7 +122,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     been undone. Otherwise it stays. Idempotent; an unknown reservation is no error.
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetReservationRequest, _inventory_service_pb2.GetReservationResponse]  # type: ignore[assignment]
-    """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION). Idempotent, no side effect."""
+    """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
     CommitReservation: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CommitReservationRequest, _inventory_service_pb2.CommitReservationResponse]  # type: ignore[assignment]
     """Takes the reserved units out of the warehouse.
 
@@ -161,7 +161,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.GetStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.GetStockResponse, _abc.Awaitable[_inventory_service_pb2.GetStockResponse]]:
-        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none. Idempotent, no side effect."""
+        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none."""
 
     @_abc_1.abstractmethod
     def BatchGetStock(
@@ -169,7 +169,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.BatchGetStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.BatchGetStockResponse, _abc.Awaitable[_inventory_service_pb2.BatchGetStockResponse]]:
-        """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error. Idempotent, no side effect."""
+        """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error."""
 
     @_abc_1.abstractmethod
     def ListStock(
@@ -178,7 +178,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ListStockResponse, _abc.Awaitable[_inventory_service_pb2.ListStockResponse]]:
         """Lists all stock by SKU, a page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
-        call did not give. Idempotent, no side effect.
+        call did not give.
         """
 
     @_abc_1.abstractmethod
@@ -212,7 +212,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.GetReservationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.GetReservationResponse, _abc.Awaitable[_inventory_service_pb2.GetReservationResponse]]:
-        """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION). Idempotent, no side effect."""
+        """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
 
     @_abc_1.abstractmethod
     def CommitReservation(

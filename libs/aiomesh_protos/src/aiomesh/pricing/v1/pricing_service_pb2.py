@@ -26,13 +26,23 @@ from aiomesh.pricing.v1 import pricing_pb2 as aiomesh_dot_pricing_dot_v1_dot_pri
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aiomesh/pricing/v1/pricing_service.proto\x12\x12\x61iomesh.pricing.v1\x1a aiomesh/pricing/v1/pricing.proto\x1a\x17google/type/money.proto\"G\n\x0fGetPriceRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\"<\n\x10GetPriceResponse\x12(\n\x05price\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Price\"\\\n\x15\x42\x61tchGetPricesRequest\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"*\n\tPriceLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"Y\n\x16\x42\x61tchGetPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.aiomesh.pricing.v1.Price\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"\x82\x01\n\x12\x43reateQuoteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\"?\n\x13\x43reateQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"#\n\x0fGetQuoteRequest\x12\x10\n\x08quote_id\x18\x01 \x01(\t\"<\n\x10GetQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"Z\n\x0fSetPriceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12&\n\nlist_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\":\n\x10SetPriceResponse\x12&\n\nlist_price\x18\x01 \x01(\x0b\x32\x12.google.type.Money2\xde\x03\n\x0ePricingService\x12U\n\x08GetPrice\x12#.aiomesh.pricing.v1.GetPriceRequest\x1a$.aiomesh.pricing.v1.GetPriceResponse\x12g\n\x0e\x42\x61tchGetPrices\x12).aiomesh.pricing.v1.BatchGetPricesRequest\x1a*.aiomesh.pricing.v1.BatchGetPricesResponse\x12^\n\x0b\x43reateQuote\x12&.aiomesh.pricing.v1.CreateQuoteRequest\x1a\'.aiomesh.pricing.v1.CreateQuoteResponse\x12U\n\x08GetQuote\x12#.aiomesh.pricing.v1.GetQuoteRequest\x1a$.aiomesh.pricing.v1.GetQuoteResponse\x12U\n\x08SetPrice\x12#.aiomesh.pricing.v1.SetPriceRequest\x1a$.aiomesh.pricing.v1.SetPriceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aiomesh/pricing/v1/pricing_service.proto\x12\x12\x61iomesh.pricing.v1\x1a aiomesh/pricing/v1/pricing.proto\x1a\x17google/type/money.proto\"G\n\x0fGetPriceRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\"<\n\x10GetPriceResponse\x12(\n\x05price\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Price\"\\\n\x15\x42\x61tchGetPricesRequest\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"*\n\tPriceLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"Y\n\x16\x42\x61tchGetPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.aiomesh.pricing.v1.Price\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"\x82\x01\n\x12\x43reateQuoteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\"?\n\x13\x43reateQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"#\n\x0fGetQuoteRequest\x12\x10\n\x08quote_id\x18\x01 \x01(\t\"<\n\x10GetQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"Z\n\x0fSetPriceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12&\n\nlist_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\":\n\x10SetPriceResponse\x12&\n\nlist_price\x18\x01 \x01(\x0b\x32\x12.google.type.Money2\xf7\x03\n\x0ePricingService\x12Z\n\x08GetPrice\x12#.aiomesh.pricing.v1.GetPriceRequest\x1a$.aiomesh.pricing.v1.GetPriceResponse\"\x03\x90\x02\x01\x12l\n\x0e\x42\x61tchGetPrices\x12).aiomesh.pricing.v1.BatchGetPricesRequest\x1a*.aiomesh.pricing.v1.BatchGetPricesResponse\"\x03\x90\x02\x01\x12\x63\n\x0b\x43reateQuote\x12&.aiomesh.pricing.v1.CreateQuoteRequest\x1a\'.aiomesh.pricing.v1.CreateQuoteResponse\"\x03\x90\x02\x02\x12Z\n\x08GetQuote\x12#.aiomesh.pricing.v1.GetQuoteRequest\x1a$.aiomesh.pricing.v1.GetQuoteResponse\"\x03\x90\x02\x01\x12Z\n\x08SetPrice\x12#.aiomesh.pricing.v1.SetPriceRequest\x1a$.aiomesh.pricing.v1.SetPriceResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aiomesh.pricing.v1.pricing_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['GetPrice']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['GetPrice']._serialized_options = b'\220\002\001'
+  _globals['_PRICINGSERVICE'].methods_by_name['BatchGetPrices']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['BatchGetPrices']._serialized_options = b'\220\002\001'
+  _globals['_PRICINGSERVICE'].methods_by_name['CreateQuote']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['CreateQuote']._serialized_options = b'\220\002\002'
+  _globals['_PRICINGSERVICE'].methods_by_name['GetQuote']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['GetQuote']._serialized_options = b'\220\002\001'
+  _globals['_PRICINGSERVICE'].methods_by_name['SetPrice']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['SetPrice']._serialized_options = b'\220\002\002'
   _globals['_GETPRICEREQUEST']._serialized_start=123
   _globals['_GETPRICEREQUEST']._serialized_end=194
   _globals['_GETPRICERESPONSE']._serialized_start=196
@@ -56,5 +66,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETPRICERESPONSE']._serialized_start=876
   _globals['_SETPRICERESPONSE']._serialized_end=934
   _globals['_PRICINGSERVICE']._serialized_start=937
-  _globals['_PRICINGSERVICE']._serialized_end=1415
+  _globals['_PRICINGSERVICE']._serialized_end=1440
 # @@protoc_insertion_point(module_scope)

@@ -77,8 +77,7 @@ class PricingServiceServicer:
     """
 
     def GetPrice(self, request, context):
-        """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY). Idempotent,
-        no side effect.
+        """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,7 +85,7 @@ class PricingServiceServicer:
 
     def BatchGetPrices(self, request, context):
         """Prices up to 100 lines in one currency. Unknown SKUs are listed, no error. INVALID_ARGUMENT
-        (UNKNOWN_CURRENCY). Idempotent, no side effect.
+        (UNKNOWN_CURRENCY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +103,7 @@ class PricingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQuote(self, request, context):
-        """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE). Idempotent, no side effect.
+        """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,12 +40,10 @@ class PricingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PricingServiceAsyncStub: ...
     GetPrice: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.GetPriceRequest, _pricing_service_pb2.GetPriceResponse]
-    """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY). Idempotent,
-    no side effect.
-    """
+    """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY)."""
     BatchGetPrices: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.BatchGetPricesRequest, _pricing_service_pb2.BatchGetPricesResponse]
     """Prices up to 100 lines in one currency. Unknown SKUs are listed, no error. INVALID_ARGUMENT
-    (UNKNOWN_CURRENCY). Idempotent, no side effect.
+    (UNKNOWN_CURRENCY).
     """
     CreateQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.CreateQuoteRequest, _pricing_service_pb2.CreateQuoteResponse]
     """Freezes the prices of an order's lines.
@@ -55,7 +53,7 @@ class PricingServiceStub:
     INVALID_ARGUMENT (UNKNOWN_CURRENCY).
     """
     GetQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]
-    """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE). Idempotent, no side effect."""
+    """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
     SetPrice: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.SetPriceRequest, _pricing_service_pb2.SetPriceResponse]
     """Sets the list price of a SKU, new or known. Quotes made before keep theirs.
 
@@ -75,12 +73,10 @@ class PricingServiceAsyncStub(PricingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPrice: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.GetPriceRequest, _pricing_service_pb2.GetPriceResponse]  # type: ignore[assignment]
-    """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY). Idempotent,
-    no side effect.
-    """
+    """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY)."""
     BatchGetPrices: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.BatchGetPricesRequest, _pricing_service_pb2.BatchGetPricesResponse]  # type: ignore[assignment]
     """Prices up to 100 lines in one currency. Unknown SKUs are listed, no error. INVALID_ARGUMENT
-    (UNKNOWN_CURRENCY). Idempotent, no side effect.
+    (UNKNOWN_CURRENCY).
     """
     CreateQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.CreateQuoteRequest, _pricing_service_pb2.CreateQuoteResponse]  # type: ignore[assignment]
     """Freezes the prices of an order's lines.
@@ -90,7 +86,7 @@ class PricingServiceAsyncStub(PricingServiceStub):
     INVALID_ARGUMENT (UNKNOWN_CURRENCY).
     """
     GetQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]  # type: ignore[assignment]
-    """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE). Idempotent, no side effect."""
+    """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
     SetPrice: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.SetPriceRequest, _pricing_service_pb2.SetPriceResponse]  # type: ignore[assignment]
     """Sets the list price of a SKU, new or known. Quotes made before keep theirs.
 
@@ -113,9 +109,7 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pricing_service_pb2.GetPriceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pricing_service_pb2.GetPriceResponse, _abc.Awaitable[_pricing_service_pb2.GetPriceResponse]]:
-        """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY). Idempotent,
-        no side effect.
-        """
+        """Prices some units of one SKU. NOT_FOUND (UNKNOWN_SKU), INVALID_ARGUMENT (UNKNOWN_CURRENCY)."""
 
     @_abc_1.abstractmethod
     def BatchGetPrices(
@@ -124,7 +118,7 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pricing_service_pb2.BatchGetPricesResponse, _abc.Awaitable[_pricing_service_pb2.BatchGetPricesResponse]]:
         """Prices up to 100 lines in one currency. Unknown SKUs are listed, no error. INVALID_ARGUMENT
-        (UNKNOWN_CURRENCY). Idempotent, no side effect.
+        (UNKNOWN_CURRENCY).
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +140,7 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pricing_service_pb2.GetQuoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pricing_service_pb2.GetQuoteResponse, _abc.Awaitable[_pricing_service_pb2.GetQuoteResponse]]:
-        """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE). Idempotent, no side effect."""
+        """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
 
     @_abc_1.abstractmethod
     def SetPrice(

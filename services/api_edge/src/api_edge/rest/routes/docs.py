@@ -27,7 +27,7 @@ files = StaticFiles(packages=[("fastapi_offline", "static")])
 
 
 async def assets(scope: Scope, receive: Receive, send: Send) -> None:
-    """The files, each one whole, to be mounted at ASSETS (ASGI). Starlette answers wrong ranges in plain text."""
+    """The files, to be mounted at ASSETS (ASGI); without ranges, as Starlette refuses wrong ones in plain text."""
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]
     await files(scope, receive, send)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
-from api_edge.domain import InvalidIdempotencyKey, Line, UnknownOrder, checked_currency
-from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
-from api_edge.rest.routes.documented import ORDER_ID, problems, time_budget
+from api_edge.domain import InvalidIdempotencyKey, Line
+from api_edge.rest.budget import route_with_budget
+from api_edge.rest.openapi import ORDER_ID, error_responses
 from api_edge.rest.schemas import NewOrder, Order
-from meshkit.errors import AlreadyExists
-from meshkit.validation import is_uuid
+from api_edge.rules import KEY, check_key
 
-router = APIRouter(prefix="/v1/orders", tags=["orders"], dependencies=[Depends(time_budget)])
+if TYPE_CHECKING:
+    from api_edge.storefront import Storefront
+
+ORDER_SECONDS = 5.0
+"""The time budget of a request."""
 
 ORDER = f"/v1/orders/{ORDER_ID}"
 
@@ -25,101 +27,88 @@ CREATED = {
     "Idempotency-Key": {"description": "The key that names the order", "schema": {"type": "string"}},
 }
 
-KEY = "[ -~]{1,255}"
-KEY_REUSED = "Idempotency-Key stands for another order, with other lines or another currency; take a new key"
 
-
-def require_json(request: Request) -> None:
-    """Refuses a body that does not say it is JSON."""
+async def require_json(request: Request) -> None:
+    """Refuses a body whose Content-Type is not JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "send the order with Content-Type: application/json")
 
 
-def checked_key(
+async def read_key(
     request: Request,
     idempotency_key: Annotated[
         str | SkipJsonSchema[None],
         Header(
             alias="Idempotency-Key",
-            description="Names the order: a repeat answers the same one. Made if absent.",
+            description="Names the order: a repeat returns the same one. Created if absent.",
             json_schema_extra={"pattern": f"^{KEY}$"},
         ),
     ] = None,
 ) -> str:
-    """The idempotency key, made anew if absent. Raises InvalidIdempotencyKey."""
+    """The idempotency key, a new one if absent. Raises InvalidIdempotencyKey."""
     key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-    only = len(request.headers.getlist("Idempotency-Key")) <= 1
-    if not (only and re.fullmatch(KEY, key)):
+    check_key(key)
+    if len(request.headers.getlist("Idempotency-Key")) > 1:
         raise InvalidIdempotencyKey
     return key
 
 
-def checked_id(order_id: Annotated[str, Path(description="The order's id, a UUID")]) -> str:
-    """The order id as it is stored. Raises UnknownOrder for what cannot be one."""
-    if not is_uuid(order_id):
-        raise UnknownOrder(order_id)
-    return order_id.lower()
+OrderId = Annotated[str, Path(description="The order's id, a UUID")]
 
 
-OrderId = Annotated[str, Depends(checked_id)]
+def router(storefront: Storefront) -> APIRouter:
+    """The routes of orders."""
+    routes = APIRouter(prefix="/v1/orders", tags=["orders"], route_class=route_with_budget(ORDER_SECONDS))
 
+    @routes.post(
+        "",
+        summary="Place an order",
+        status_code=201,
+        responses={
+            201: {"headers": CREATED},
+            **error_responses(
+                "/v1/orders",
+                "INVALID_IDEMPOTENCY_KEY",
+                "UNKNOWN_CURRENCY",
+                "UNKNOWN_SKU",
+                "REQUEST_TIMEOUT",
+                "INSUFFICIENT_STOCK",
+                "REQUEST_ID_REUSED",
+                "UNSUPPORTED_MEDIA_TYPE",
+            ),
+        },
+        dependencies=[Depends(require_json)],
+    )
+    async def place_order(order: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
+        """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
+        lines = [Line(line.sku, line.quantity) for line in order.lines]
+        placed = Order.of(await storefront.place_order(key, lines, order.currency))
+        response.headers["Location"] = f"/v1/orders/{placed.id}"
+        response.headers["Idempotency-Key"] = key
+        return placed
 
-@router.post(
-    "",
-    summary="Place an order",
-    status_code=201,
-    responses={
-        201: {"headers": CREATED},
-        **problems(
-            "/v1/orders",
-            "INVALID_IDEMPOTENCY_KEY",
-            "UNKNOWN_CURRENCY",
-            "UNKNOWN_SKU",
-            "REQUEST_TIMEOUT",
-            "INSUFFICIENT_STOCK",
-            "REQUEST_ID_REUSED",
-            "UNSUPPORTED_MEDIA_TYPE",
-        ),
-    },
-    dependencies=[Depends(require_json)],
-)
-async def place_order(
-    storefront: StorefrontDep, order: NewOrder, key: Annotated[str, Depends(checked_key)], response: Response
-) -> Order:
-    """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
-    lines = [Line(line.sku, line.quantity) for line in order.lines]
-    try:
-        placed = Order.of(await storefront.place_order(key, lines, checked_currency(order.currency)))
-    except AlreadyExists as error:
-        error.message = KEY_REUSED  # the backends' own text speaks of a request id
-        raise
-    response.headers["Location"] = f"/v1/orders/{placed.id}"
-    response.headers["Idempotency-Key"] = key
-    return placed
+    @routes.get("/{order_id}", summary="Read an order", responses=error_responses(ORDER, "UNKNOWN_ORDER"))
+    async def get_order(order_id: OrderId) -> Order:
+        """The order as it is now."""
+        return Order.of(await storefront.order(order_id))
 
+    @routes.post(
+        "/{order_id}/commit",
+        summary="Commit an order",
+        responses=error_responses(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
+    )
+    async def commit_order(order_id: OrderId) -> Order:
+        """Takes the units out of the warehouse. A repeat returns the same; after release or expiry it is a conflict."""
+        return Order.of(await storefront.commit_order(order_id))
 
-@router.get("/{order_id}", summary="Read an order", responses=problems(ORDER, "UNKNOWN_ORDER"))
-async def get_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """The order as it is now."""
-    return Order.of(await storefront.order(order_id))
+    @routes.delete(
+        "/{order_id}",
+        summary="Release an order",
+        responses=error_responses(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+    )
+    async def release_order(order_id: OrderId) -> Order:
+        """Gives the units back. A repeat returns the same; after commit or expiry it is a conflict."""
+        return Order.of(await storefront.release_order(order_id))
 
-
-@router.post(
-    "/{order_id}/commit",
-    summary="Commit an order",
-    responses=problems(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
-)
-async def commit_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """Takes the units out of the warehouse. Again answers the same; after release or expiry it is a conflict."""
-    return Order.of(await storefront.commit_order(order_id))
-
-
-@router.delete(
-    "/{order_id}",
-    summary="Release an order",
-    responses=problems(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
-)
-async def release_order(storefront: StorefrontDep, order_id: OrderId) -> Order:
-    """Gives the units back. Again answers the same; after commit or expiry it is a conflict."""
-    return Order.of(await storefront.release_order(order_id))
+    return routes

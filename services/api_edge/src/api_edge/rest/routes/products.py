@@ -1,58 +1,64 @@
-"""GET /v1/products and GET /v1/products/{sku}: inventory and pricing, asked at the same time."""
+"""GET /v1/products and GET /v1/products/{sku}: inventory and pricing, called concurrently."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 
-from api_edge.domain import Line, checked_currency
-from api_edge.rest.dependencies import StorefrontDep  # noqa: TC001 - FastAPI reads it at run time
-from api_edge.rest.routes.documented import problems, time_budget
-from api_edge.rest.schemas import IN_DIGITS, MAX_LINES, MAX_QUANTITY, Product, ProductPage, Sku
+from api_edge.domain import Line
+from api_edge.rest.budget import route_with_budget
+from api_edge.rest.openapi import error_responses
+from api_edge.rest.schemas import IN_DIGITS, Product, ProductPage, Sku
+from api_edge.rules import DEFAULT_CURRENCY, DEFAULT_PAGE, MAX_LINES, MAX_PAGE, MAX_QUANTITY
 
-router = APIRouter(prefix="/v1/products", tags=["products"], dependencies=[Depends(time_budget)])
+if TYPE_CHECKING:
+    from api_edge.storefront import Storefront
+
+READ_SECONDS = 2.0
+"""The time budget of a request."""
 
 Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
 Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price"), IN_DIGITS]
 Strict = Annotated[bool, Query(description="Answer with an error instead of `price: null`")]
 
 
-@router.get(
-    "",
-    summary="List products, or read some of them",
-    responses=problems("/v1/products", "INVALID_PAGE_TOKEN", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
-)
-async def list_products(
-    storefront: StorefrontDep,
-    sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
-    page_size: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 20,
-    page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
-    currency: Currency = "EUR",
-    quantity: Quantity = 1,
-    strict: Strict = False,  # noqa: FBT002 - a query parameter
-) -> ProductPage:
-    """A page of all products by SKU; or with `sku` the products named, in that order."""
-    currency = checked_currency(currency)
-    if sku:
-        products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
-    else:
-        products, next_page_token = await storefront.page(page_size, page_token, currency, quantity, strict=strict)
-    return ProductPage(products=[Product.of(product) for product in products], next_page_token=next_page_token)
+def router(storefront: Storefront) -> APIRouter:
+    """The routes of products."""
+    routes = APIRouter(prefix="/v1/products", tags=["products"], route_class=route_with_budget(READ_SECONDS))
 
+    @routes.get(
+        "",
+        summary="List products, or read some of them",
+        responses=error_responses("/v1/products", "INVALID_PAGE_TOKEN", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+    )
+    async def list_products(
+        sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
+        page_size: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = DEFAULT_PAGE,
+        page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
+        currency: Currency = DEFAULT_CURRENCY,
+        quantity: Quantity = 1,
+        strict: Strict = False,  # noqa: FBT002 - a query parameter
+    ) -> ProductPage:
+        """A page of all products by SKU; or with `sku` the products named, in that order."""
+        if sku:
+            products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
+        else:
+            products, next_page_token = await storefront.page(page_size, page_token, currency, quantity, strict=strict)
+        return ProductPage(products=[Product.of(product) for product in products], next_page_token=next_page_token)
 
-@router.get(
-    "/{sku}",
-    summary="Read a product",
-    responses=problems("/v1/products/TEA-0001", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
-)
-async def get_product(
-    storefront: StorefrontDep,
-    sku: Annotated[Sku, Path(examples=["TEA-0001"])],
-    currency: Currency = "EUR",
-    quantity: Quantity = 1,
-    strict: Strict = False,  # noqa: FBT002 - a query parameter
-) -> Product:
-    """A product with its stock and the price of `quantity` units. Without pricing `price` is null."""
-    line = Line(sku, quantity)
-    return Product.of(await storefront.product(line, checked_currency(currency), strict=strict))
+    @routes.get(
+        "/{sku}",
+        summary="Read a product",
+        responses=error_responses("/v1/products/TEA-0001", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+    )
+    async def get_product(
+        sku: Annotated[Sku, Path(examples=["TEA-0001"])],
+        currency: Currency = DEFAULT_CURRENCY,
+        quantity: Quantity = 1,
+        strict: Strict = False,  # noqa: FBT002 - a query parameter
+    ) -> Product:
+        """A product with its stock and the price of `quantity` units. Without pricing `price` is null."""
+        return Product.of(await storefront.product(Line(sku, quantity), currency, strict=strict))
+
+    return routes

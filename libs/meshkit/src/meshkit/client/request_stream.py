@@ -1,0 +1,88 @@
+"""The streamed requests of a call, which end with it.
+
+grpc.aio takes them in a task of its own, and through interceptors that is so for `call.write`, too, which otherwise
+loses the status of a server that ends the call. It leaves that task waiting for the next request when the call has
+ended; asyncio complains of it, once it is collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING, Generic, Self
+
+import grpc
+
+from meshkit.client.types import Request
+
+if TYPE_CHECKING:
+    from meshkit.client.types import Call, Continuation, Response
+
+
+def request_stream_interceptors() -> list[grpc.aio.ClientInterceptor]:
+    """The interceptors that end the requests of a call when it ends; they belong last, within all others."""
+    return [_StreamUnary(), _StreamStream()]
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self,
+        continuation: Continuation[
+            AsyncIterable[Request] | Iterable[Request], grpc.aio.StreamUnaryCall[Request, Response]
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request_iterator: AsyncIterable[Request] | Iterable[Request],
+    ) -> grpc.aio.StreamUnaryCall[Request, Response]:
+        return await _start(continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self,
+        continuation: Continuation[
+            AsyncIterable[Request] | Iterable[Request], grpc.aio.StreamStreamCall[Request, Response]
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request_iterator: AsyncIterable[Request] | Iterable[Request],
+    ) -> grpc.aio.StreamStreamCall[Request, Response]:
+        return await _start(continuation, client_call_details, request_iterator)
+
+
+async def _start(
+    continuation: Continuation[AsyncIterable[Request] | Iterable[Request], Call],
+    details: grpc.aio.ClientCallDetails,
+    requests: AsyncIterable[Request] | Iterable[Request],
+) -> Call:
+    if not isinstance(requests, AsyncIterable):
+        return await continuation(details, requests)
+    stream = RequestStream(requests)
+    call = await continuation(details, stream)
+    call.add_done_callback(stream.end)
+    return call
+
+
+class RequestStream(Generic[Request]):
+    """An iterator of requests that can be ended while it waits for one."""
+
+    def __init__(self, requests: AsyncIterable[Request]) -> None:
+        self._requests = aiter(requests)
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Request:
+        if self._closed:
+            raise StopAsyncIteration
+        self._reader = asyncio.current_task()
+        try:
+            return await anext(self._requests)
+        finally:
+            self._reader = None
+
+    def end(self, _call: grpc.aio.Call) -> None:
+        """Cancels the task that waits for a request, which grpc.aio made for that."""
+        self._closed = True
+        if self._reader:  # soon, because an interceptor without that waits for the call's end has the first turn
+            self._reader.get_loop().call_soon(self._reader.cancel)

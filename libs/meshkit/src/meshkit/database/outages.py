@@ -1,0 +1,53 @@
+"""Which errors mean that a database cannot serve now, and what callers see of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from meshkit.database.tracing import status_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from meshkit.errors import Unavailable
+
+RETRY_AFTER = 1.0
+"""Seconds that callers wait before they try again."""
+
+TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "25006", "3D000"})
+TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
+"""SQLSTATEs of a PostgreSQL that cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
+standby, missing database; connection, authorization, resources, operator intervention, system error.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
+"""The same of SQLite, extended codes included. https://www.sqlite.org/rescode.html"""
+
+
+@contextmanager
+def raise_unavailable(unavailable: type[Unavailable]) -> Iterator[None]:
+    """Raises the service's error for a database that cannot serve; callers never see a driver's text."""
+    try:
+        yield
+    except TimeoutError as error:
+        message = "the database cannot be reached, or others keep it busy"
+        raise unavailable(message, retry_after=RETRY_AFTER) from error
+    except OSError as error:
+        raise unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
+    except DBAPIError as error:
+        if not _is_transient(error):
+            raise
+        raise unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    code = status_code(error) or ""
+    return (
+        error.connection_invalidated
+        or code in TRANSIENT
+        or code[:2] in TRANSIENT_CLASSES
+        or code.startswith(TRANSIENT_SQLITE)
+    )

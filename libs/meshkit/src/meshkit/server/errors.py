@@ -1,0 +1,52 @@
+"""The status of an RPC whose handler raises: that of a ServiceError, and INTERNAL for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_status import rpc_status
+from opentelemetry import trace
+
+from meshkit.errors import Internal, ServiceError, in_words, mapping_of
+from meshkit.status import write_status
+from meshkit.telemetry.semconv import SERVER_ERRORS
+
+if TYPE_CHECKING:
+    from meshkit.server.context import CallContext, Request, Response
+    from meshkit.server.types import Behavior
+
+log = logging.getLogger("meshkit.server")
+
+
+def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
+    """Ends the RPC with the rich status of the ServiceError that its handler raised.
+
+    What made the service fail, such as a database that is full, is in the log only.
+    Every other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
+    So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
+    """
+    name = method.lstrip("/")
+
+    async def respond(context: CallContext[Request, Response]) -> Response | None:
+        try:
+            return await behavior(context)
+        except grpc.aio.AbortError:
+            raise
+        except ServiceError as error:
+            status = write_status(error)
+            if error.__cause__ and mapping_of(error).code in SERVER_ERRORS:
+                log.warning("%s failed: %s", name, in_words(error))
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
+                raise
+            log.exception("%s failed", name)
+            trace.get_current_span().record_exception(error)
+            status = write_status(Internal("internal error"))
+        if not context.done():  # as it is after an `abort` that the handler turned into something else
+            await context.abort_with_status(rpc_status.to_status(status))
+        return None
+
+    return respond

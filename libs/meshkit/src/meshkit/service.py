@@ -1,0 +1,139 @@
+"""Runs one service as a process: settings, logs, telemetry, what the service itself builds, and its end.
+
+A service brings its settings, and `build`, an async context manager that opens what the service needs, yields what
+can serve, and closes it all again. Tests enter `build`, too. Its `__main__.py` is one call:
+
+    main("pricing", Settings, build)
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from meshkit.logs import configure_logs  # the first: see GRPC_VERBOSITY there
+
+# isort: split
+from meshkit import lifecycle
+from meshkit.config import load_settings
+from meshkit.server.build import build_server
+from meshkit.server.health import Health
+from meshkit.telemetry import configure
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import grpc
+
+    from meshkit.api import Api
+    from meshkit.config import ProcessSettings
+    from meshkit.lifecycle import Stop
+    from meshkit.telemetry import Telemetry
+
+Settings = TypeVar("Settings", bound="ProcessSettings")
+
+
+class App(Protocol):
+    """A service that is built and not yet listening."""
+
+    async def serve(self, stop: Stop) -> None:
+        """Serves until `stop` is requested, then drains. Raises AddressInUse."""
+
+
+@dataclass(frozen=True)
+class GrpcApp:
+    """An App on a gRPC server.
+
+    Attributes:
+        settings: say where to listen, and how long to drain.
+        server: has its servicers, health and reflection.
+        health: NOT_SERVING until the check passes.
+        check: raises while the service cannot serve.
+        background: coroutines that run beside the server, see `lifecycle.serve`.
+    """
+
+    settings: ProcessSettings
+    server: grpc.aio.Server
+    health: Health
+    check: Callable[[], Awaitable[None]]
+    background: Sequence[Callable[[], Awaitable[None]]] = ()
+
+    async def serve(self, stop: Stop) -> None:
+        """See App."""
+        await lifecycle.serve(
+            self.server,
+            listen=self.settings.listen,
+            health=self.health,
+            stop=stop,
+            background=self.background,
+            drain_seconds=self.settings.drain_seconds,
+            grace_seconds=self.settings.grace_seconds,
+        )
+
+
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+async def always_ready() -> None:
+    """The check of a service that depends on nothing."""
+
+
+def grpc_app(
+    api: Api,
+    add: Callable[[grpc.aio.Server], None],
+    settings: ProcessSettings,
+    telemetry: Telemetry,
+    *,
+    check: Callable[[], Awaitable[None]] = always_ready,
+    background: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> GrpcApp:
+    """A gRPC service with health and reflection.
+
+    Args:
+        api: the service.
+        add: adds its servicer to a server.
+        settings: of the process.
+        telemetry: of the process.
+        check: raises while the service cannot serve.
+        background: coroutines that run beside the server, see `lifecycle.serve`.
+    """
+    health = Health(api.name, check)
+    server = build_server(services={api.name: add}, health=health, telemetry=telemetry)
+    return GrpcApp(settings, server, health, check, background)
+
+
+def main(
+    name: str,
+    settings_class: type[Settings],
+    build: Callable[[Settings, Telemetry], AbstractAsyncContextManager[App]],
+    *,
+    has_metrics_route: bool = False,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Runs a service until SIGTERM or SIGINT, then ends the process.
+
+    Its exit status is 0, or 1 if it could not serve, or 2 if a variable has a wrong value.
+
+    Args:
+        name: of the service, in logs and traces.
+        settings_class: is read from the environment.
+        build: makes the service of its settings and its telemetry.
+        has_metrics_route: whether the service itself shows its metrics, besides the page on `metrics_listen`.
+        loop_factory: makes the event loop, if not asyncio's own.
+    """
+    settings = load_settings(settings_class)
+    configure_logs(name, settings.log_level)
+    prometheus = has_metrics_route or bool(settings.metrics_listen)
+    telemetry = configure(name, instrumentation=settings.telemetry, prometheus=prometheus)
+
+    async def serve(stop: Stop) -> None:
+        async with build(settings, telemetry) as app:
+            await app.serve(stop)
+
+    sys.exit(lifecycle.run(serve, telemetry, metrics_listen=settings.metrics_listen, loop_factory=loop_factory))

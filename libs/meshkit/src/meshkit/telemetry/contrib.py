@@ -1,0 +1,41 @@
+"""opentelemetry-instrumentation-grpc instead of meshkit's own tracing: all that the setting `contrib` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from meshkit.telemetry.provider import Telemetry
+
+
+def is_chosen(telemetry: Telemetry) -> bool:
+    """Whether contrib's interceptors make the spans of RPCs."""
+    return telemetry.instrumentation == "contrib"
+
+
+def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:
+    """Contrib's interceptors of a channel, none unless chosen; they belong first, around all others."""
+    if not is_chosen(telemetry):
+        return []
+    from opentelemetry.instrumentation.grpc import aio_client_interceptors  # noqa: PLC0415 - only where chosen
+
+    make: Callable[..., list[grpc.aio.ClientInterceptor]] = aio_client_interceptors
+    return make(tracer_provider=telemetry.tracer_provider)
+
+
+def server_interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
+    """Contrib's interceptors of a server, none unless chosen.
+
+    They belong last, within all others, to see the handlers as they are: contrib breaks a coroutine that writes a
+    stream, and meshkit makes one of every handler that streams.
+    """
+    if not is_chosen(telemetry):
+        return []
+    from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters  # noqa: PLC0415 - only where chosen
+
+    make: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor
+    return [make(tracer_provider=telemetry.tracer_provider, filter_=filters.negate(filters.health_check()))]

@@ -1,0 +1,66 @@
+"""The time budget of a request: the class of a route declares it, documents its header and opens it.
+
+    routes = APIRouter(prefix="/v1/orders", route_class=route_with_budget(5.0))
+
+It covers the whole request, the reading of its body included. Routes of another class have no budget.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+
+from api_edge.domain import DOMAIN
+from meshkit.deadline import budget
+from meshkit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Receive, Scope, Send
+
+HEADER = "X-Request-Timeout-Ms"
+MAX_TIMEOUT_MS = 30_000
+
+
+class InvalidTimeout(InvalidArgument, domain=DOMAIN):
+    """The X-Request-Timeout-Ms header is not a time budget."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{HEADER} must be a whole number of milliseconds, 1 to {MAX_TIMEOUT_MS}")
+
+
+def route_with_budget(seconds: float) -> type[APIRoute]:
+    """A class of routes that give a request `seconds`, or the time that its X-Request-Timeout-Ms asks for."""
+
+    class RouteWithBudget(APIRoute):
+        def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+            extra = options.pop("openapi_extra", None) or {}
+            parameters = [*extra.get("parameters", ()), _header(seconds)]
+            super().__init__(path, endpoint, openapi_extra={**extra, "parameters": parameters}, **options)
+
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            with budget(requested_seconds(scope) or seconds):
+                await super().handle(scope, receive, send)
+
+    return RouteWithBudget
+
+
+def requested_seconds(scope: Scope) -> float | None:
+    """The budget that a request asks for by its header, or None. Raises InvalidTimeout."""
+    match Headers(scope=scope).getlist(HEADER):
+        case []:
+            return None
+        case [text] if re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= MAX_TIMEOUT_MS:
+            return int(text) / 1000
+    raise InvalidTimeout
+
+
+def _header(seconds: float) -> dict[str, Any]:
+    """The header of a route in OpenAPI. As a parameter of FastAPI's it would be read again, after the body."""
+    description = f"Time budget in milliseconds; {seconds * 1000:.0f} if absent"
+    schema = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
+    return {"name": HEADER, "in": "header", "required": False, "schema": schema, "description": description}

@@ -1,0 +1,79 @@
+"""The REST API as one FastAPI application: what surrounds a request, and the routers inside."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, HTTPException
+
+from api_edge.rest.budget import requested_seconds
+from api_edge.rest.middleware import PROBES, BodyLimits, TraceHeaders
+from api_edge.rest.openapi import document
+from api_edge.rest.problem_details import add_handlers
+from api_edge.rest.routes import docs, orders, probes, products
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+    from fastapi import APIRouter
+    from fastapi.telemetry import TelemetryConfig
+    from starlette.types import Receive, Scope, Send
+
+    from api_edge.storefront import Storefront
+    from meshkit.lifecycle import Stop
+    from meshkit.telemetry import Telemetry
+
+DESCRIPTION = """\
+The storefront of aiomesh. Every response carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page
+if it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json`
+(RFC 9457). `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
+
+
+def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace_url: str) -> FastAPI:
+    """The FastAPI application around a storefront, with its HTTP spans and metrics."""
+    app = FastAPI(
+        title="aiomesh",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        telemetry=_telemetry(telemetry),
+    )
+    app.openapi = partial(document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
+    app.add_middleware(BodyLimits)
+    app.add_middleware(TraceHeaders, trace_url=trace_url)
+    _add_routes(
+        app, [products.router(storefront), orders.router(storefront), docs.router, probes.router(stop, telemetry.page)]
+    )
+    return app
+
+
+def _telemetry(telemetry: Telemetry) -> TelemetryConfig:
+    return {
+        "tracer_provider": telemetry.tracer_provider,
+        "meter_provider": telemetry.meter_provider,
+        "operation_spans": False,
+        "logs": False,
+        "exclude": _is_probe,
+    }
+
+
+def _is_probe(scope: MutableMapping[str, object]) -> bool:
+    return scope["path"] in PROBES
+
+
+def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    app.mount(docs.ASSETS, docs.assets)
+    for router in routers:
+        app.include_router(router)
+    app.router.default = _no_route
+    add_handlers(app, [*app.routes, *(route for router in routers for route in router.routes)])
+
+
+async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
+    """An unknown path is 404; a wrong budget is 400 there, too."""
+    requested_seconds(scope)
+    raise HTTPException(404)

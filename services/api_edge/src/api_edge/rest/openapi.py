@@ -1,0 +1,139 @@
+"""The errors of a route in OpenAPI: every reason that it may give, with an example."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from api_edge.rest.problem_details import MEDIA_TYPE, title
+from api_edge.rest.schemas import Problem
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+EDGE, INVENTORY, PRICING = "api_edge.aiomesh", "inventory.aiomesh", "pricing.aiomesh"
+SCHEMAS = "#/components/schemas/"
+ORDER_ID = "6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One way to fail."""
+
+    status: int
+    domain: str
+    detail: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    errors: tuple[dict[str, str], ...] = ()
+
+
+WRONG_FIELD = {"field": "lines[0].quantity", "description": "Input should be greater than or equal to 1"}
+
+EXAMPLES = {
+    "INVALID_TIMEOUT": Example(400, EDGE, "X-Request-Timeout-Ms must be a whole number of milliseconds, 1 to 30000"),
+    "INVALID_IDEMPOTENCY_KEY": Example(400, EDGE, "Idempotency-Key must be 1 to 255 printable ASCII characters"),
+    "INVALID_PAGE_TOKEN": Example(400, INVENTORY, "the page token is not one of this service"),
+    "UNKNOWN_CURRENCY": Example(400, PRICING, "no exchange rate for currency 'XXX'", {"currency": "XXX"}),
+    "UNKNOWN_SKU": Example(404, EDGE, "there is no product TEA-9999", {"sku": "TEA-9999"}),
+    "UNKNOWN_ORDER": Example(404, EDGE, f"there is no order {ORDER_ID}", {"order_id": ORDER_ID}),
+    "REQUEST_TIMEOUT": Example(408, EDGE, "the body did not come within the time budget of the request"),
+    "INSUFFICIENT_STOCK": Example(
+        409,
+        INVENTORY,
+        "TEA-0001: 12 requested, 5 available",
+        {"sku": "TEA-0001", "requested": "12", "available": "5"},
+    ),
+    "REQUEST_ID_REUSED": Example(
+        409,
+        INVENTORY,
+        "This Idempotency-Key was already used for a different order; use a new key",
+        {"request_id": ORDER_ID},
+    ),
+    "RESERVATION_COMMITTED": Example(
+        409, INVENTORY, f"reservation {ORDER_ID} is committed", {"reservation_id": ORDER_ID}
+    ),
+    "RESERVATION_RELEASED": Example(
+        409, INVENTORY, f"reservation {ORDER_ID} is released", {"reservation_id": ORDER_ID}
+    ),
+    "RESERVATION_EXPIRED": Example(409, INVENTORY, f"reservation {ORDER_ID} has expired", {"reservation_id": ORDER_ID}),
+    "CONTENT_TOO_LARGE": Example(413, EDGE, "the body is larger than 1048576 bytes"),
+    "UNSUPPORTED_MEDIA_TYPE": Example(415, EDGE, "send the order with Content-Type: application/json"),
+    "INVALID_REQUEST": Example(422, EDGE, "the request is not valid: lines[0].quantity", errors=(WRONG_FIELD,)),
+    "RESOURCE_EXHAUSTED": Example(429, "", "pricing GetPrice failed: RESOURCE_EXHAUSTED"),
+    "INTERNAL": Example(500, EDGE, "internal error"),
+    "UNAVAILABLE": Example(503, "", "inventory GetStock failed: UNAVAILABLE"),
+    "DATABASE_UNAVAILABLE": Example(503, INVENTORY, "the database cannot serve now"),
+    "SHUTTING_DOWN": Example(503, EDGE, "this server is shutting down"),
+    "DEADLINE_EXCEEDED": Example(504, "", "inventory GetStock failed: DEADLINE_EXCEEDED"),
+}
+"""Every reason that a route may give."""
+
+EVERYWHERE = (
+    "INVALID_TIMEOUT",
+    "CONTENT_TOO_LARGE",
+    "INVALID_REQUEST",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATABASE_UNAVAILABLE",
+    "SHUTTING_DOWN",
+    "DEADLINE_EXCEEDED",
+)
+"""The reasons that any route may give."""
+
+RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait before another try", "schema": {"type": "integer", "minimum": 1}}
+}
+RETRIED = {429, 503}
+
+
+def error_responses(instance: str, *reasons: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may give these reasons, and those that any route may give.
+
+    Args:
+        instance: a path of the route, for the examples.
+        reasons: keys of EXAMPLES.
+    """
+    by_status = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (EXAMPLES[reason].status, reason))
+    grouped = itertools.groupby(by_status, lambda reason: EXAMPLES[reason].status)
+    return {status: _response(status, instance, list(group)) for status, group in grouped}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document with the schema of a problem, which FastAPI itself would offer as application/json too."""
+    if not app.openapi_schema:
+        written = type(app).openapi(app)
+        _, schemas = models_json_schema([(Problem, "serialization")], ref_template=SCHEMAS + "{model}")
+        written["components"]["schemas"] |= schemas["$defs"]
+    return app.openapi_schema or {}
+
+
+def _response(status: int, instance: str, reasons: list[str]) -> dict[str, Any]:
+    content = {
+        "schema": {"$ref": SCHEMAS + Problem.__name__},
+        "examples": {reason: {"value": _problem(reason, instance)} for reason in reasons},
+    }
+    return {
+        "description": f"{title(status)}: {', '.join(reasons)}",
+        "content": {MEDIA_TYPE: content},
+        "headers": RETRY_AFTER if status in RETRIED else {},
+    }
+
+
+def _problem(reason: str, instance: str) -> dict[str, Any]:
+    example = EXAMPLES[reason]
+    return {
+        "type": f"urn:aiomesh:problem:{reason.lower().replace('_', '-')}",
+        "title": title(example.status),
+        "status": example.status,
+        "detail": example.detail,
+        "instance": instance,
+        "reason": reason,
+        "domain": example.domain,
+        "metadata": example.metadata,
+        "errors": list(example.errors),
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    }

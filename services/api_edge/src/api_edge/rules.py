@@ -1,0 +1,130 @@
+"""The rules of products and orders, the same for every protocol: limits, checks, and which key names which order.
+
+A check raises InvalidRequest with all wrong fields of a request at once, by their paths: `lines[0].sku`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+from api_edge.domain import InvalidIdempotencyKey, InvalidRequest, UnknownCurrency, UnknownOrder
+from meshkit.errors import FieldViolation
+from meshkit.validation import is_uuid, reject, text_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from api_edge.domain import Line
+
+MAX_SKU = 64
+"""Characters of a SKU."""
+
+MAX_LINES = 100
+"""Lines of an order, and SKUs of one read."""
+
+MAX_QUANTITY = 1_000_000
+MAX_PAGE, DEFAULT_PAGE = 100, 20
+DEFAULT_CURRENCY = "EUR"
+
+KEY = "[ -~]{1,255}"
+"""An idempotency key, as a regular expression."""
+
+ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
+"""The namespace of order ids (UUIDv5, RFC 9562)."""
+
+
+def check_product(line: Line, currency: str) -> None:
+    """Raises InvalidRequest or UnknownCurrency if this product cannot be asked for."""
+    reject(_line_violations("", line), InvalidRequest)
+    check_currency(currency)
+
+
+def check_products(skus: Sequence[str], quantity: int, currency: str) -> None:
+    """Raises InvalidRequest or UnknownCurrency if these products cannot be asked for."""
+    reject([*_skus_violations(skus), *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
+    check_currency(currency)
+
+
+def check_page(page_size: int, quantity: int, currency: str) -> None:
+    """Raises InvalidRequest or UnknownCurrency if this page cannot be asked for."""
+    sizes = _range_violations("page_size", page_size, MAX_PAGE)
+    reject([*sizes, *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
+    check_currency(currency)
+
+
+def check_order(key: str, lines: Sequence[Line], currency: str) -> None:
+    """Raises InvalidIdempotencyKey, InvalidRequest or UnknownCurrency if this cannot be ordered."""
+    check_key(key)
+    reject(_lines_violations(lines), InvalidRequest)
+    check_currency(currency)
+
+
+def check_key(key: str) -> None:
+    """Raises InvalidIdempotencyKey if the key cannot name an order."""
+    if not re.fullmatch(KEY, key):
+        raise InvalidIdempotencyKey
+
+
+def check_currency(currency: str) -> None:
+    """Raises UnknownCurrency if this does not have the form of an ISO 4217 code."""
+    if not re.fullmatch("[A-Z]{3}", currency):
+        raise UnknownCurrency(currency)
+
+
+def duplicates(skus: Iterable[str]) -> Iterator[int]:
+    """The positions of SKUs that have come before: an order has one line for each SKU."""
+    seen: set[str] = set()
+    for index, sku in enumerate(skus):
+        if sku in seen:
+            yield index
+        seen.add(sku)
+
+
+def canonical_id(order_id: str) -> str:
+    """The order's id as it is stored. Raises UnknownOrder if it is not a UUID and so the id of no order."""
+    if not is_uuid(order_id):
+        raise UnknownOrder(order_id)
+    return order_id.lower()
+
+
+def order_id(key: str) -> str:
+    """The id of the order that an idempotency key stands for."""
+    return str(uuid.uuid5(ORDERS, key))
+
+
+def fingerprint(lines: Sequence[Line], currency: str) -> str:
+    """A digest of a whole order, the same for the same lines in the same order and the same currency."""
+    content = json.dumps([currency, [[line.sku, line.quantity] for line in lines]])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
+    if not 1 <= len(skus) <= MAX_LINES:
+        yield FieldViolation("skus", f"must be 1 to {MAX_LINES} SKUs, are {len(skus)}")
+        return
+    for index, sku in enumerate(skus):
+        yield from text_violations(f"skus[{index}]", sku, longest=MAX_SKU)
+
+
+def _lines_violations(lines: Sequence[Line]) -> Iterator[FieldViolation]:
+    if not 1 <= len(lines) <= MAX_LINES:
+        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        return
+    for index, line in enumerate(lines):
+        yield from _line_violations(f"lines[{index}].", line)
+    for index in duplicates(line.sku for line in lines):
+        yield FieldViolation(f"lines[{index}].sku", "is in another line: add their quantities up")
+
+
+def _line_violations(path: str, line: Line) -> Iterator[FieldViolation]:
+    yield from text_violations(f"{path}sku", line.sku, longest=MAX_SKU)
+    yield from _range_violations(f"{path}quantity", line.quantity, MAX_QUANTITY)
+
+
+def _range_violations(field: str, number: int, highest: int) -> Iterator[FieldViolation]:
+    if not 1 <= number <= highest:
+        yield FieldViolation(field, f"must be 1 to {highest}")

@@ -1,0 +1,173 @@
+"""A service is declared in its own pyproject.toml and listed nowhere else by hand."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import shutil
+import tokenize
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localmesh.services import read_services
+from tests.repository import ROOT, texts
+from tools import service_lists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVICES = read_services(ROOT)
+EDGES = [service for service in SERVICES if service.protocol == "http"]
+BACKENDS = [service for service in SERVICES if service not in EDGES]
+
+
+OWN = "|".join(
+    place
+    for service in SERVICES
+    for place in (
+        f"services/{service.name}/",
+        f"protos/aiomesh/{service.name}/",
+        f"deploy/k8s/base/{service.workload}/",
+        f"tests/{service.name.removeprefix('api_')}/",
+    )
+)
+"""What belongs to one service. The edge is the one that knows the others."""
+
+GENERATED = "libs/aiomesh_protos/src/|tests/contract/openapi.json|.*requirements.lock"
+PROSE = r".*\.md|bench/|.*/examples/"
+SCENARIOS = r"tests/(e2e|cluster)/test_\w+\.py"
+"""They disturb the services of this shop by name."""
+
+COMMENT = re.compile(r"(^|\s)(# |-- |// |/\*).*", re.MULTILINE)
+ENDS = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
+
+
+def hand_written(*exempt: str) -> Iterator[tuple[str, str]]:
+    """The path and the text of every file that people write but for those exempt, without what is generated in it."""
+    leave_out = re.compile("|".join((OWN, GENERATED, PROSE, *exempt)))
+    for path, text in texts().items():
+        name = path.relative_to(ROOT).as_posix()
+        if not leave_out.match(name):
+            yield name, service_lists.hand_written(text)
+
+
+def code(name: str, text: str) -> str:
+    """A text without its comments and docstrings, which may explain by an example."""
+    if not name.endswith(".py"):
+        return COMMENT.sub("", text)
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.COMMENT]
+    before = [tokenize.ENCODING, *(token.type for token in tokens)]
+    return "\n".join(
+        token.string
+        for last, (token, following) in zip(before, pairwise(tokens), strict=False)
+        if not (token.type == tokenize.STRING and last in ENDS and following.type in ENDS)
+    )
+
+
+def names(text: str) -> set[str]:
+    """The backends that a text names: in snake_case, with hyphens, in CamelCase, or in capitals."""
+    return {service.name for service in BACKENDS if re.search(spellings(service.name), text)}
+
+
+def spellings(name: str) -> str:
+    small, camel = name.replace("_", "[_-]"), name.title().replace("_", "")
+    return f"(?<![a-z]){small}(?![a-z])|{camel}(?![a-z])|(?<![A-Z]){name.upper()}(?![A-Z])"
+
+
+def lists(text: str) -> list[str]:
+    """The collections in a module of which two or more items, or keys, are services: their names, or what is theirs."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict)]
+    return [ast.unparse(node) for node in nodes if sum(is_service(each) for each in items(node)) > 1]
+
+
+def items(node: ast.List | ast.Tuple | ast.Set | ast.Dict) -> list[ast.expr | None]:
+    return node.keys if isinstance(node, ast.Dict) else [*node.elts]
+
+
+def is_service(item: ast.expr | None) -> bool:
+    match item:
+        case ast.Constant(str(text)):
+            return any(text in {service.name, service.workload, service.grpc_name} for service in SERVICES)
+        case ast.Name(identifier):
+            return bool(names(identifier))
+    return False
+
+
+@pytest.mark.parametrize("path", service_lists.generated(ROOT), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_is_generated_is_current(path: Path) -> None:
+    assert path.read_text() == service_lists.generated(ROOT)[path], "run `make generate` and commit what it writes"
+
+
+def test_no_code_and_no_configuration_names_a_service_but_its_own_and_the_edge() -> None:
+    """So a new service is added without an edit of anything that is there, the calls of the edge apart."""
+    found = {name for name, text in hand_written("tests/") if names(code(name, text))}
+    assert found == set()
+
+
+def test_no_harness_and_no_contract_lists_the_services() -> None:
+    """A test may take one service as its example; a list of them would leave a new one out."""
+    exempt = (SCENARIOS, "tests/contract/test_declaration.py")
+    modules = [(name, text) for name, text in hand_written(*exempt) if re.fullmatch(r"tests/.+\.py", name)]
+    found = {name: lists(text) for name, text in modules if lists(text)}
+    assert found.keys() == set()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A copy of what the generator reads, with one service more."""
+    for name in ("deploy", "services"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("src"))
+    shutil.copy(ROOT / "skaffold.yaml", tmp_path)
+    project = tmp_path / "services" / "gift_cards" / "pyproject.toml"
+    project.parent.mkdir()
+    project.write_text('[project]\nversion = "2.0"\n[tool.aiomesh]\nport = 50099\ndatabase = true\n')
+    return tmp_path
+
+
+def test_every_list_takes_a_new_service_up(shop: Path) -> None:
+    texts = {path.relative_to(shop).as_posix(): text for path, text in service_lists.generated(shop).items()}
+    assert all(re.search("gift[-_]cards", text) for text in texts.values())
+    assert "newTag: 2.0" in texts["deploy/k8s/overlays/production/kustomization.yaml"]
+    before = (ROOT / "skaffold.yaml").read_text().splitlines()
+    assert [line for line in texts["skaffold.yaml"].splitlines() if line not in before] == [
+        "  - {image: aiomesh/gift-cards, docker: {dockerfile: services/Dockerfile, buildArgs: {SERVICE: gift_cards}}}"
+    ]
+
+
+def test_a_list_whose_mark_is_gone_is_named() -> None:
+    with pytest.raises(ValueError, match="0 lists `images: # generated by `make generate``, not one"):
+        service_lists.with_list("images:\n- one\n", "images", ["two"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("one.py", '"""Like inventory."""\n\nONE = "pricing"  # not inventory\n', {"pricing"}),
+        ("one.py", "def one() -> None:\n    '''Like inventory.'''\n    run(inventory.app)\n", {"inventory"}),
+        ("one.py", "stub = InventoryServiceStub\nPRICING_PORT = 1\n", {"inventory", "pricing"}),
+        ("one.py", "inventories = repricing\n", set()),
+        ("one.yaml", "# such as pricing\nname: inventory-database # pricing\n", {"inventory"}),
+        ("one.yaml", f"names: {service_lists.MARK}\n- inventory\nother: pricing\n", {"pricing"}),
+        ("Makefile", "#:   PRICING_PORT  pricing\n", {"pricing"}),
+    ],
+)
+def test_names_are_found_in_code_and_not_in_what_explains_it(name: str, text: str, found: set[str]) -> None:
+    assert names(code(name, service_lists.hand_written(text))) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('ALL = ("inventory", "pricing")', 1),
+        ('PORTS = {"api-edge": 1, "inventory": 2}', 1),
+        ('@parametrize("service", ["api_edge", "pricing"])\ndef test(service): ...', 1),
+        ("ALL = [InventorySettings, PricingSettings]", 1),
+        ('start("inventory", "one")\nEXPECTED = ["pricing", "pricing-1"]', 0),
+    ],
+)
+def test_a_list_is_a_collection_of_names(text: str, count: int) -> None:
+    assert len(lists(text)) == count

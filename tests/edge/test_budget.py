@@ -1,0 +1,136 @@
+"""A route declares its time budget: the declaration documents it, opens it, and is all that there is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import aiohttp
+import pytest
+from fastapi import APIRouter, Body, FastAPI
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+
+from api_edge.rest.budget import route_with_budget
+from api_edge.rest.middleware import BodyLimits
+from api_edge.rest.problem_details import add_handlers
+from api_edge.rest.server import listen_socket, serve
+from meshkit.deadline import remaining
+from meshkit.lifecycle import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+HOUR, DAY, MOMENT = 3600.0, 86400.0, 0.05
+
+
+def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
+    """Routes that tell what they have left, read a body, and stream until after their budget."""
+    router = APIRouter(prefix=prefix, route_class=route_class)
+
+    @router.get("/left")
+    async def left() -> float | None:
+        return remaining()
+
+    @router.post("/body")
+    async def read(body: Annotated[Any, Body()]) -> Any:
+        return body
+
+    @router.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(before_and_after(2 * (remaining() or 0)))
+
+    return router
+
+
+async def before_and_after(seconds: float) -> AsyncIterator[bytes]:
+    yield b"before, "
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        yield b"after"
+
+
+def api() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(BodyLimits)
+    for prefix, seconds in (("/hour", HOUR), ("/day", DAY), ("/moment", MOMENT)):
+        app.include_router(routes(prefix, route_with_budget(seconds)))
+    app.include_router(routes("/none", APIRoute))
+    add_handlers(app, app.routes)
+    return app
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[aiohttp.ClientSession]:
+    stop, listener = Stop(), listen_socket("127.0.0.1:0")
+    host, port = listener.getsockname()
+    task = asyncio.create_task(serve(api(), listener=listener, stop=stop, drain_seconds=0, grace_seconds=5))
+    try:
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as http:
+            yield http
+    finally:
+        stop.request()
+        await task
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with serving() as session:
+        yield session
+
+
+async def left(http: aiohttp.ClientSession, path: str, asked: str | None = None) -> Any:
+    async with http.get(path, headers={"X-Request-Timeout-Ms": asked} if asked else {}) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def test_a_request_has_the_budget_of_its_route(http: aiohttp.ClientSession) -> None:
+    assert HOUR / 2 < await left(http, "/hour/left") <= HOUR
+    assert DAY / 2 < await left(http, "/day/left") <= DAY
+
+
+async def test_a_route_that_declares_no_budget_has_none(http: aiohttp.ClientSession) -> None:
+    assert await left(http, "/none/left") is None
+    assert await left(http, "/none/left", "20000") is None
+
+
+async def test_a_request_may_ask_for_another_budget(http: aiohttp.ClientSession) -> None:
+    assert 0 < await left(http, "/day/left", "30000") <= 30
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/day/left"), ("POST", "/day/body"), ("PUT", "/day/left")])
+async def test_a_wrong_budget_is_refused_before_all_else(http: aiohttp.ClientSession, method: str, path: str) -> None:
+    async with http.request(method, path, data=b"{", headers={"X-Request-Timeout-Ms": "0"}) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["reason"]) == (400, "INVALID_TIMEOUT")
+
+
+async def never() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
+async def test_a_body_has_to_come_within_the_budget_of_its_route(http: aiohttp.ClientSession) -> None:
+    async with http.post("/moment/body", data=never(), headers={"Content-Type": "application/json"}) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["reason"]) == (408, "REQUEST_TIMEOUT")
+
+
+@pytest.mark.parametrize("route", ["/moment", "/none"])
+async def test_a_response_that_has_begun_is_not_ended_by_the_budget(http: aiohttp.ClientSession, route: str) -> None:
+    async with http.get(f"{route}/stream") as answer:
+        assert await answer.read() == b"before, after"
+
+
+def test_a_budget_is_documented_where_it_is_declared_and_nowhere_else() -> None:
+    headers = {
+        path: [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "header"]
+        for path, item in api().openapi()["paths"].items()
+        for operation in item.values()
+    }
+    assert [header["name"] for header in headers["/hour/left"]] == ["X-Request-Timeout-Ms"]
+    assert "3600000" in headers["/hour/left"][0]["description"]
+    assert "50" in headers["/moment/stream"][0]["description"]
+    assert headers["/none/left"] == []

@@ -1,0 +1,52 @@
+"""A test that hangs fails by its limit, shows its tasks, and lets the other tests go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.inner_pytest import FAILED, reports_on
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The reports on tests that hang, with a limit of a second."""
+    folder = tmp_path_factory.mktemp("reports")
+    return reports_on("hanging.py", folder, "--timeout=1", "-n2", "--dist=load")
+
+
+@pytest.mark.parametrize(
+    ("name", "stack"),
+    [
+        ("test_in_an_await", "in for_ever"),
+        ("test_in_a_callback", "in wait"),
+        ("test_in_a_callback_that_drops_what_it_gets", "in for_ever"),
+        ("test_in_the_loop", "time.sleep(1000)"),
+        ("test_in_hypothesis", "in for_ever"),
+        ("test_without_a_loop", "time.sleep(1000)"),
+    ],
+)
+def test_a_hanging_test_fails_and_shows_where_it_stands(reports: dict[str, str], name: str, stack: str) -> None:
+    report = reports[name]
+    assert "failure: Failed: longer than 1 s" in report
+    assert stack in report
+    assert (f"in {name}" in report) or "hypothesis" in name
+    assert ("~~~ task" in report) == (name != "test_without_a_loop")
+
+
+@pytest.mark.parametrize("name", ["test_in_the_teardown", "test_in_the_teardown_of_a_failure"])
+def test_a_hanging_fixture_fails_and_the_others_are_closed(reports: dict[str, str], name: str) -> None:
+    report = reports[name]
+    assert 'error: failed on teardown with "Failed: longer than 1 s' in report
+    assert "in endless" in report
+    assert "in for_ever" in report
+    assert "the other fixture was closed" in report
+
+
+def test_a_test_that_no_alarm_reaches_is_named(reports: dict[str, str]) -> None:
+    assert "test_that_no_alarm_reaches" in reports["test_that_no_alarm_reaches"]
+
+
+def test_the_limit_of_a_marker_holds_and_the_other_tests_go_on(reports: dict[str, str]) -> None:
+    assert not FAILED.search(reports["test_with_a_longer_limit"])

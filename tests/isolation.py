@@ -1,0 +1,66 @@
+"""A unit test opens no connection and starts no process: one that tries fails."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENTS = frozenset(
+    {
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.sendto",
+        "subprocess.Popen",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.system",
+    }
+)
+"""The audit events that a unit test must not cause: https://docs.python.org/3/library/audit_events.html."""
+
+CALLS = [(module, name) for module in (grpc, grpc.aio) for name in ("server", "insecure_channel", "secure_channel")]
+"""The calls that it must not make, because gRPC's core opens sockets without an audit event."""
+
+_attempts: list[str] | None = None
+"""What the running unit test has tried; None while there is none. (A list of the module: audit hooks stay for good.)"""
+
+
+def _refuse(attempt: str, *_arguments: object, **_options: object) -> None:
+    if _attempts is not None:
+        _attempts.append(attempt)
+        pytest.fail(f"a unit test must not cause {attempt}")
+
+
+def _audit(event: str, _arguments: tuple[object, ...]) -> None:
+    if event in EVENTS:
+        _refuse(event)
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(autouse=True)
+def _isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a unit test where it tries, and again at its end if its code has dropped that failure."""
+    global _attempts  # noqa: PLW0603
+    if not request.node.get_closest_marker("unit"):
+        yield
+        return
+    for module, name in CALLS:
+        monkeypatch.setattr(module, name, partial(_refuse, f"{module.__name__}.{name}"))
+    attempts = _attempts = []
+    try:
+        yield
+    finally:
+        _attempts = None
+    assert not attempts

@@ -1,0 +1,65 @@
+"""The services as their projects declare them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from localmesh.services import InvalidDeclaration, Service, read_services
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.unit
+
+
+def declare(root: Path, name: str, table: str) -> None:
+    folder = root / "services" / name
+    folder.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(f"[project]\nname = 'x'\n{table}\n")
+
+
+def test_services_come_before_those_that_call_them(tmp_path: Path) -> None:
+    declare(tmp_path, "api_edge", '[tool.aiomesh]\nport = 1\nprotocol = "http"\nafter = ["stock_list", "tax"]')
+    declare(tmp_path, "stock_list", '[tool.aiomesh]\nport = 2\ndatabase = true\nafter = ["tax"]')
+    declare(tmp_path, "tax", "[tool.aiomesh]\nport = 3")
+    assert read_services(tmp_path) == (
+        Service("tax", 3, "grpc", database=False, after=()),
+        Service("stock_list", 2, "grpc", database=True, after=("tax",)),
+        Service("api_edge", 1, "http", database=False, after=("stock_list", "tax")),
+    )
+
+
+def test_the_names_of_a_service_follow_from_its_package() -> None:
+    edge, stock = (Service(name, 1, "grpc", database=False, after=()) for name in ("api_edge", "stock_list"))
+    assert (edge.prefix, edge.port_variable, edge.workload) == ("EDGE_", "EDGE_PORT", "api-edge")
+    assert (stock.prefix, stock.grpc_name) == ("STOCK_LIST_", "aiomesh.stock_list.v1.StockListService")
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ("", r"tax/pyproject.toml: \[tool.aiomesh\] needs a port"),
+        ("[tool.aiomesh]\nport = 70000", "needs a port, 1 to 65535"),
+        ("[tool.aiomesh]\nport = true", "needs a port, 1 to 65535"),
+        ("[tool.aiomesh]\nport = 1\nprotocol = 'soap'", 'is "grpc" or "http"'),
+        ("[tool.aiomesh]\nport = 1\ndatabase = 'yes'", "`database` is true or false"),
+        ("[tool.aiomesh]\nport = 1\nafter = 'tax'", "`after` is a list of services"),
+        ("[tool.aiomesh]\nport = 1\nafter = ['nobody']", "services/tax: `after` names no service: nobody"),
+        ("[tool.aiomesh]\nport = 1\nafter = ['tax']", "services wait for each other: tax → tax"),
+        ("[tool.aiomesh]\nport = 1\nprot = 'http'", "has no key prot"),
+    ],
+)
+def test_an_invalid_declaration_says_what_is_wrong(tmp_path: Path, table: str, complaint: str) -> None:
+    declare(tmp_path, "tax", table)
+    with pytest.raises(InvalidDeclaration, match=complaint):
+        read_services(tmp_path)
+
+
+def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+    declare(tmp_path, "stock", "[tool.aiomesh]\nport = 7")
+    declare(tmp_path, "tax", "[tool.aiomesh]\nport = 7")
+    with pytest.raises(InvalidDeclaration, match="services/stock and services/tax both have port 7"):
+        read_services(tmp_path)

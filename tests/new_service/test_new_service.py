@@ -1,0 +1,82 @@
+"""What `make new-service` writes works as it is, and passes the checks of the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localmesh.services import Service, read_services
+from tests.repository import ROOT
+from tools.new_service import fault_of, free_port, render, values_of
+from tools.protos import generate, lint
+
+PROGRAMS = Path(sys.executable).parent
+SERVICES = (Service("tax", 50060, "grpc", database=False, after=()), Service("api_edge", 8080, "http", False, ("tax",)))
+
+
+@pytest.fixture(params=[False, True], ids=["stateless", "database"])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder that holds a new service, its generated code and the repository's settings of tools."""
+    service = Service("gift_cards", 50099, "grpc", database=request.param, after=())
+    render(service, values_of(service), tmp_path)
+    generate(tmp_path / "generated", tmp_path / "protos")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def output_of(project: Path, *command: str | Path) -> str:
+    """What a command prints that succeeds in the project."""
+    path = os.pathsep.join([str(project / "services/gift_cards/src"), str(project / "generated")])
+    ended = subprocess.run(
+        command, cwd=project, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.timeout(120)
+def test_a_new_service_passes_its_own_tests(project: Path) -> None:
+    printed = output_of(project, sys.executable, "-m", "pytest", "-n0", "tests/gift_cards")
+    assert "3 passed" in printed
+
+
+def test_a_new_service_is_formatted_and_linted(project: Path) -> None:
+    output_of(project, PROGRAMS / "ruff", "format", "--check", "services", "tests")
+    unsorted = ("--extend-ignore", "I001")  # the order of imports depends on the name: `make new-service` formats
+    output_of(project, PROGRAMS / "ruff", "check", *unsorted, "services", "tests")
+    assert lint(project / "protos") == 0
+
+
+def test_a_new_service_declares_itself(project: Path) -> None:
+    (service,) = read_services(project)
+    assert (service.name, service.port, service.protocol) == ("gift_cards", 50099, "grpc")
+    assert service.database == (project / "services/gift_cards/src/gift_cards/tables.py").exists()
+
+
+def test_a_new_service_has_the_port_after_the_highest() -> None:
+    assert free_port(SERVICES) == 50061
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("gift_cards", ""),
+        ("", "NAME is a Python name in small letters"),
+        ("Reviews", "NAME is a Python name in small letters"),
+        ("gift-cards", "NAME is a Python name in small letters"),
+        ("class", "NAME is a Python name in small letters"),
+        ("tax", "there is a service of that name"),
+        ("email", "a module of that name exists"),
+        ("meshkit", "a module of that name exists"),
+        ("grpc", "a module of that name exists"),
+        ("tests", "a module of that name exists"),
+    ],
+)
+def test_a_name_that_cannot_be_a_service_is_refused(name: str, fault: str) -> None:
+    assert fault_of(name, SERVICES).startswith(fault)
+    assert bool(fault_of(name, SERVICES)) == bool(fault)

@@ -1,0 +1,27 @@
+"""Pricing's database without the service around it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from meshkit.database import check_database, open_database
+from pricing.app import MIGRATIONS
+from pricing.domain import DatabaseUnavailable
+from pricing.seed import seed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from meshkit.database import Database
+    from meshkit.testing import SpanCapture
+
+
+@asynccontextmanager
+async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
+    """A migrated and seeded database."""
+    telemetry = capture.telemetry
+    tracer = telemetry.tracer_provider.get_tracer("pricing")
+    async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter) as database:
+        await check_database(database, MIGRATIONS, seed)
+        yield database

@@ -1,0 +1,111 @@
+"""What every program of the mesh does as a process: wrong settings, taken ports, and how signals end it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.local_mesh import PORTS, free_ports
+from tests.service_process import PROGRAMS, Program, ServiceProcess, process, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(60)  # they start processes
+
+each_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
+each_address = pytest.mark.parametrize(
+    ("program", "setting"),
+    [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS for name in each.addresses],
+)
+LISTENS = " on 127.0.0.1:"
+"""What a program prints or logs as soon as it listens."""
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address where somebody else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
+@each_program
+async def test_each_wrong_setting_is_one_line_that_names_it_and_the_status_is_2(program: Program) -> None:
+    wrong = dict.fromkeys(program.addresses, "nonsense")
+    async with running(program.name, **wrong) as started:
+        assert await started.ended() == 2
+    assert [line.partition(": ")[0] for line in started.lines] == [program.variable(name) for name in wrong]
+    assert started.printed == []
+
+
+@each_address
+async def test_a_taken_port_is_one_line_that_names_the_address_and_the_status_is_1(
+    program: Program, setting: str, taken: str
+) -> None:
+    async with running(program.name, **{setting: taken}) as started:
+        assert await started.ended() == 1
+    *before, line = started.lines  # gRPC's core logs why it cannot bind, in a line of its own
+    assert line.startswith(f"cannot listen on {taken}: ")
+    assert not [other for other in before if not re.match(r'\{"time"|E\d{4} .* add_port', other)]
+    assert started.printed == []
+
+
+@each_program
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_signal_ends_it_with_status_0(program: Program, number: signal.Signals) -> None:
+    async with running(program.name) as started:
+        await started.line(LISTENS)
+        started.signal(number)
+        assert await started.ended() == 0
+    assert not [line for line in started.lines if "Traceback" in line]
+
+
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if program.drains], ids=str)
+async def test_a_signal_drains_it_and_a_second_one_skips_the_waiting(program: Program) -> None:
+    async with running(program.name, drain_seconds="600") as started:
+        await started.line(LISTENS)
+        started.signal(signal.SIGTERM)
+        await started.logged("draining")
+        started.signal(signal.SIGTERM)
+        assert await started.ended() == 0
+    assert started.records[-1]["message"] == "stopped"
+
+
+def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[ServiceProcess]:
+    """`make up` on free ports, unless the variables say otherwise."""
+    free = {variable: str(port) for variable, port in free_ports().items()}
+    environment = {**os.environ, "JAEGER_BIN": "", "STATE_DIR": str(state), **free, **variables}
+    return process("-m", "localmesh", environment=environment)
+
+
+@pytest.mark.parametrize("variable", PORTS)
+async def test_a_wrong_port_of_localmesh_is_one_line_that_names_it_and_the_status_is_2(
+    variable: str, tmp_path: Path
+) -> None:
+    async with localmesh(tmp_path, **{variable: "http"}) as started:
+        assert await started.ended() == 2
+    assert [line.partition(": ")[0] for line in started.printed] == [f"{variable}=http"]
+    assert started.lines == []
+
+
+@pytest.mark.parametrize("variable", PORTS)
+async def test_a_taken_port_of_localmesh_is_named_with_its_holder_and_the_variable_that_moves_it(
+    variable: str, taken: str, tmp_path: Path
+) -> None:
+    port = taken.rpartition(":")[2]
+    async with localmesh(tmp_path, **{variable: port}) as started:
+        assert await started.ended() == 1
+    refusal, advice = started.printed
+    assert refusal.startswith(f"{variable}: port {port} is taken")
+    if sys.platform == "linux":
+        assert f"taken by pid {os.getpid()} (" in refusal
+    assert re.fullmatch(rf"free ones: {variable}=\d+ make up\n", advice)
+    assert started.lines == []

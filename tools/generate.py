@@ -1,0 +1,34 @@
+"""Writes what is generated: the protobuf code, and the lists of services; says which files changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools import protos, service_lists
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Writes everything and prints a line for each file that is not what it was."""
+    before = _code()
+    protos.generate(protos.GENERATED)
+    after = _code()
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    for path, text in service_lists.generated(ROOT).items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            changed.add(path)
+    for path in sorted(changed):
+        print(f"{'wrote' if path.exists() else 'deleted'} {path.relative_to(ROOT)}")
+    if not changed:
+        print("nothing changed")
+
+
+def _code() -> dict[Path, bytes]:
+    files = (path for path in protos.GENERATED.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path: path.read_bytes() for path in files}
+
+
+if __name__ == "__main__":
+    main()

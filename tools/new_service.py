@@ -1,0 +1,107 @@
+"""Adds a gRPC service to the mesh: `make new-service NAME=reviews`, with `DATABASE=yes` one that owns a database.
+
+It renders `tools/service_template/`, then generates, locks, installs and formats, as `make` does; what it made runs,
+is tested and deployed like the other services. At last it prints where an edge would call it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from localmesh.services import Service, read_services
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "tools" / "service_template"
+SUFFIX = ".in"
+FIRST_PORT = 50051
+STEPS = (
+    ("generate",),
+    ("lock",),
+    ("install",),
+    ("format",),
+)
+"""The targets of the Makefile that make the rest of a service of its sources."""
+
+HINTS = (TEMPLATE / "hints.txt").read_text(encoding="utf-8")
+
+
+def main() -> None:
+    """Adds the service that the command line names."""
+    parser = argparse.ArgumentParser(prog="make new-service", description=__doc__)
+    parser.add_argument("name", help="a Python name in small letters, such as reviews or gift_cards")
+    parser.add_argument("--database", action="store_true", help="the service owns a database")
+    arguments = parser.parse_args()
+    services = read_services()
+    if fault := fault_of(arguments.name, services):
+        sys.exit(f"make new-service NAME={arguments.name}: {fault}")
+    service = Service(arguments.name, free_port(services), "grpc", database=arguments.database, after=())
+    values = values_of(service)
+    for path in render(service, values, ROOT):
+        print(f"wrote {path.relative_to(ROOT)}")
+    for step in STEPS:
+        run("make", "--no-print-directory", *step)
+    print(Template(HINTS).substitute(values))
+
+
+def fault_of(name: str, services: tuple[Service, ...]) -> str:
+    """Why no service can have this name; empty if one can."""
+    if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        return "NAME is a Python name in small letters, such as reviews or gift_cards"
+    if name in {service.name for service in services} or (ROOT / "services" / name).exists():
+        return f"there is a service of that name: services/{name}"
+    if name in sys.stdlib_module_names or find_spec(name):
+        return "a module of that name exists; take another name"
+    return ""
+
+
+def free_port(services: tuple[Service, ...]) -> int:
+    """The port after the highest one of the gRPC services."""
+    return max((service.port + 1 for service in services if service.protocol == "grpc"), default=FIRST_PORT)
+
+
+def values_of(service: Service) -> dict[str, str]:
+    """What the template has placeholders for."""
+    title = service.name.title().replace("_", "")
+    unavailable = "UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED"
+    with_file = "Settings(database_url=f\"sqlite:///{tmp_path / 'test.db'}\")"
+    return {
+        "name": service.name,
+        "Name": title,
+        "NAME": service.name.upper(),
+        "workload": service.workload,
+        "port": str(service.port),
+        "failures": unavailable if service.database else "DEADLINE_EXCEEDED",
+        "test_settings": with_file if service.database else "Settings()",
+    }
+
+
+def render(service: Service, values: dict[str, str], root: Path) -> list[Path]:
+    """Writes the files of a service below `root`; the paths of what it wrote."""
+    written = []
+    for folder in ("common", "database" if service.database else "stateless"):
+        for source in sorted((TEMPLATE / folder).rglob(f"*{SUFFIX}")):
+            relative = str(source.relative_to(TEMPLATE / folder)).removesuffix(SUFFIX)
+            target = root / relative.replace("NAME", service.name).replace("WORKLOAD", service.workload)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(Template(source.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+            written.append(target)
+    return written
+
+
+def run(*command: str) -> None:
+    """Runs a command in the repository, or ends the program with its status."""
+    if status := subprocess.run(command, check=False, cwd=ROOT).returncode:
+        sys.exit(
+            f"{' '.join(command)} failed with status {status}; what was written stays: correct it and run it again"
+        )
+
+
+if __name__ == "__main__":
+    main()
