@@ -32,14 +32,10 @@ class Program:
     """A module that `python -m` runs, and what its settings declare."""
 
     name: str
+    settings: type[BaseSettings]
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def settings(self) -> type[BaseSettings]:
-        found: type[BaseSettings] = import_module(f"{self.name}.settings").Settings
-        return found
 
     @property
     def prefix(self) -> str:
@@ -65,7 +61,7 @@ class Program:
         return {self.variable(name): value for name, value in (free | settings).items()}
 
 
-PROGRAMS = tuple(Program(name) for name in (*SERVICES, "tracebox"))
+PROGRAMS = {name: Program(name, import_module(f"{name}.settings").Settings) for name in (*SERVICES, "tracebox")}
 
 
 class ServiceProcess:
@@ -129,7 +125,7 @@ async def running(
     module: str, environment: Mapping[str, str] | None = None, /, **settings: str
 ) -> AsyncIterator[ServiceProcess]:
     """A process of a program on free ports, killed at the end of the block; settings come without their prefix."""
-    program = Program(module)
+    program = PROGRAMS[module]
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith(("OTEL_", program.prefix))}
     variables = {**inherited, **program.environment(settings), **(environment or {})}
     async with process("-m", module, environment=variables) as started:

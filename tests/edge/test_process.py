@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(120)  # they start processes
+
 
 @dataclass
 class Edge:
@@ -188,7 +190,6 @@ async def refusing() -> AsyncIterator[str]:
         yield address
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("collector", "reason"), [("absent", "UNAVAILABLE"), ("silent", "CANCELLED"), ("refusing", "PERMISSION_DENIED")]
 )

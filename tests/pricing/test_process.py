@@ -7,9 +7,13 @@ import signal
 import uuid
 from contextlib import AsyncExitStack
 
+import pytest
+
 from aiomesh.pricing.v1 import pricing_service_pb2 as pb
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub
 from tests.service_process import channel_to, running
+
+pytestmark = pytest.mark.timeout(120)  # they start processes
 
 
 async def test_two_processes_on_one_new_database_make_one_quote_of_one_id(database_url: str) -> None:

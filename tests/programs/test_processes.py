@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(60)  # they start processes
 
-each_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
+each_program = pytest.mark.parametrize("program", PROGRAMS.values(), ids=str)
 each_address = pytest.mark.parametrize(
     ("program", "setting"),
-    [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS for name in each.addresses],
+    [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS.values() for name in each.addresses],
 )
 LISTENS = " on 127.0.0.1:"
 """What a program prints or logs as soon as it listens."""
@@ -68,7 +68,7 @@ async def test_a_signal_ends_it_with_status_0(program: Program, number: signal.S
     assert not [line for line in started.lines if "Traceback" in line]
 
 
-@pytest.mark.parametrize("program", [program for program in PROGRAMS if program.drains], ids=str)
+@pytest.mark.parametrize("program", [program for program in PROGRAMS.values() if program.drains], ids=str)
 async def test_a_signal_drains_it_and_a_second_one_skips_the_waiting(program: Program) -> None:
     async with running(program.name, drain_seconds="600") as started:
         await started.line(LISTENS)
