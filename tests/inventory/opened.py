@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshkit.testing import SpanCapture
 
 HOLD = timedelta(minutes=15)
+PATIENCE = 60.0  # of a hundred calls at once on a busy machine
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
     """A migrated and seeded database."""
     telemetry = capture.telemetry
     tracer = telemetry.tracer_provider.get_tracer("inventory")
-    async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter) as database:
+    async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter, patience=PATIENCE) as database:
         await check_database(database, MIGRATIONS, seed)
         yield database
 

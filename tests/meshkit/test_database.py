@@ -341,7 +341,7 @@ async def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, migration
 
 async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
-    async with opened(f"sqlite:///{path}", patience=0.1) as database:
+    async with opened(f"sqlite:///{path}", patience=1) as database:
         await database.prepare(migrations, seed)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

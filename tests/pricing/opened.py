@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from meshkit.database import Database
     from meshkit.testing import SpanCapture
 
+PATIENCE = 60.0  # of a hundred calls at once on a busy machine
+
 
 @asynccontextmanager
 async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
     """A migrated and seeded database."""
     telemetry = capture.telemetry
     tracer = telemetry.tracer_provider.get_tracer("pricing")
-    async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter) as database:
+    async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter, patience=PATIENCE) as database:
         await check_database(database, MIGRATIONS, seed)
         yield database

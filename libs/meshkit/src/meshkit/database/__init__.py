@@ -22,10 +22,10 @@ __all__ = ["Database", "check_database", "open_database"]
 
 @asynccontextmanager
 async def open_database(
-    url: str, unavailable: type[Unavailable], tracer: Tracer, meter: Meter
+    url: str, unavailable: type[Unavailable], tracer: Tracer, meter: Meter, *, patience: float = 5.0
 ) -> AsyncIterator[Database]:
     """The database of a service, closed at the end of the block. For the arguments see Database."""
-    database = Database(url, unavailable=unavailable, tracer=tracer, meter=meter)
+    database = Database(url, unavailable=unavailable, tracer=tracer, meter=meter, patience=patience)
     try:
         yield database
     finally:
