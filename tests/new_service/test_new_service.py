@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
 import pytest
 
 from localmesh.services import Service, read_services
 from tests.repository import ROOT
-from tools.new_service import fault_of, free_port, render, values_of
+from tools.new_service import HINTS, fault_of, free_port, render, values_of
 from tools.protos import generate, lint
 
 PROGRAMS = Path(sys.executable).parent
@@ -56,6 +57,13 @@ def test_a_new_service_declares_itself(project: Path) -> None:
     (service,) = read_services(project)
     assert (service.name, service.port, service.protocol) == ("gift_cards", 50099, "grpc")
     assert service.database == (project / "services/gift_cards/src/gift_cards/tables.py").exists()
+
+
+def test_the_hints_for_an_edge_name_the_service() -> None:
+    service = Service("gift_cards", 50099, "grpc", database=False, after=())
+    hints = Template(HINTS).substitute(values_of(service))
+    assert "EDGE_GIFT_CARDS_TARGET=dns:///gift-cards:50099" in hints
+    assert "class GiftCardsClient:" in hints
 
 
 def test_a_new_service_has_the_port_after_the_highest() -> None:
