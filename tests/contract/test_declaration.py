@@ -38,7 +38,7 @@ OWN = "|".join(
 """What belongs to one service. The edge is the one that knows the others."""
 
 GENERATED = "libs/aiomesh_protos/src/|tests/contract/openapi.json|.*requirements.lock"
-PROSE = r".*\.md|bench/|.*/examples/"
+PROSE = r".*\.md|bench/|.*/examples/|\.ci/"  # .ci/run names the service that it scaffolds
 SCENARIOS = r"tests/(e2e|cluster)/test_\w+\.py"
 """They disturb the services of this shop by name."""
 
