@@ -59,7 +59,7 @@ class CallContext(Generic[Request, Response]):
         """The next request, or EOF.
 
         Raises:
-            Internal: it is no message of the method, as "Error parsing request proto" in gRPC's table of statuses.
+            Internal: it cannot be parsed, as "Error parsing request proto" in gRPC's table of statuses.
         """
         try:
             request = await self._perform(self._context.read())

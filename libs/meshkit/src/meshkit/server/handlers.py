@@ -6,8 +6,8 @@ of coroutines. It also ends a generator inside the task of its RPC: grpc.aio lea
 the garbage collector, where context variables can no longer be reset.
 
 A handler of one request becomes one that reads it. grpc.aio would read it first, and call no handler, and so make no
-span, for a call whose client gave up while it waited for this process, or whose request is no message. Likewise the one
-response is serialized here: grpc.aio would do that last, and tell the client of a failure that no span knows of.
+span, for a call whose client gave up while it waited for this process, or whose request cannot be parsed. Likewise the
+one response is serialized here: grpc.aio would do that last, and tell the client of a failure that no span knows of.
 docs/decisions/0003-one-form-of-handler.md has what was tried instead.
 """
 
