@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEV = "aiomesh-dev"
 INPUTS = ("skaffold.yaml", ".dockerignore", "deploy", "libs", "services")
-EDITED = "services/api_edge/src/api_edge/app.py"
+EDITED = "services/api_edge/src/api_edge/rest/build.py"
 ASKED_FOR = "deployments,statefulsets,services,configmaps,secrets,persistentvolumeclaims"
 FIRST_ANSWER = 10.0  # seconds from the moment when all is Ready
 
