@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -56,12 +55,6 @@ def _restarts(request: pytest.FixtureRequest) -> Iterator[None]:
             name: before[name] for name in before if name in after
         }, "containers were restarted"
         assert not any(number for name, number in after.items() if name not in before), after
-
-
-@pytest.fixture(autouse=True)
-async def _quick_loop() -> None:
-    """Debug mode slows the load down."""
-    asyncio.get_running_loop().set_debug(False)
 
 
 @pytest.hookimpl(wrapper=True)
