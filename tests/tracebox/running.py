@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,18 +13,21 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests import service_process
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.service_process import ServiceProcess
+
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-FREE = "127.0.0.1:0"
 
 
 @dataclass(frozen=True)
 class Tracebox:
     """A running tracebox, and a client for each of its ports."""
 
-    process: Process
+    process: ServiceProcess
     otlp: str
     url: str
     channel: grpc.aio.Channel
@@ -51,23 +51,11 @@ class Tracebox:
         return (await self.get(path))["data"]
 
 
-async def start(**variables: str) -> Process:
-    settings = {"TRACEBOX_OTLP_LISTEN": FREE, "TRACEBOX_QUERY_LISTEN": FREE, **variables}
-    return await create_subprocess_exec(
-        sys.executable, "-m", "tracebox", env={**os.environ, **settings}, stdout=PIPE, stderr=PIPE
-    )
-
-
 @asynccontextmanager
-async def running(**variables: str) -> AsyncIterator[Tracebox]:
-    process = await start(**variables)
-    try:
-        assert process.stdout
-        words = (await process.stdout.readline()).decode().split()
+async def running(**settings: str) -> AsyncIterator[Tracebox]:
+    """A tracebox on free ports, killed at the end of the block; settings come without their prefix."""
+    async with service_process.running("tracebox", **settings) as process:
+        words = (await process.line("traces on")).split()
         otlp, url = words[3].rstrip(","), words[-1]
         async with grpc.aio.insecure_channel(otlp) as channel, aiohttp.ClientSession(url) as http:
             yield Tracebox(process, otlp, url, channel, http)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()

@@ -19,7 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from tests.tracebox.running import Tracebox, running, start
+from tests import service_process
+from tests.tracebox.running import Tracebox, running
 from tests.tracebox.spans import T0, export, span
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ async def test_spans_without_valid_ids_are_a_partial_success(tracebox: Tracebox)
 
 
 async def test_a_trace_larger_than_the_store_is_cut_and_the_exporter_told() -> None:
-    async with running(TRACEBOX_MAX_SPANS="3") as small:
+    async with running(max_spans="3") as small:
         response = await small.export(export(*(span(1, number) for number in range(1, 6))))
         assert response.partial_success.rejected_spans == 2
         (trace,) = await small.data("/api/traces/1")
@@ -216,9 +217,8 @@ async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_status_0_and_nothing_on_stderr(tracebox: Tracebox, number: signal.Signals) -> None:
     await tracebox.export(export(span(1, 1)))
-    tracebox.process.send_signal(number)
-    _, errors = await tracebox.process.communicate()
-    assert (tracebox.process.returncode, errors) == (0, b"")
+    tracebox.process.signal(number)
+    assert (await tracebox.process.ended(), tracebox.process.lines) == (0, [])
 
 
 async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(tracebox: Tracebox) -> None:
@@ -226,7 +226,7 @@ async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(t
     requests = [export(span(number, 1, tags={"text": text})) for number in range(1, 9)]
     exports = [asyncio.ensure_future(tracebox.export(request)) for request in requests]
     await asyncio.wait(exports, return_when=asyncio.FIRST_COMPLETED)
-    tracebox.process.terminate()
+    tracebox.process.signal(signal.SIGTERM)
     answers = await asyncio.gather(*exports, return_exceptions=True)
     refused = {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
     # what was on the wire but not accepted yet when a grpc.aio server stops is CANCELLED
@@ -234,8 +234,7 @@ async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(t
     taken = [answer for answer in answers if not isinstance(answer, grpc.aio.AioRpcError)]
     assert taken
     assert all(answer == ExportTraceServiceResponse() for answer in taken)
-    _, errors = await tracebox.process.communicate()
-    assert (tracebox.process.returncode, errors) == (0, b"")
+    assert (await tracebox.process.ended(), tracebox.process.lines) == (0, [])
 
 
 async def test_a_reader_that_does_not_read_on_does_not_keep_it_from_stopping(tracebox: Tracebox) -> None:
@@ -243,28 +242,28 @@ async def test_a_reader_that_does_not_read_on_does_not_keep_it_from_stopping(tra
         await tracebox.export(export(span(1, number, tags={"text": "x" * 4_000_000})))
     async with tracebox.http.get("/api/traces/1") as answer:
         assert answer.status == 200
-        tracebox.process.terminate()
-        _, errors = await tracebox.process.communicate()
-    assert tracebox.process.returncode == 0
-    assert b"Traceback" not in errors
+        tracebox.process.signal(signal.SIGTERM)
+        assert await tracebox.process.ended() == 0
+    assert not [line for line in tracebox.process.lines if "Traceback" in line]
 
 
-@pytest.mark.parametrize("variable", ["TRACEBOX_OTLP_LISTEN", "TRACEBOX_QUERY_LISTEN"])
-async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(variable: str) -> None:
+@pytest.mark.parametrize("setting", ["otlp_listen", "query_listen"])
+async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        process = await start(**{variable: address})
-        output, errors = await process.communicate()
-    assert (process.returncode, output) == (1, b"")
+        async with service_process.running("tracebox", **{setting: address}) as process:
+            assert await process.ended() == 1
+    variable = f"TRACEBOX_{setting}".upper()
     expected = f"cannot listen on {address}: Address already in use; set {variable} to another address\n"
-    assert errors.decode() == expected
+    assert (process.printed, process.lines) == ([], [expected])
 
 
 async def test_each_wrong_setting_is_one_line_that_names_the_variable_and_ends_it_with_2() -> None:
-    process = await start(TRACEBOX_OTLP_LISTEN="nonsense", TRACEBOX_QUERY_LISTEN="a:٣", TRACEBOX_MAX_SPANS="0")
-    output, errors = await process.communicate()
-    assert (process.returncode, output) == (2, b"")
-    assert errors.decode().splitlines() == [
+    wrong = {"otlp_listen": "nonsense", "query_listen": "a:٣", "max_spans": "0"}
+    async with service_process.running("tracebox", **wrong) as process:
+        assert await process.ended() == 2
+    assert process.printed == []
+    assert [line.removesuffix("\n") for line in process.lines] == [
         "TRACEBOX_OTLP_LISTEN: must be host:port, such as 127.0.0.1:4317",
         "TRACEBOX_QUERY_LISTEN: must be host:port, such as 127.0.0.1:4317",
         "TRACEBOX_MAX_SPANS: Input should be greater than 0",
