@@ -22,6 +22,9 @@ LEAST, MOST = 2, 4
 SETTLED_SECONDS = 60
 """From when new pods are Ready until they are expected to have their share."""
 
+COUNTED_SECONDS = 20
+"""How long it is then counted who answers."""
+
 
 @pytest.mark.timeout(600)
 async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no_span(mesh: ClusterMesh) -> None:
@@ -61,14 +64,14 @@ async def test_inventory_scaled_up_and_down_under_load_fails_nothing_and_shares_
         async with audit.running(), load.running():
             await bound("inventory", MOST, MOST)
             ready = time.monotonic()
-            await asyncio.sleep(2 * SETTLED_SECONDS)
+            await asyncio.sleep(SETTLED_SECONDS + COUNTED_SECONDS)
             new = {pod.name for pod in pods("inventory")} - old
             await bound("inventory", LEAST, LEAST)
             await load.until(len(load.answers) + 500)
     finally:
         await bound("inventory", LEAST, MOST)
     assert (load.failures, load.refused, audit.missing) == ([], 0, [])
-    served = audit.by_pod("inventory", ready + SETTLED_SECONDS, ready + 2 * SETTLED_SECONDS)
+    served = audit.by_pod("inventory", ready + SETTLED_SECONDS, ready + SETTLED_SECONDS + COUNTED_SECONDS)
     fair = served.total() / MOST
     assert len(new) == MOST - LEAST
     assert all(served[name] >= fair / 2 for name in new), served
