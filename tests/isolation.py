@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 EVENTS = frozenset(
     {
@@ -29,13 +30,16 @@ EVENTS = frozenset(
 """The audit events that a unit test must not cause: https://docs.python.org/3/library/audit_events.html."""
 
 CALLS = [(module, name) for module in (grpc, grpc.aio) for name in ("server", "insecure_channel", "secure_channel")]
-"""The calls that it must not make, because gRPC's core opens sockets without an audit event."""
+"""The calls that it must not make, because gRPC's core opens sockets without an audit event.
+
+They are guarded for good, like the events: a module that imports one of them by its name keeps what it was given.
+"""
 
 _attempts: list[str] | None = None
 """What the running unit test has tried; None while there is none. (A list of the module: audit hooks stay for good.)"""
 
 
-def _refuse(attempt: str, *_arguments: object, **_options: object) -> None:
+def _refuse(attempt: str) -> None:
     if _attempts is not None:
         _attempts.append(attempt)
         pytest.fail(f"a unit test must not cause {attempt}")
@@ -46,18 +50,29 @@ def _audit(event: str, _arguments: tuple[object, ...]) -> None:
         _refuse(event)
 
 
+def _guard(module: ModuleType, name: str) -> None:
+    real = getattr(module, name)
+
+    @wraps(real)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        _refuse(f"{module.__name__}.{name}")
+        return real(*arguments, **options)
+
+    setattr(module, name, guarded)
+
+
 sys.addaudithook(_audit)
+for call in CALLS:
+    _guard(*call)
 
 
 @pytest.fixture(autouse=True)
-def _isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _isolation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a unit test where it tries, and again at its end if its code has dropped that failure."""
     global _attempts  # noqa: PLW0603
     if not request.node.get_closest_marker("unit"):
         yield
         return
-    for module, name in CALLS:
-        monkeypatch.setattr(module, name, partial(_refuse, f"{module.__name__}.{name}"))
     attempts = _attempts = []
     try:
         yield

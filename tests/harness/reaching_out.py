@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc import insecure_channel
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +32,10 @@ async def test_a_process_of_the_loop() -> None:
 
 async def test_a_channel() -> None:
     grpc.aio.insecure_channel("127.0.0.1:1")
+
+
+def test_a_channel_whose_name_was_imported() -> None:
+    insecure_channel("127.0.0.1:1")
 
 
 async def test_a_grpc_server() -> None:

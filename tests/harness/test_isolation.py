@@ -22,6 +22,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("test_a_process", "subprocess.Popen"),
         ("test_a_process_of_the_loop", "subprocess.Popen"),
         ("test_a_channel", "grpc.aio.insecure_channel"),
+        ("test_a_channel_whose_name_was_imported", "grpc.insecure_channel"),
         ("test_a_grpc_server", "grpc.aio.server"),
     ],
 )

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
-pytestmark = pytest.mark.unit
-
 NOWHERE = "http://127.0.0.1:9"
 
 
