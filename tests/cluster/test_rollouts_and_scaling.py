@@ -23,7 +23,7 @@ SETTLED_SECONDS = 60
 """From when new pods are Ready until they are expected to have their share."""
 
 COUNTED_SECONDS = 20
-"""How long it is then counted who answers."""
+"""For how long the answers of each pod are then counted."""
 
 
 @pytest.mark.timeout(600)
@@ -63,7 +63,7 @@ async def test_inventory_scaled_up_and_down_under_load_fails_nothing_and_shares_
     try:
         async with audit.running(), load.running():
             await bound("inventory", MOST, MOST)
-            ready = time.monotonic()
+            settled = time.monotonic() + SETTLED_SECONDS
             await asyncio.sleep(SETTLED_SECONDS + COUNTED_SECONDS)
             new = {pod.name for pod in pods("inventory")} - old
             await bound("inventory", LEAST, LEAST)
@@ -71,7 +71,7 @@ async def test_inventory_scaled_up_and_down_under_load_fails_nothing_and_shares_
     finally:
         await bound("inventory", LEAST, MOST)
     assert (load.failures, load.refused, audit.missing) == ([], 0, [])
-    served = audit.by_pod("inventory", ready + SETTLED_SECONDS, ready + SETTLED_SECONDS + COUNTED_SECONDS)
+    served = audit.by_pod("inventory", settled, settled + COUNTED_SECONDS)
     fair = served.total() / MOST
     assert len(new) == MOST - LEAST
     assert all(served[name] >= fair / 2 for name in new), served
