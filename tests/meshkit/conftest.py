@@ -1,4 +1,4 @@
-"""What holds for the tests of meshkit, where a thread could touch the event loop: it runs in debug mode."""
+"""The tests of meshkit, the one package whose threads could touch the event loop, run in asyncio's debug mode."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 async def _debug_mode() -> None:
-    """A call of the event loop from another thread raises, as it does nowhere else: it takes twice the time."""
+    """Makes a call of the event loop from a wrong thread raise. It doubles the CPU: other tests go without."""
     asyncio.get_running_loop().set_debug(True)
