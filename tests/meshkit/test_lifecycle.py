@@ -63,3 +63,13 @@ async def test_a_server_whose_background_fails_answers_what_it_has_begun(caplog:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await begin(b"late")
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_that_is_to_hurry_is_stopped_once() -> None:
+    """grpc.aio destroys the server in one `stop` while another goes on, which now and then ends the process."""
+    for _ in range(200):
+        health, stop = Health(SERVICE, nothing_to_check), Stop()
+        server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
+        stop.request()
+        stop.request()
+        await serve(server, listen="127.0.0.1:0", health=health, stop=stop, drain_seconds=60, grace_seconds=60)

@@ -172,10 +172,15 @@ async def _awaited(coroutine: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _stop(server: grpc.aio.Server, stop: Stop, grace_seconds: float) -> None:
-    stopping = asyncio.create_task(server.stop(0 if stop.hurried.is_set() else grace_seconds))
+    """Stops the server with its grace, or at once in a hurry.
+
+    Never with two calls of its `stop` at a time: the one destroys the server in which the other then cancels RPCs,
+    which is a segmentation fault.
+    """
+    stopping = asyncio.create_task(server.stop(grace_seconds))
     hurry = asyncio.create_task(stop.hurried.wait())
     await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
     hurry.cancel()
-    if not stopping.done():
-        await server.stop(0)
-    await stopping
+    await asyncio.wait({stopping, hurry})
+    await server.stop(None)
