@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ class PrivatePostgres:
     def __init__(self) -> None:
         self._directory = ""
         self._user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
-        self.port = _free_port()
+        self.port = held_port()
 
     @contextmanager
     def running(self) -> Iterator[str]:
@@ -63,10 +64,3 @@ def _postgres_program(name: str) -> str:
     if found is None:
         pytest.skip(f"needs PostgreSQL ({name}): install postgresql, or set AIOMESH_TEST_POSTGRES_URL")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +18,7 @@ import psutil
 
 from localmesh.services import read_services
 from localmesh.settings import settings_for
+from tests.ports import held_port
 from tests.processes import left_of
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ class Mesh(Protocol):
 
 def free_ports() -> dict[str, int]:
     """A free loopback port for each variable of `make up`."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    ports = {name: listener.getsockname()[1] for name, listener in zip(PORTS, listeners, strict=True)}
-    for listener in listeners:
-        listener.close()
-    return ports
+    return {name: held_port() for name in PORTS}
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from localmesh.services import read_services
 from meshkit.testing import listening
+from tests.ports import held_port
 from tests.service_process import ServiceProcess, running
 from tracebox.receiver import build_receiver
 from tracebox.store import TraceStore
@@ -49,7 +49,7 @@ class Mesh:
         self.answers: dict[str, int] = {}
         self.ended: list[ServiceProcess] = []
         self._exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": exporter}
-        self._ports = {name: free_port() for name in VICTIMS}
+        self._ports = {name: held_port() for name in VICTIMS}
         self._settings = {service.name: {"drain_seconds": "0.1"} for service in CALLED}
         for service in CALLED:
             if service.database:
@@ -86,11 +86,6 @@ class Mesh:
     def orders(self) -> int:
         """How many have been placed, which takes all processes."""
         return sum(status == 201 for status in self.answers.values())
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

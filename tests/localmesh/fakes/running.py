@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,18 +11,14 @@ from typing import Self
 
 import psutil
 
+from tests.ports import held_port
+
 DRIVER = Path(__file__).with_name("driver.py")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def fake(name: str, *arguments: str, port: int | None = None) -> dict[str, object]:
     """A child of the name, on a free port, with arguments of `child.py`."""
-    return {"name": name, "port": port or free_port(), "arguments": list(arguments)}
+    return {"name": name, "port": port or held_port(), "arguments": list(arguments)}
 
 
 @dataclass
