@@ -1,4 +1,4 @@
-"""Renews the conformance tables in `docs/telemetry.md`: after so many runs against contrib, or from its own record.
+"""Renews the conformance tables in `docs/conformance.md`, from a number of runs against contrib or from its record.
 
 .venv/bin/python -m tests.conformance 20
 """

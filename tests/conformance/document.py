@@ -1,4 +1,4 @@
-"""The tables of `docs/telemetry.md`: what is expected of every ending, and what contrib makes of it.
+"""The tables of `docs/conformance.md`: what every ending must show, and what contrib gets wrong.
 
 The second one is also the record that contrib is tested against; `python -m tests.conformance` renews it.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from tests.conformance.table import Outcome
 
-DOCUMENT = ROOT / "docs" / "telemetry.md"
+DOCUMENT = ROOT / "docs" / "conformance.md"
 FIRST, LAST = "<!-- the conformance tables: python -m tests.conformance -->", "<!-- end of the conformance tables -->"
 
 CLEAN, VARIES, UNSTABLE, NONE = "✓", "~", "?", "-"
 MARKS = {
     CLEAN: "as expected",
-    VARIES: "in some of the runs there was more",
-    UNSTABLE: "in some there was nothing wrong",
+    VARIES: "some runs had more faults",
+    UNSTABLE: "some runs had no fault",
     NONE: "no such cell",
 }
 
@@ -34,17 +34,17 @@ CONTRIB, GRPC = "open-telemetry/opentelemetry-python-contrib", "grpc/grpc"
 MEANINGS = {
     Fault.CRASHES: ("closing the channel raises an InternalError", {}),
     Fault.HANGS: ("the call, or the end of its process, hangs", {}),
-    Fault.BREAKS_THE_CALL: ("the call ends in another way than without tracing", {CONTRIB: [3066], GRPC: [34530]}),
-    Fault.NO_CLIENT_SPAN: ("the client span does not end", {CONTRIB: [3271]}),
-    Fault.WRONG_CLIENT_STATUS: ("the client span has a wrong status", {CONTRIB: [3271]}),
-    Fault.NO_SERVER_SPAN: ("the server span does not end, or there is none", {CONTRIB: [3271]}),
-    Fault.WRONG_SERVER_STATUS: ("the server span has a wrong status", {}),
-    Fault.SECOND_SPAN: ("a span too many", {}),
-    Fault.WRONG_PARENT: ("a wrong parent or trace", {}),
+    Fault.BREAKS_THE_CALL: ("the call ends differently than without tracing", {CONTRIB: [3066], GRPC: [34530]}),
+    Fault.NO_CLIENT_SPAN: ("the client span never ends", {CONTRIB: [3271]}),
+    Fault.WRONG_CLIENT_STATUS: ("the client span has the wrong status", {CONTRIB: [3271]}),
+    Fault.NO_SERVER_SPAN: ("the server span is missing or never ends", {CONTRIB: [3271]}),
+    Fault.WRONG_SERVER_STATUS: ("the server span has the wrong status", {}),
+    Fault.SECOND_SPAN: ("there is an extra span", {}),
+    Fault.WRONG_PARENT: ("a span has the wrong parent or trace", {}),
     Fault.SECOND_EXCEPTION: ("an exception is recorded twice", {CONTRIB: [5068]}),
-    Fault.HANDLER_NOT_BEGUN: ("the handler is never called, or gets no request", {CONTRIB: [3066], GRPC: [34530]}),
-    Fault.HANDLER_GOES_ON: ("the handler goes on though its client has gone", {CONTRIB: [3271]}),
-    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python warns", {CONTRIB: [3066]}),
+    Fault.HANDLER_NOT_BEGUN: ("the handler is never called, or receives no request", {CONTRIB: [3066], GRPC: [34530]}),
+    Fault.HANDLER_GOES_ON: ("the handler continues after its client disconnected", {CONTRIB: [3271]}),
+    Fault.LOGS: ("asyncio, grpc, opentelemetry or Python logs a warning", {CONTRIB: [3066]}),
 }
 """What each sign means, and the threads upstream about it, by repository."""
 
@@ -92,7 +92,7 @@ def _numbers() -> str:
 
 
 def _expected() -> str:
-    head = ("the call ends so", "its caller gets", "client span", "server span", "the handler")
+    head = ("how the call ends", "the caller gets", "client span", "server span", "the handler")
     return _table(head, (_line(ending.name, ending.outcome) for ending in ENDINGS))
 
 
@@ -111,13 +111,13 @@ def _impossible() -> str:
     reasons = {reason: [name for name, whys in why.items() if reason in whys] for reason in set().union(*why.values())}
     cannot = [f"- where {reason}: {'; '.join(names)}" for reason, names in sorted(reasons.items())]
     return "\n".join(
-        ["There is no such cell:\n", *cannot, *(f"- {row}: {why}" for row, why in IMPOSSIBLE_ROWS.items())]
+        ["These cells do not exist:\n", *cannot, *(f"- {row}: {why}" for row, why in IMPOSSIBLE_ROWS.items())]
     )
 
 
 def _count(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
     clean = sum(verdict == CLEAN for verdict in verdicts.values())
-    return f"With contrib {clean} of {len(verdicts)} cells are as expected, and the others are not:"
+    return f"With contrib {clean} of {len(verdicts)} cells are as expected. The others, by sign:"
 
 
 def _contrib(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
@@ -129,7 +129,7 @@ def _meanings(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
     count = {fault: sum(fault in verdict for verdict in verdicts.values()) for fault in Fault}
     rows = ((f"`{fault}`", MEANINGS[fault][0], str(count[fault]), _links(fault)) for fault in Fault if count[fault])
     marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
-    return "\n\n".join((_table(("sign", "what is wrong", "cells", "known upstream"), rows), f"{marks}."))
+    return "\n\n".join((_table(("sign", "what is wrong", "cells", "reported upstream"), rows), f"{marks}."))
 
 
 def _links(fault: Fault) -> str:

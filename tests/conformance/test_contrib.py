@@ -1,7 +1,7 @@
-"""The conformance table of RPC traces, on opentelemetry-instrumentation-grpc: it fails as `docs/telemetry.md` records.
+"""The conformance table of RPC traces on opentelemetry-instrumentation-grpc: it fails as `docs/conformance.md` records.
 
-A strict expected failure tells of the day on which contrib is mended. Cells that fail only sometimes, by
-that record, are not tested.
+A strict expected failure reports the day on which contrib is fixed. Cells that fail only in some of the recorded runs
+are not tested.
 """
 
 from __future__ import annotations

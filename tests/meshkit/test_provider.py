@@ -155,19 +155,23 @@ def test_spans_are_exported_unless_they_are_to_go_elsewhere_or_nowhere(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("OTEL_TRACES_EXPORTER", "console", "OTEL_TRACES_EXPORTER=console is not heeded; it may be otlp or none"),
+        (
+            "OTEL_TRACES_EXPORTER",
+            "console",
+            "OTEL_TRACES_EXPORTER=console is not supported and is ignored; supported: otlp, none",
+        ),
         (
             "OTEL_METRICS_EXPORTER",
             "none,x",
-            "OTEL_METRICS_EXPORTER=x is not heeded; it may be otlp or prometheus or none",
+            "OTEL_METRICS_EXPORTER=x is not supported and is ignored; supported: otlp, prometheus, none",
         ),
-        ("OTEL_LOGS_EXPORTER", "otlp", "OTEL_LOGS_EXPORTER=otlp is not heeded; it may be none"),
+        ("OTEL_LOGS_EXPORTER", "otlp", "OTEL_LOGS_EXPORTER=otlp is not supported and is ignored; supported: none"),
         (
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
             "http/protobuf",
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf is not heeded; it may be grpc",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf is not supported and is ignored; supported: grpc",
         ),
-        ("OTEL_CONFIG_FILE", "x.yaml", "OTEL_CONFIG_FILE=x.yaml is not heeded; it may be unset"),
+        ("OTEL_CONFIG_FILE", "x.yaml", "OTEL_CONFIG_FILE=x.yaml is not supported and is ignored; supported: none"),
     ],
 )
 def test_what_is_asked_for_and_not_to_be_had_is_told(

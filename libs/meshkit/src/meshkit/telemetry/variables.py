@@ -40,13 +40,13 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "OTEL_EXPORTER_PROMETHEUS_PORT": (),
     "OTEL_CONFIG_FILE": (),
 }
-"""The values that there are, of variables that may have others; none: there is no such thing here."""
+"""The supported values of variables that may have others; an empty tuple: the variable is not supported at all."""
 
 
 def prepare() -> None:
-    """Makes of the variables what the SDK expects, and tells which of them are not heeded.
+    """Turns the variables into what the SDK expects, and warns of those that are not supported.
 
-    An empty one is none, says the specification; the SDK stumbles over some. So it does over no propagators.
+    The specification says that an empty variable is unset, but the SDK fails with some, and with no propagators.
     """
     for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del os.environ[name]
@@ -55,7 +55,9 @@ def prepare() -> None:
     for name, supported in SUPPORTED.items():
         for value in _values(name):
             if value not in supported and not is_disabled():
-                log.warning("%s=%s is not heeded; it may be %s", name, value, " or ".join(supported) or "unset")
+                log.warning(
+                    "%s=%s is not supported and is ignored; supported: %s", name, value, ", ".join(supported) or "none"
+                )
 
 
 @contextmanager
