@@ -52,7 +52,7 @@ kind-down: install  ## Delete that cluster
 	@exec $(RUN) localmesh.kind down
 
 #:
-#: Settings of `make up`, from the environment or as `make up EDGE_PORT=8090`:
+#: Settings of `make up`, from .env, the environment, or as `make up EDGE_PORT=8090`:
 #:   EDGE_PORT       REST API                        8080
 #:   NAME_PORT       gRPC port of service NAME; its pyproject.toml has the default
 #:   TRACES_PORT     trace pages and query API       16686

@@ -13,6 +13,8 @@ import argparse
 import os
 import sys
 
+from dotenv import load_dotenv
+
 from localmesh.console import Console
 from localmesh.mesh import describe
 from localmesh.patience import Patience
@@ -25,6 +27,7 @@ from localmesh.up import up
 
 def main() -> int:
     """Does what the command line asks; the exit status."""
+    load_dotenv(".env")  # variables that are set already keep their values
     parser = argparse.ArgumentParser(prog="localmesh", description="Runs the mesh as local processes.")
     parser.add_argument("command", nargs="?", choices=("up", "reset"), default="up")
     command = parser.parse_args().command

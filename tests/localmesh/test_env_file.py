@@ -1,0 +1,42 @@
+"""`make up` reads its settings from a file `.env`, too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.repository import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def printed(folder: Path, **variables: str) -> str:
+    """What `make up` prints in a folder, where a setting keeps it from starting."""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")} | variables
+    ended = subprocess.run(
+        [sys.executable, "-m", "localmesh"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "invalid"),
+    [({}, "TRACES_PORT=from-file"), ({"TRACES_PORT": "from-environment"}, "TRACES_PORT=from-environment")],
+    ids=["file", "environment"],
+)
+def test_a_setting_comes_from_the_environment_and_else_from_the_file(
+    tmp_path: Path, variables: dict[str, str], invalid: str
+) -> None:
+    (tmp_path / ".env").write_text("TRACES_PORT=from-file\n")
+    assert printed(tmp_path, **variables).startswith(f"{invalid}: ")
+
+
+def test_the_example_changes_nothing_until_a_line_is_uncommented() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert all(not line or line.startswith("# ") for line in lines)
