@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 LOG_LINES = 8
+SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They are slow, and one event loop serves each."""
+    """They have the marker of the cluster, and time enough for kubectl on a busy machine."""
     for item in items:
         if "/cluster/" in str(item.path):
             item.add_marker(pytest.mark.cluster)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)
