@@ -1,10 +1,13 @@
 # A thin face: every target calls one real tool. `make help` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python -m
-MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
-export
+export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
-.PHONY: help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
+TARGETS := help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
+.PHONY: $(TARGETS)
+# Before anything is run. (A rule would come too late for `make up docs`, and never for the folder docs/.)
+UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
+$(foreach goal,$(UNKNOWN),$(error there is no `make $(goal)`: type $(or $(shell $(PYTHON) tools/nearest_target.py $(goal) $(TARGETS)),`make help`)))
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21

@@ -34,14 +34,14 @@ def targets(makefile: str) -> list[Target]:
 
 def faults(makefile: str) -> list[str]:
     """What keeps a Makefile from being a thin face: each target has a help text and a recipe of one line."""
-    phony = set(re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)[0].split())
+    listed = set(re.findall(r"^TARGETS :=(.*)$", makefile, re.MULTILINE)[0].split())
     return [
         fault
         for name, text, recipe in targets(makefile)
         for fault, wrong in {
             f"{name} has no help text": not text,
             f"{name} has {len(recipe)} lines": len(recipe) != 1,
-            f"{name} is not phony": name not in phony,
+            f"{name} is not in TARGETS": name not in listed,
         }.items()
         if wrong
     ]
@@ -64,10 +64,14 @@ def _default(field: FieldInfo) -> str:
     return "" if field.default_factory or field.default is None else str(field.default)
 
 
-def make_help() -> str:
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ("make", "--no-print-directory", "help")
-    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    command = ("make", "--no-print-directory", *arguments)
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+
+
+def make_help() -> str:
+    return make("help").stdout
 
 
 def test_every_target_has_a_help_text_and_one_line() -> None:
@@ -86,16 +90,39 @@ def test_make_help_names_every_setting_and_its_default() -> None:
 
 
 @pytest.mark.parametrize(
+    ("goal", "advice"),
+    [
+        ("tests", "`make test`, or `make help` for all targets"),  # a folder of this name exists
+        ("docs", "`make help` for all targets"),
+        ("chek", "`make check`, or `make help` for all targets"),
+        ("kind-upp", "`make kind-up`, or `make help` for all targets"),
+        ("README.md", "`make help` for all targets"),
+    ],
+)
+def test_an_unknown_target_fails_and_says_what_to_type(goal: str, advice: str) -> None:
+    made = make("help", goal)
+    assert (made.returncode, made.stdout) == (2, ""), "and nothing else is run"
+    (line,) = made.stderr.splitlines()
+    assert f"there is no `make {goal}`: type {advice}.  Stop." in line
+
+
+def test_an_unknown_target_fails_with_advice_where_there_is_no_python() -> None:
+    made = make("tests", "PYTHON=/nowhere/python")
+    assert made.returncode == 2
+    assert "there is no `make tests`: type `make help`." in made.stderr
+
+
+@pytest.mark.parametrize(
     ("rule", "fault"),
     [
         ("up:\n\t@one\n", "up has no help text"),
         ("up: ## Run\n\t@one\n\t@two\n", "up has 2 lines"),
         ("up: ## Run\n", "up has 0 lines"),
-        ("kind-up: ## Run\n\t@one\n", "kind-up is not phony"),
+        ("kind-up: ## Run\n\t@one\n", "kind-up is not in TARGETS"),
     ],
 )
 def test_a_target_that_is_not_thin_is_refused(rule: str, fault: str) -> None:
-    assert faults(f".PHONY: up\nRUN := python -m\n\n{rule}") == [fault]
+    assert faults(f"TARGETS := up\nRUN := python -m\n\n{rule}") == [fault]
 
 
 def test_settings_are_read_from_the_help_text_with_and_without_defaults() -> None:
