@@ -158,6 +158,13 @@ def test_a_child_is_restarted_as_often_as_it_dies(tmp_path: Path) -> None:
         assert mesh.text.count("| edge serves") == 1  # the last lines are shown once for deaths in a row
 
 
+def test_an_invalid_setting_of_a_child_ends_the_start_at_once_with_status_2(tmp_path: Path) -> None:
+    stages = [[fake("edge", "--refuse", "EDGE_LISTEN: no", "--exit-status", "2")], [fake("left")]]
+    with Running(tmp_path, stages, {"first_restart": 600}) as mesh:
+        assert mesh.end() == 2
+        assert "edge cannot start\n  | EDGE_LISTEN: no\nstopping" in mesh.text
+
+
 def test_a_mesh_with_a_child_that_refuses_to_run_stops_and_shows_why(tmp_path: Path) -> None:
     stages = [[fake("edge", "--refuse", "EDGE_LISTEN is not an address")], [fake("left")]]
     with Running(tmp_path, stages, {"first_restart": 0.01}) as mesh:

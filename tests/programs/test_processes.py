@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.local_mesh import PORTS, free_ports
+from tests.repository import SERVICES
 from tests.service_process import PROGRAMS, Program, ServiceProcess, process, running
 
 if TYPE_CHECKING:
@@ -109,3 +110,12 @@ async def test_a_taken_port_of_localmesh_is_named_with_its_holder_and_the_variab
         assert f"taken by pid {os.getpid()} (" in refusal
     assert re.fullmatch(rf"free ones: {variable}=\d+ make up\n", advice)
     assert started.lines == []
+
+
+async def test_a_wrong_setting_of_a_service_ends_the_start_of_localmesh_at_once(tmp_path: Path) -> None:
+    program = PROGRAMS[SERVICES[0]]
+    async with localmesh(tmp_path, **{program.variable("log_level"): "LOUD"}) as started:
+        assert await started.ended() == 2
+    text = "".join(started.printed)
+    assert f"{program} cannot start\n  | {program.variable('log_level')}: Input should be 'DEBUG'" in text
+    assert "starting it again" not in text

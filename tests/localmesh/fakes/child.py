@@ -24,10 +24,12 @@ def main() -> int:
     parser.add_argument("--status", default="200 OK", help="what /readyz answers")
     parser.add_argument("--stop-seconds", type=float, default=0, help="from the first SIGTERM to the end")
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")
-    parser.add_argument("--refuse", help="print this and exit 3 at once")
+    parser.add_argument("--refuse", help="print this and exit at once")
+    parser.add_argument("--exit-status", type=int, default=1, help="of that exit")
     arguments = parser.parse_args()
     if arguments.refuse:
-        sys.exit(arguments.refuse)
+        sys.stderr.write(f"{arguments.refuse}\n")
+        return int(arguments.exit_status)
     return asyncio.run(serve(arguments))
 
 

@@ -88,9 +88,14 @@ class Child:
             await self._process.wait()
 
     @property
+    def exit_status(self) -> int | None:
+        """The exit status of the last process, negative if a signal ended it; None if it has not ended."""
+        return self._process.returncode if self._process else None
+
+    @property
     def status(self) -> str:
         """How the last process ended, in words."""
-        code = self._process.returncode if self._process else None
+        code = self.exit_status
         if code is None:
             return "has not ended"
         if code < 0:

@@ -10,14 +10,21 @@ from localmesh.patience import Patience
 from localmesh.probe import wait_ready
 
 DEATHS_LIMIT = 3  # of a child that was never ready
+INVALID_SETTING = 2  # the exit status of a program that cannot start with its settings
 
 
 class GaveUp(Exception):
-    """The mesh cannot run; `details` are the last lines of the child to blame."""
+    """The mesh cannot run.
 
-    def __init__(self, text: str, details: Sequence[str] = ()) -> None:
+    Attributes:
+        details: the last lines of the child to blame.
+        status: the exit status to end with.
+    """
+
+    def __init__(self, text: str, details: Sequence[str] = (), status: int = 1) -> None:
         super().__init__(text)
         self.details = details
+        self.status = status
 
 
 async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
@@ -26,11 +33,13 @@ async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
     Cancelling it leaves the child's process as it is.
 
     Raises:
-        GaveUp: the child cannot be started, or ended again and again without ever being ready.
+        GaveUp: the child cannot be started, has an invalid setting, or ended again and again without ever being ready.
     """
     deaths, told = 0, ""
     while True:
         lived = await _one_life(child, console)
+        if child.exit_status == INVALID_SETTING and not child.was_ready.is_set():
+            raise GaveUp(f"{child.name} cannot start", child.log.last_lines(), INVALID_SETTING)
         deaths = 1 if lived > patience.steady else deaths + 1
         if deaths >= DEATHS_LIMIT and not child.was_ready.is_set():
             raise GaveUp(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())

@@ -38,19 +38,19 @@ class Supervisor:
     async def run(self) -> int:
         """Runs the mesh until a signal ends it.
 
-        Returns the exit status: 0, or 1 if the mesh could not run or a child had to be killed.
+        Returns the exit status: 0; 1 if the mesh could not run or a child had to be killed; 2 for an invalid setting.
         """
         signals = StopSignals(self._console.say)
-        failed = False
+        status = 0
         try:
             await self._serve(signals)
         except* GaveUp as failures:
-            failed = True
             for failure in failures.exceptions:
                 self._console.bad(str(failure), getattr(failure, "details", ()))
+                status = max(status, getattr(failure, "status", 1))
         finally:
             killed = await self._stop(signals)
-        return int(failed or killed)
+        return max(status, int(killed))
 
     async def _serve(self, signals: StopSignals) -> None:
         async with asyncio.TaskGroup() as group:
