@@ -9,7 +9,9 @@ from fastapi import FastAPI
 
 from tests.contract.openapi import SNAPSHOT, document, written
 
-RENEW = "The REST API has changed. If that is meant: python -m tests.contract.openapi, and commit what it writes."
+RENEW = (
+    "The REST API has changed. If that is meant: .venv/bin/python -m tests.contract.openapi, and commit what it writes."
+)
 
 
 def differences(old: str, new: str) -> str:

@@ -99,7 +99,7 @@ class LocalMesh:
             text=True,
             start_new_session=True,
         )
-        self.read_until("/api/traces/")
+        self.read_until("/trace/$(")
 
     def read_until(self, text: str) -> str:
         """Reads what it prints until a line holds the text; answers that line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import uuid
@@ -176,12 +177,18 @@ async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_si
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_three_printed_commands_work_when_pasted(mesh: LocalMesh) -> None:
-    commands = [line for line in mesh.printed if "curl " in line]
+async def test_the_three_printed_commands_work_when_pasted(mesh: LocalMesh) -> None:
+    commands = [line for line in mesh.printed if line.startswith(("curl ", "echo "))]
     assert len(commands) == 3
-    done = subprocess.run(["sh", "-c", "".join(commands)], capture_output=True, text=True, check=True)
-    product, placed, told = done.stdout.strip().split("\n")
+    done = await asyncio.to_thread(
+        subprocess.run, ["sh", "-c", "".join(commands)], capture_output=True, text=True, check=True
+    )
+    product, placed, page = done.stdout.strip().split("\n")
     assert '"price":{"currency":"JPY"' in product
     assert '"state":"RESERVED"' in placed
-    assert "ReserveStock" in told
-    assert "CreateQuote" in told
+    address, _, trace_id = page.rpartition("/")
+    assert address == f"{mesh.traces}/trace"
+    async with aiohttp.ClientSession() as session, session.get(page) as opened:
+        assert opened.status == 200
+    root = await trace(mesh, trace_id, spans=5)
+    assert root.name == "POST /v1/orders"

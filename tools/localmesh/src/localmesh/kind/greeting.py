@@ -83,14 +83,14 @@ def linked(header: str) -> str | None:
 
 
 def text(edge: str, traces: str, example: str) -> str:
-    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the trace of that order."""
+    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace."""
     headers = str(Path(tempfile.gettempdir()) / "aiomesh-order.headers")
     return f"""
   API      {edge}/docs
   traces   {traces}  (of a request made just now: {example})
   logs     kubectl --context {CONTEXT} --namespace {NAMESPACE} logs deployment/api-edge
 
-Copy one product, one order, and the trace of that order; make kind-down deletes the cluster:
+Copy one product, one order, and the address of that order's trace; make kind-down deletes the cluster:
 
 {product(edge)}
 
