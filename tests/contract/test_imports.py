@@ -17,7 +17,9 @@ from tests.repository import SERVICES, SOURCES, modules
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KNOWS = {package: {"aiomesh", "meshkit"} if package in SERVICES else set() for package in SOURCES}
+KNOWS = {package: {"aiomesh", "meshkit"} if package in SERVICES else set() for package in SOURCES} | {
+    "tracebox": {"meshkit"}  # which reads the settings of every process
+}
 """The packages of this repository that each package may import, beside itself."""
 
 PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book", "api_edge.rules"}

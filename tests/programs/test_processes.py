@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from meshkit.command_line import rows
 from tests.e2e.local_mesh import PORTS, free_ports
 from tests.repository import SERVICES
 from tests.service_process import PROGRAMS, Program, ServiceProcess, process, running
@@ -78,6 +79,29 @@ async def test_a_signal_drains_it_and_a_second_one_skips_the_waiting(program: Pr
         started.signal(signal.SIGTERM)
         assert await started.ended() == 0
     assert started.records[-1]["message"] == "stopped"
+
+
+@each_program
+async def test_help_lists_every_setting_and_starts_nothing(program: Program) -> None:
+    wrong = dict.fromkeys(program.addresses, "nonsense")
+    environment = {**os.environ, **program.environment(wrong)}
+    async with process("-m", program.name, "--help", environment=environment) as started:
+        assert await started.ended() == 0
+    assert started.lines == []
+    help_text = "".join(started.printed)
+    assert help_text.startswith(f"usage: python -m {program} [--help]\n\nSettings from {program.prefix}* variables.")
+    for row in rows(program.settings):
+        default = f"; default {row.default}" if row.default else ""
+        assert f"\n  {row.variable}  ({row.type}{default})\n      {row.meaning[:40]}" in help_text
+
+
+@each_program
+async def test_an_unknown_argument_is_one_line_and_the_status_is_2(program: Program) -> None:
+    async with process("-m", program.name, "--port=1", environment=os.environ) as started:
+        assert await started.ended() == 2
+    (line,) = started.lines
+    assert line.startswith(f"{program}: unknown argument --port=1; ")
+    assert started.printed == []
 
 
 def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[ServiceProcess]:

@@ -264,7 +264,7 @@ async def test_each_wrong_setting_is_one_line_that_names_the_variable_and_ends_i
         assert await process.ended() == 2
     assert process.printed == []
     assert [line.removesuffix("\n") for line in process.lines] == [
-        "TRACEBOX_OTLP_LISTEN: must be host:port, such as 127.0.0.1:4317",
-        "TRACEBOX_QUERY_LISTEN: must be host:port, such as 127.0.0.1:4317",
+        "TRACEBOX_OTLP_LISTEN: must be host:port, such as 127.0.0.1:9464",
+        "TRACEBOX_QUERY_LISTEN: must be host:port, such as 127.0.0.1:9464",
         "TRACEBOX_MAX_SPANS: Input should be greater than 0",
     ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from meshkit.telemetry.provider import Instrumentation
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
@@ -20,36 +18,43 @@ def _host_and_port(address: str) -> str:
     return address
 
 
-Address = Annotated[str, AfterValidator(_host_and_port)]
+Address = Annotated[str, AfterValidator(_host_and_port), WithJsonSchema({"type": "string", "format": "host:port"})]
 """The type of a setting that is `host:port`. (gRPC itself takes 443 for a missing port, and others modulo 2^16.)"""
 
-OptionalAddress = Annotated[str, AfterValidator(lambda address: address and _host_and_port(address))]
+OptionalAddress = Annotated[
+    str,
+    AfterValidator(lambda address: address and _host_and_port(address)),
+    WithJsonSchema({"type": "string", "format": "host:port or empty"}),
+]
 """The type of a setting that is `host:port`, or empty for none."""
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """The type of a setting that is a finite time in seconds."""
 
+Instrumentation = Literal["native", "contrib"]
+"""Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
+
 
 class ProcessSettings(BaseSettings):
     """The settings that every process has. A service adds its own, and the prefix of its variables.
 
-    Attributes:
-        listen: `host:port` of the server.
-        metrics_listen: `host:port` of the page of metrics; empty: none.
-        drain_seconds: how long a stopping process goes on serving after it is NOT_SERVING.
-        grace_seconds: how long requests in flight may take after that.
-        log_level: the lowest level that is logged.
-        telemetry: whose gRPC interceptors make the spans.
+    The text below each setting is its description in `--help`: see `meshkit.command_line`.
     """
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, use_attribute_docstrings=True)
 
     listen: Address
+    """Address that the server listens on. Port 0 takes a free port; the log names it."""
     metrics_listen: OptionalAddress = ""
+    """Address of the Prometheus page `/metrics`. Empty: no such page."""
     drain_seconds: Seconds = 0.0
+    """Seconds that a stopping process still accepts requests after it reports NOT_SERVING."""
     grace_seconds: Seconds = 5.0
+    """Seconds that requests in flight may take after that, before they are cancelled."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged."""
     telemetry: Instrumentation = "native"
+    """The gRPC interceptors that make the spans: meshkit's own, or those of opentelemetry-instrumentation-grpc."""
 
 
 def load_settings(cls: type[Settings]) -> Settings:

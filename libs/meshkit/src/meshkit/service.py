@@ -17,6 +17,7 @@ from meshkit.logs import configure_logs  # the first: see GRPC_VERBOSITY there
 
 # isort: split
 from meshkit import lifecycle
+from meshkit.command_line import read_arguments
 from meshkit.config import load_settings
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
@@ -118,7 +119,8 @@ def main(
 ) -> None:
     """Runs a service until SIGTERM or SIGINT, then ends the process.
 
-    Its exit status is 0, or 1 if it could not serve, or 2 if a variable has a wrong value.
+    Its exit status is 0; 1 if it could not serve; 2 for a variable with a wrong value or an unknown argument. The
+    argument `--help` lists the settings and starts nothing.
 
     Args:
         name: of the service, in logs and traces.
@@ -127,6 +129,7 @@ def main(
         has_metrics_route: whether the service itself shows its metrics, besides the page on `metrics_listen`.
         loop_factory: makes the event loop, if not asyncio's own.
     """
+    read_arguments(name, settings_class, sys.argv[1:])
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
     prometheus = has_metrics_route or bool(settings.metrics_listen)

@@ -13,13 +13,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from meshkit.telemetry.provider import Instrumentation, Telemetry
+from meshkit.telemetry.provider import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import grpc
 
+    from meshkit.config import Instrumentation
     from meshkit.telemetry.metrics import MetricsPage
 
 

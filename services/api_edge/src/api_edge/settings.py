@@ -7,19 +7,19 @@ from meshkit.config import Address, ProcessSettings, Seconds
 
 
 class Settings(ProcessSettings):
-    """Read from `EDGE_*` variables. Telemetry has the standard `OTEL_*` ones.
-
-    Attributes:
-        inventory_target: the gRPC target of inventory.
-        pricing_target: the gRPC target of pricing.
-        trace_url: where a trace can be looked at, with `{trace_id}` in it; empty: no links.
-    """
+    """Settings from EDGE_* variables. The standard OTEL_* variables configure telemetry."""
 
     model_config = SettingsConfigDict(env_prefix="EDGE_")
 
     listen: Address = "127.0.0.1:8080"
+    """Address that the HTTP server listens on. Port 0 takes a free port; the log names it."""
     inventory_target: str = Field("127.0.0.1:50051", min_length=1)
+    """gRPC target of the inventory service, such as dns:///inventory:50051."""
     pricing_target: str = Field("127.0.0.1:50052", min_length=1)
+    """gRPC target of the pricing service, such as dns:///pricing:50052."""
     trace_url: str = Field("", pattern="^[!-~]*$")
+    """URL of the page of a trace, with {trace_id} in it, for the Link header. Empty: no Link header."""
     drain_seconds: Seconds = 5.0
+    """Seconds that a stopping process still accepts requests after /readyz fails."""
     grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)
+    """Seconds that requests in flight may take after that, before they are cancelled."""

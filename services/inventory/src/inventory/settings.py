@@ -10,17 +10,15 @@ YEAR = 365 * 24 * 3600.0
 
 
 class Settings(ProcessSettings):
-    """Read from `INVENTORY_*` variables. Telemetry has the standard `OTEL_*` ones.
-
-    Attributes:
-        database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
-        reservation_ttl_seconds: how long a reservation holds its units.
-        sweep_seconds: how often units of expired reservations are given back.
-    """
+    """Settings from INVENTORY_* variables. The standard OTEL_* variables configure telemetry."""
 
     model_config = SettingsConfigDict(env_prefix="INVENTORY_")
 
     listen: Address = "127.0.0.1:50051"
+    """Address that the gRPC server listens on. Port 0 takes a free port; the log names it."""
     database_url: DatabaseUrl = "sqlite:///inventory.db"
+    """The database: sqlite:///file or postgresql://user:password@host:port/name."""
     reservation_ttl_seconds: float = Field(900.0, gt=0, le=YEAR)
+    """Seconds that a reservation holds its units."""
     sweep_seconds: float = Field(2.0, gt=0, le=3600)
+    """Seconds between two sweeps, which return the units of expired reservations."""

@@ -7,13 +7,11 @@ from meshkit.database.engines import DatabaseUrl
 
 
 class Settings(ProcessSettings):
-    """Read from `PRICING_*` variables. Telemetry has the standard `OTEL_*` ones.
-
-    Attributes:
-        database_url: `sqlite:///file` or `postgresql://user:password@host:port/name`.
-    """
+    """Settings from PRICING_* variables. The standard OTEL_* variables configure telemetry."""
 
     model_config = SettingsConfigDict(env_prefix="PRICING_")
 
     listen: Address = "127.0.0.1:50052"
+    """Address that the gRPC server listens on. Port 0 takes a free port; the log names it."""
     database_url: DatabaseUrl = "sqlite:///pricing.db"
+    """The database: sqlite:///file or postgresql://user:password@host:port/name."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from meshkit.command_line import read_arguments
+from meshkit.config import load_settings
 from tracebox.app import AddressInUse, run
-from tracebox.settings import load_settings
+from tracebox.settings import Settings
 
 
 def main() -> int:
-    """Serves until a signal; the exit status is 0, or 1 when an address cannot be used."""
+    """Serves until a signal; the exit status is 0, or 1 when an address cannot be used, or 2 for a wrong setting."""
+    read_arguments("tracebox", Settings, sys.argv[1:])
     try:
-        run(load_settings())
+        run(load_settings(Settings))
     except AddressInUse as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,11 +20,12 @@ from tracebox.page import Page
 from tracebox.parameters import InvalidQuery
 from tracebox.query import QueryApi, error_response, not_found
 from tracebox.receiver import build_receiver
-from tracebox.settings import Settings, split_address
 from tracebox.store import TraceStore
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from tracebox.settings import Settings
 
 _GRACE_SECONDS = 3
 
@@ -48,10 +49,11 @@ def run(settings: Settings) -> None:
 
 
 def _listen(address: str, variable: str) -> socket.socket:
-    host, port = split_address(address)
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, int(port)), family=family)
     except OSError as error:
         raise AddressInUse(address, variable, error) from error
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -49,7 +49,7 @@ def _validate(url: str) -> str:
     return url
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_validate)]
+DatabaseUrl = Annotated[str, AfterValidator(_validate), WithJsonSchema({"type": "string", "format": "URL"})]
 """The type of a setting that names a database."""
 
 

@@ -11,7 +11,7 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -22,10 +22,8 @@ from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
 from meshkit.telemetry.rpc_metrics import CallMetrics, client_calls, server_calls
 
 if TYPE_CHECKING:
+    from meshkit.config import Instrumentation
     from meshkit.telemetry.metrics import MetricsPage
-
-Instrumentation = Literal["native", "contrib"]
-"""Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
 
 TEXT_LENGTH = 2048
 """Characters of an attribute of a span, unless the standard variables say: a batch of spans must fit in a message."""

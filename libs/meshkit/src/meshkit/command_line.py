@@ -1,0 +1,91 @@
+"""The command line of a process: `--help` lists its settings, which are environment variables."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic_settings import BaseSettings
+
+WIDTH = 100
+INDENT = " " * 6
+TYPES = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
+LIMITS = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
+"""What JSON Schema calls the limits of a number: https://json-schema.org/draft/2020-12/json-schema-validation."""
+
+
+class Row(NamedTuple):
+    """One setting, described for people."""
+
+    variable: str
+    type: str
+    default: str
+    """Empty if there is none, or if it is empty."""
+    meaning: str
+
+
+def rows(settings: type[BaseSettings]) -> list[Row]:
+    """The settings of a class in the order of its fields; their meaning is their description."""
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    schemas = settings.model_json_schema()["properties"]
+    return [
+        Row(f"{prefix}{name}".upper(), _type(schemas[name]), _default(field.default), field.description or "")
+        for name, field in settings.model_fields.items()
+    ]
+
+
+def help_text(program: str, settings: type[BaseSettings]) -> str:
+    """What `--help` prints."""
+    return "\n".join(
+        [
+            f"usage: python -m {program} [--help]",
+            "",
+            inspect.getdoc(settings) or "",
+            *(line for row in rows(settings) for line in _described(row)),
+        ]
+    )
+
+
+def read_arguments(program: str, settings: type[BaseSettings], arguments: Sequence[str]) -> None:
+    """Returns if there are no arguments.
+
+    `--help` prints the settings and ends the process with status 0; any other argument ends it with one line and
+    status 2.
+    """
+    if not arguments:
+        return
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(program, settings))  # noqa: T201 - for whoever asked
+        sys.exit(0)
+    text = f"{program}: unknown argument {arguments[0]}; settings are environment variables, which --help lists"
+    print(text, file=sys.stderr)  # noqa: T201 - for whoever started it
+    sys.exit(2)
+
+
+def _described(row: Row) -> list[str]:
+    default = f"; default {row.default}" if row.default else ""
+    meaning = textwrap.wrap(row.meaning, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
+    return ["", f"  {row.variable}  ({row.type}{default})", *meaning]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if values := schema.get("enum"):
+        *most, last = values
+        return f"{', '.join(most)} or {last}"
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"] if each["type"] != "null")
+    limits = (f"{text} {schema[name]:.9g}" for name, text in LIMITS.items() if name in schema)
+    return ", ".join([schema.get("format") or TYPES[schema["type"]], *limits])
+
+
+def _default(value: object) -> str:
+    if value is None or repr(value) == "PydanticUndefined":
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
