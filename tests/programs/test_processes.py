@@ -104,6 +104,16 @@ async def test_an_unknown_argument_is_one_line_and_the_status_is_2(program: Prog
     assert started.printed == []
 
 
+@each_program
+async def test_a_misspelt_variable_is_a_warning_with_the_nearest_name(program: Program) -> None:
+    wrong, right = program.variable("listn"), program.variable(next(iter(program.addresses)))
+    async with running(program.name, {wrong: "s3cret", program.variable("port"): "1"}) as started:
+        await started.line(LISTENS)
+        warning = await started.line(f"{wrong} is not a setting and is ignored; did you mean {right}?")
+    assert "s3cret" not in warning
+    assert not [line for line in started.lines if program.variable("port") in line]
+
+
 def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[ServiceProcess]:
     """`make up` on free ports, unless the variables say otherwise."""
     free = {variable: str(port) for variable, port in free_ports().items()}
@@ -143,3 +153,9 @@ async def test_a_wrong_setting_of_a_service_ends_the_start_of_localmesh_at_once(
     text = "".join(started.printed)
     assert f"{program} cannot start\n  | {program.variable('log_level')}: Input should be 'DEBUG'" in text
     assert "starting it again" not in text
+
+
+async def test_localmesh_shows_what_a_service_warns_of_at_its_start(tmp_path: Path) -> None:
+    program = PROGRAMS[SERVICES[0]]
+    async with localmesh(tmp_path, **{program.variable("log_levl"): "DEBUG"}) as started:
+        await started.line(f"did you mean {program.variable('log_level')}?")

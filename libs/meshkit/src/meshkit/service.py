@@ -22,6 +22,7 @@ from meshkit.config import load_settings
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
 from meshkit.telemetry import configure
+from meshkit.unknown_variables import warn_of_unknown_variables
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,6 +133,7 @@ def main(
     read_arguments(name, settings_class, sys.argv[1:])
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
+    warn_of_unknown_variables(settings_class)
     prometheus = has_metrics_route or bool(settings.metrics_listen)
     telemetry = configure(name, instrumentation=settings.telemetry, prometheus=prometheus)
 

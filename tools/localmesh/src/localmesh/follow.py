@@ -5,6 +5,7 @@ mesh under load logs more than anyone can read, so a part of it is shown and the
 """
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,12 @@ def shown(record: Record, console: Console) -> str:
 def printable(value: object) -> str:
     """The text of a value without what would command the terminal: a path of a request may hold anything."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
+
+
+def warnings(tails: Sequence[Tail], console: Console) -> list[str]:
+    """The lines of what has been logged so far as a warning or worse."""
+    records = (record for tail in tails for record in tail.records() if record["level"] in COLOURS)
+    return [shown(record, console) for record in itertools.islice(records, MOST)]
 
 
 async def follow(tails: Sequence[Tail], console: Console) -> NoReturn:

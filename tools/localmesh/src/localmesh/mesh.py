@@ -52,7 +52,8 @@ def describe(services: Sequence[Service], settings: Settings, environ: Mapping[s
     A variable of `environ` wins over our defaults (a database, the sampler) but not over the wiring: addresses, and
     where spans go. A collector that the user's shell names for other work must not take this mesh's traces away.
     """
-    inherited = _inherited(environ)
+    # A port of another service may look like a setting: GIFT_CARDS_PORT to a service `gift`.
+    inherited = _inherited({name: value for name, value in environ.items() if name not in settings.ports})
     programs = {service: _program(service, services, settings, inherited) for service in services}
     stages = [tuple(programs[service] for service in stage) for stage in _stages(services)]
     traces = _jaeger(settings, inherited) if settings.jaeger_bin else _tracebox(settings, inherited)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from localmesh.child import Child
 from localmesh.console import Console
-from localmesh.follow import Tail, follow
+from localmesh.follow import Tail, follow, warnings
 from localmesh.keeper import GaveUp, keep
 from localmesh.mesh import Mesh
 from localmesh.patience import Patience
@@ -61,14 +61,16 @@ class Supervisor:
                 task.cancel()
 
     async def _announce(self) -> None:
-        """Prints the table once all children have been ready, and then, on a terminal, what they log."""
+        """Prints warnings and the table once all children have been ready, and then, on a terminal, what they log."""
+        tails = [Tail(child.log.path) for child in self._children]
         self._console.say(f"starting {', '.join(child.name for child in self._children)}")
         if not await self._all_ready(self._patience.start_notice):
             self._console.bad(f"still waiting for {self._unready_names()}", self._unready_details())
             if not await self._all_ready(self._patience.start):
                 text = f"not ready, and waited for no longer: {self._unready_names()}"
                 raise GaveUp(text, self._unready_details())
-        tails = [Tail(child.log.path) for child in self._children]
+        for line in warnings(tails, self._console):
+            self._console.say(line)
         self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
         self._console.say(self._mesh.welcome)
         if self._console.is_terminal:

@@ -6,6 +6,7 @@ import sys
 
 from meshkit.command_line import read_arguments
 from meshkit.config import load_settings
+from meshkit.unknown_variables import warn_of_unknown_variables
 from tracebox.app import AddressInUse, run
 from tracebox.settings import Settings
 
@@ -13,8 +14,10 @@ from tracebox.settings import Settings
 def main() -> int:
     """Serves until a signal; the exit status is 0, or 1 when an address cannot be used, or 2 for a wrong setting."""
     read_arguments("tracebox", Settings, sys.argv[1:])
+    settings = load_settings(Settings)
+    warn_of_unknown_variables(Settings)
     try:
-        run(load_settings(Settings))
+        run(settings)
     except AddressInUse as error:
         print(error, file=sys.stderr)
         return 1
