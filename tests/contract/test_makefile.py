@@ -61,7 +61,7 @@ def known_settings() -> dict[str, str]:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.default_factory or field.default is None else str(field.default)
+    return "" if field.default_factory or not field.default else str(field.default)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -54,6 +54,26 @@ def test_each_process_is_python_running_one_module() -> None:
     }
 
 
+def test_a_service_that_is_left_out_is_not_started_and_its_port_may_be_taken() -> None:
+    mesh = describe(SERVICES, SETTINGS.model_copy(update={"without": ("tax", "api_edge")}), {})
+    assert [[program.name for program in stage] for stage in mesh.stages] == [["stock", "reviews"], ["tracebox"]]
+    assert [program.name for program in mesh.left_out] == ["tax", "api_edge"]
+    assert set(mesh.ports) == {"STOCK_PORT", "REVIEWS_PORT", "TRACES_PORT", "OTLP_PORT"}
+
+
+def test_a_program_knows_which_variables_are_about_it() -> None:
+    environ = {"HOME": "/home", "TAX_LOG_LEVEL": "DEBUG", "STOCK_LOG_LEVEL": "INFO", "OTEL_SERVICE_NAME": "shell"}
+    assert programs(environ)["tax"].settings == {
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1005",
+        "TAX_DATABASE_URL": "sqlite:////state/tax.db",
+        "TAX_DRAIN_SECONDS": "0",
+        "TAX_LISTEN": "127.0.0.1:1003",
+        "TAX_LOG_LEVEL": "DEBUG",
+        "no_grpc_proxy": "127.0.0.1",
+    }
+
+
 def test_the_processes_are_wired_to_each_other() -> None:
     found = programs()
     assert found["stock"].environment["STOCK_LISTEN"] == "127.0.0.1:1002"

@@ -15,7 +15,7 @@ SERVICES = (
     Service("tax", 50052, "grpc", database=True, after=()),
     Service("api_edge", 8080, "http", database=False, after=("stock", "tax")),
 )
-VARIABLES = ("EDGE_PORT", "STOCK_PORT", "TAX_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN")
+VARIABLES = ("EDGE_PORT", "STOCK_PORT", "TAX_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN", "WITHOUT")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,14 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert load(SERVICES).ports["EDGE_PORT"] == 8080
 
 
+@pytest.mark.parametrize(
+    ("value", "names"), [("", ()), ("tax", ("tax",)), ("tax,stock", ("tax", "stock")), ("tax, stock", ("tax", "stock"))]
+)
+def test_services_are_left_out_by_name(monkeypatch: pytest.MonkeyPatch, value: str, names: tuple[str, ...]) -> None:
+    monkeypatch.setenv("WITHOUT", value)
+    assert load(SERVICES).without == names
+
+
 def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(SERVICES).state_dir == tmp_path.resolve() / ".localmesh"
@@ -61,6 +69,8 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("TRACES_PORT", "0", r"TRACES_PORT=0: .*1"),
         ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
+        ("WITHOUT", "taxes", r"WITHOUT=taxes: no such service: taxes; there are stock, tax, api_edge"),
+        ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; there are stock, tax, api_edge"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_its_variable(

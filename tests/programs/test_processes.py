@@ -131,6 +131,15 @@ async def test_a_wrong_port_of_localmesh_is_one_line_that_names_it_and_the_statu
     assert started.lines == []
 
 
+async def test_an_unknown_service_to_leave_out_is_one_line_with_the_known_ones_and_the_status_is_2(
+    tmp_path: Path,
+) -> None:
+    async with localmesh(tmp_path, WITHOUT="nobody") as started:
+        assert await started.ended() == 2
+    assert started.printed == [f"WITHOUT=nobody: no such service: nobody; there are {', '.join(SERVICES)}\n"]
+    assert started.lines == []
+
+
 @pytest.mark.parametrize("variable", PORTS)
 async def test_a_taken_port_of_localmesh_is_named_with_its_holder_and_the_variable_that_moves_it(
     variable: str, taken: str, tmp_path: Path

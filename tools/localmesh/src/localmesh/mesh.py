@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localmesh.probe import HOST, Probe, accepts, all_of, answers, serves
 from localmesh.services import Service
@@ -32,11 +32,18 @@ class Program:
     environment: Mapping[str, str]
     address: str
     ready: Probe
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The part of the environment that is about this program."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.address.rpartition(":")[2])
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """The processes of a mesh and the ports they take."""
+    """The processes of a mesh and the ports that they take."""
 
     stages: tuple[tuple[Program, ...], ...]
     """In the order in which they stop: callers before those they call."""
@@ -44,6 +51,8 @@ class Mesh:
     """Each under the variable that moves it."""
     welcome: str = ""
     """Printed below the table when all are ready."""
+    left_out: tuple[Program, ...] = ()
+    """The user starts them."""
 
 
 def describe(services: Sequence[Service], settings: Settings, environ: Mapping[str, str]) -> Mesh:
@@ -55,17 +64,21 @@ def describe(services: Sequence[Service], settings: Settings, environ: Mapping[s
     # A port of another service may look like a setting: GIFT_CARDS_PORT to a service `gift`.
     inherited = _inherited({name: value for name, value in environ.items() if name not in settings.ports})
     programs = {service: _program(service, services, settings, inherited) for service in services}
-    stages = [tuple(programs[service] for service in stage) for stage in _stages(services)]
+    started = [service for service in services if service.name not in settings.without]
+    stages = [tuple(programs[service] for service in stage) for stage in _stages(started)]
     traces = _jaeger(settings, inherited) if settings.jaeger_bin else _tracebox(settings, inherited)
     edge = next(service for service in services if service.protocol == "http")
-    return Mesh((*stages, (traces,)), settings.ports, welcome(settings.port_of(edge), settings))
+    left_out = tuple(programs[service] for service in services if service not in started)
+    taken = {service.port_variable for service in services if service not in started}
+    ports = {name: port for name, port in settings.ports.items() if name not in taken}
+    return Mesh((*stages, (traces,)), ports, welcome(settings.port_of(edge), settings), left_out)
 
 
 def _stages(services: Sequence[Service]) -> list[list[Service]]:
     """The services by how deep their calls go, the deepest first; `services` has those that are called first."""
     depth: dict[str, int] = {}
     for service in services:
-        depth[service.name] = 1 + max((depth[name] for name in service.after), default=0)
+        depth[service.name] = 1 + max((depth.get(name, 0) for name in service.after), default=0)
     levels = sorted(set(depth.values()), reverse=True)
     return [[service for service in services if depth[service.name] == level] for level in levels]
 
@@ -97,12 +110,14 @@ def _program(
     wiring = {f"{prefix}LISTEN": f"{HOST}:{port}", **targets, **_exporting(settings)}
     if service.protocol == "http":
         wiring[f"{prefix}TRACE_URL"] = f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}"
+    environment = {**defaults, **inherited, **wiring}
     return Program(
         service.name,
         (sys.executable, "-m", service.name),
-        {**defaults, **inherited, **wiring},
+        environment,
         f"http://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
         answers(port, "/readyz") if service.protocol == "http" else serves(port, service.grpc_name),
+        {name: value for name, value in environment.items() if name.startswith((prefix, "OTEL_", "no_grpc_proxy"))},
     )
 
 

@@ -3,12 +3,13 @@
 import itertools
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from localmesh.services import Service
 
@@ -28,16 +29,27 @@ def _resolved(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
+def _names(text: str | Sequence[str]) -> Sequence[str]:
+    return [name.strip() for name in text.split(",")] if isinstance(text, str) else text
+
+
+def _known(services: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    if unknown := [name for name in names if name not in services]:
+        raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(services)}")
+    return names
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Executable = Annotated[str, AfterValidator(_executable)]
 Chosen = TypeVar("Chosen", bound=BaseSettings)
 Directory = Annotated[Path, AfterValidator(_resolved)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
 class Settings(BaseSettings):
     """Read from the environment variables of the same names; an empty variable counts as unset.
 
-    `settings_for` adds the port of each service.
+    `settings_for` adds the port of each service, and checks the names in `without`.
     """
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
@@ -47,6 +59,8 @@ class Settings(BaseSettings):
     state_dir: Directory = Field(default=Path(".localmesh"), validate_default=True)
     jaeger_bin: Executable | None = Field(default_factory=lambda: shutil.which("jaeger"))
     """The Jaeger v2 to run instead of tracebox: by default the one on the PATH, if there is one."""
+    without: Names = ()
+    """The services that are left out, for the user to start."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -65,13 +79,15 @@ class Settings(BaseSettings):
         return self
 
 
-def settings_for(services: Iterable[Service]) -> type[Settings]:
+def settings_for(services: Sequence[Service]) -> type[Settings]:
     """The settings of a mesh of these services."""
-    ports = {service.port_variable.lower(): (Port, service.port) for service in services}
-    return create_model("LocalSettings", __base__=Settings, **ports)  # type: ignore[call-overload, no-any-return] # names
+    fields: dict[str, object] = {service.port_variable.lower(): (Port, service.port) for service in services}
+    known = AfterValidator(partial(_known, [service.name for service in services]))
+    fields["without"] = (Annotated[Names, known], ())
+    return create_model("LocalSettings", __base__=Settings, **fields)  # type: ignore[call-overload, no-any-return] # names
 
 
-def load(services: Iterable[Service]) -> Settings:
+def load(services: Sequence[Service]) -> Settings:
     """Reads the settings of the local mesh from the environment; see `read`."""
     return read(settings_for(services))
 

@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import suppress
 
+from localmesh import left_out
 from localmesh.child import Child
 from localmesh.console import Console
 from localmesh.follow import Tail, follow, warnings
@@ -33,6 +34,7 @@ class Supervisor:
         self._stages = [
             [Child(program, state.log(program.name), state.children_lock) for program in stage] for stage in mesh.stages
         ]
+        self._state = state
         self._children = [child for stage in reversed(self._stages) for child in stage]
 
     async def run(self) -> int:
@@ -55,7 +57,8 @@ class Supervisor:
     async def _serve(self, signals: StopSignals) -> None:
         async with asyncio.TaskGroup() as group:
             keepers = (keep(child, self._console, self._patience) for child in self._children)
-            tasks = [group.create_task(work) for work in (*keepers, self._announce(), self._bound_logs())]
+            watches = (left_out.watch(program, self._console) for program in self._mesh.left_out)
+            tasks = [group.create_task(work) for work in (*keepers, *watches, self._announce(), self._bound_logs())]
             await signals.stop.wait()
             for task in tasks:
                 task.cancel()
@@ -73,6 +76,9 @@ class Supervisor:
             self._console.say(line)
         self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
         self._console.say(self._mesh.welcome)
+        for program in self._mesh.left_out:
+            left_out.write_environment(program, self._state.path)
+            self._console.say(left_out.instructions(program))
         if self._console.is_terminal:
             await follow(tails, self._console)
 

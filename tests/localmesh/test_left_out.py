@@ -1,0 +1,40 @@
+"""How a service that is left out is started by hand, by a real shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from localmesh.left_out import command, write_environment
+from localmesh.mesh import Program
+from localmesh.probe import accepts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SETTINGS = {"TAX_URL": "sqlite:///a folder/tax's.db?x=$HOME&y=`z`", "OTEL_BSP_SCHEDULE_DELAY": "500"}
+SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def program(settings: Mapping[str, str]) -> Program:
+    return Program("tax", (sys.executable, "-c", SHOW), {}, "127.0.0.1:1", accepts(1), settings)
+
+
+def test_the_command_gives_the_program_its_settings_and_no_other_telemetry() -> None:
+    shell = {"PATH": "/usr/bin:/bin", "OTEL_SERVICE_NAME": "shell", "OTEL_BSP_SCHEDULE_DELAY": "1"}
+    line = command(program(SETTINGS), shell)
+    assert "\n" not in line
+    done = subprocess.run(["/bin/sh", "-c", line], env=shell, check=True, capture_output=True, text=True)
+    given = json.loads(done.stdout)
+    assert given.items() >= SETTINGS.items()
+    assert "OTEL_SERVICE_NAME" not in given
+
+
+def test_the_settings_are_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    write_environment(program(SETTINGS), tmp_path)
+    path = tmp_path / "tax.env"
+    assert path.read_text().splitlines() == [f"{name}={value}" for name, value in SETTINGS.items()]
+    assert path.stat().st_mode & 0o777 == 0o600
