@@ -1,10 +1,10 @@
-"""Writes what is generated: the protobuf code, and the lists of services; says which files changed."""
+"""Writes what is generated: the protobuf code, the lists of services, and documents; says which files changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tools import protos, service_lists
+from tools import configuration_docs, protos, service_lists
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,7 +15,7 @@ def main() -> None:
     protos.generate(protos.GENERATED)
     after = _code()
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    for path, text in service_lists.generated(ROOT).items():
+    for path, text in generated_texts().items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             changed.add(path)
@@ -23,6 +23,11 @@ def main() -> None:
         print(f"{'wrote' if path.exists() else 'deleted'} {path.relative_to(ROOT)}")
     if not changed:
         print("nothing changed")
+
+
+def generated_texts() -> dict[Path, str]:
+    """The text of every generated file that is no code, as it has to be."""
+    return service_lists.generated(ROOT) | configuration_docs.generated(ROOT)
 
 
 def _code() -> dict[Path, bytes]:

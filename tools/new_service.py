@@ -22,9 +22,9 @@ TEMPLATE = ROOT / "tools" / "service_template"
 SUFFIX = ".in"
 FIRST_PORT = 50051
 STEPS = (
-    ("generate",),
     ("lock",),
     ("install",),
+    ("generate",),
     ("format",),
 )
 """The targets of the Makefile that make the rest of a service of its sources."""

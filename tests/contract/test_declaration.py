@@ -15,6 +15,7 @@ import pytest
 from localmesh.services import read_services
 from tests.repository import ROOT, texts
 from tools import service_lists
+from tools.generate import generated_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,9 +98,9 @@ def is_service(item: ast.expr | None) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", service_lists.generated(ROOT), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", generated_texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_is_generated_is_current(path: Path) -> None:
-    assert path.read_text() == service_lists.generated(ROOT)[path], "run `make generate` and commit what it writes"
+    assert path.read_text() == generated_texts()[path], "run `make generate` and commit what it writes"
 
 
 def test_no_code_and_no_configuration_names_a_service_but_its_own_and_the_edge() -> None:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 INDENT = " " * 6
-TYPES = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
+TYPES = {
+    "array": "names, separated by commas",
+    "boolean": "true or false",
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+}
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
 """What JSON Schema calls the limits of a number: https://json-schema.org/draft/2020-12/json-schema-validation."""
 
@@ -84,7 +90,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or repr(value) == "PydanticUndefined":
+    if value in (None, ()) or repr(value) == "PydanticUndefined":
         return ""
     if isinstance(value, bool):
         return str(value).lower()

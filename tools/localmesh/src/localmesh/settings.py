@@ -52,15 +52,18 @@ class Settings(BaseSettings):
     `settings_for` adds the port of each service, and checks the names in `without`.
     """
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
 
     traces_port: Port = 16686
+    """Port of the trace pages and their query API."""
     otlp_port: Port = 4317
+    """Port of the OpenTelemetry receiver (OTLP/gRPC)."""
     state_dir: Directory = Field(default=Path(".localmesh"), validate_default=True)
+    """Directory of databases and logs."""
     jaeger_bin: Executable | None = Field(default_factory=lambda: shutil.which("jaeger"))
-    """The Jaeger v2 to run instead of tracebox: by default the one on the PATH, if there is one."""
+    """Jaeger v2 program to run instead of tracebox. By default the one on the PATH, if there is one."""
     without: Names = ()
-    """The services that are left out, for the user to start."""
+    """Services that are left out, for you to start, such as in a debugger."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -81,10 +84,14 @@ class Settings(BaseSettings):
 
 def settings_for(services: Sequence[Service]) -> type[Settings]:
     """The settings of a mesh of these services."""
-    fields: dict[str, object] = {service.port_variable.lower(): (Port, service.port) for service in services}
+    fields: dict[str, object] = {service.port_variable.lower(): _port_of(service) for service in services}
     known = AfterValidator(partial(_known, [service.name for service in services]))
-    fields["without"] = (Annotated[Names, known], ())
+    fields["without"] = (Annotated[Names, known], Field((), description=Settings.model_fields["without"].description))
     return create_model("LocalSettings", __base__=Settings, **fields)  # type: ignore[call-overload, no-any-return] # names
+
+
+def _port_of(service: Service) -> tuple[object, object]:
+    return Port, Field(service.port, description=f"Port of {service.name}.")
 
 
 def load(services: Sequence[Service]) -> Settings:
