@@ -61,6 +61,7 @@ kind-down: install  ## Delete that cluster
 #:   TRACES_PORT     trace pages and query API       16686
 #:   OTLP_PORT       OpenTelemetry receiver, gRPC    4317
 #:   STATE_DIR       databases and logs              .localmesh
+#:   RELOAD          1 to restart a service when its sources change
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
 #:   JAEGER_BIN      a Jaeger v2 program to run in place of the embedded trace backend
 #:   PYTHON          the Python to make .venv with   python3

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.local_mesh import LocalMesh, call, trace
+from tests.e2e.local_mesh import LocalMesh, call, order, trace
+from tests.repository import ROOT, SERVICES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,3 +37,52 @@ async def test_a_service_that_is_left_out_is_used_when_its_printed_command_has_s
         assert await shell.wait() == 0
         await asyncio.to_thread(mesh.read_until, "pricing has ended")
         assert mesh.stop() == 0
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the repository that may be edited."""
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return tmp_path / "copy"
+
+
+def reloading(copy: Path, state: Path) -> LocalMesh:
+    """`make up RELOAD=1` in a copy of the repository."""
+    packages = [str(path) for folder in ("libs", "services", "tools") for path in copy.glob(f"{folder}/*/src")]
+    return LocalMesh(state, {"RELOAD": "1", "PYTHONPATH": os.pathsep.join(packages)})
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+async def test_an_edited_service_is_restarted_and_the_state_survives(tmp_path: Path, copy: Path) -> None:
+    with reloading(copy, tmp_path / "state").running() as mesh:
+        pids = {service: mesh.pid(service) for service in SERVICES}
+        placed = await order(mesh, str(uuid.uuid4()), {"TEA-0001": 1})
+        edit(copy / "services/inventory/src/inventory/convert.py", "title=stock.title", 'title="edited"')
+        assert "restarting inventory" in await asyncio.to_thread(mesh.read_until, "restarting")
+        await asyncio.to_thread(mesh.read_until, "inventory is ready again")
+        assert {service for service in SERVICES if mesh.pid(service) != pids[service]} == {"inventory"}
+        while (kept := await call(mesh, "GET", f"/v1/orders/{placed.body['id']}")).status == 503:
+            await asyncio.sleep(0.1)
+        assert (kept.status, kept.body["state"]) == (200, "RESERVED")
+        listed = await call(mesh, "GET", "/v1/products?page_size=1")
+        assert listed.body["products"][0]["title"] == "edited"
+
+
+async def test_an_edit_of_meshkit_restarts_every_service_once_it_can_be_parsed(tmp_path: Path, copy: Path) -> None:
+    with reloading(copy, tmp_path / "state").running() as mesh:
+        pids = {service: mesh.pid(service) for service in SERVICES}
+        errors = copy / "libs/meshkit/src/meshkit/errors.py"
+        text = errors.read_text()
+        errors.write_text(f"def broken(:\n{text}")
+        told = await asyncio.to_thread(mesh.read_until, "errors.py")
+        assert told.startswith(f"{errors}:1: invalid syntax; not restarted until you save it again: ")
+        assert {service: mesh.pid(service) for service in SERVICES} == pids
+        errors.write_text(text)
+        assert "errors.py changed: restarting " in await asyncio.to_thread(mesh.read_until, "changed")
+        again = [await asyncio.to_thread(mesh.read_until, "is ready again") for _ in SERVICES]
+        assert {line.split()[0] for line in again} == set(SERVICES)

@@ -15,7 +15,17 @@ SERVICES = (
     Service("tax", 50052, "grpc", database=True, after=()),
     Service("api_edge", 8080, "http", database=False, after=("stock", "tax")),
 )
-VARIABLES = ("EDGE_PORT", "STOCK_PORT", "TAX_PORT", "TRACES_PORT", "OTLP_PORT", "STATE_DIR", "JAEGER_BIN", "WITHOUT")
+VARIABLES = (
+    "EDGE_PORT",
+    "STOCK_PORT",
+    "TAX_PORT",
+    "TRACES_PORT",
+    "OTLP_PORT",
+    "STATE_DIR",
+    "JAEGER_BIN",
+    "RELOAD",
+    "WITHOUT",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +79,7 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("TRACES_PORT", "0", r"TRACES_PORT=0: .*1"),
         ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
+        ("RELOAD", "perhaps", r"RELOAD=perhaps: .*boolean.*"),
         ("WITHOUT", "taxes", r"WITHOUT=taxes: no such service: taxes; there are stock, tax, api_edge"),
         ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; there are stock, tax, api_edge"),
     ],

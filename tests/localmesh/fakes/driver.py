@@ -23,6 +23,8 @@ class Fake(TypedDict):
     name: str
     port: int
     arguments: list[str]
+    sources: list[str]
+    """The folders whose changes restart it; the program is a copy of `child.py` in the first, if there is one."""
 
 
 class Specification(TypedDict):
@@ -47,9 +49,11 @@ def main() -> int:
 
 
 def program(fake: Fake, journal: Path) -> Program:
-    child = str(Path(__file__).with_name("child.py"))
-    argv = (sys.executable, child, fake["name"], str(fake["port"]), str(journal), *fake["arguments"])
-    return Program(fake["name"], argv, os.environ, f"127.0.0.1:{fake['port']}", answers(fake["port"], "/readyz"))
+    sources = tuple(map(Path, fake["sources"]))
+    child = sources[0] / "child.py" if sources else Path(__file__).with_name("child.py")
+    argv = (sys.executable, str(child), fake["name"], str(fake["port"]), str(journal), *fake["arguments"])
+    ready = answers(fake["port"], "/readyz")
+    return Program(fake["name"], argv, os.environ, f"127.0.0.1:{fake['port']}", ready, sources=sources)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,9 +17,13 @@ from tests.ports import held_port
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def fake(name: str, *arguments: str, port: int | None = None) -> dict[str, object]:
-    """A child of the name, on a free port, with arguments of `child.py`."""
-    return {"name": name, "port": port or held_port(), "arguments": list(arguments)}
+CHILD = Path(__file__).with_name("child.py")
+
+
+def fake(name: str, *arguments: str, port: int | None = None, sources: Sequence[Path] = ()) -> dict[str, object]:
+    """A child of the name, on a free port, with arguments of `child.py`; see `driver.Fake` for its sources."""
+    folders = list(map(str, sources))
+    return {"name": name, "port": port or held_port(), "arguments": list(arguments), "sources": folders}
 
 
 @dataclass

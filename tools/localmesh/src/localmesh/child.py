@@ -28,6 +28,10 @@ class Child:
         self.log = log
         self.was_ready = asyncio.Event()
         """Set once it has been ready, and set for good."""
+        self.is_ready = False
+        """Whether the present or last process has been ready."""
+        self.saved = asyncio.Event()
+        """Set when its sources have changed since the present or last process was started."""
         self.time_to_ready = 0.0
         """Seconds from the start of the present process until it was ready."""
         self._lock = lock
@@ -62,7 +66,8 @@ class Child:
         """
         output = self.log.open()
         try:
-            self._started = time.monotonic()
+            self._started, self.is_ready = time.monotonic(), False
+            self.saved.clear()
             self._process = await asyncio.create_subprocess_exec(
                 *LAUNCH,
                 str(os.getpid()),
@@ -79,7 +84,7 @@ class Child:
 
     def note_ready(self) -> None:
         """Notes that the present process is ready."""
-        self.time_to_ready = self.age
+        self.time_to_ready, self.is_ready = self.age, True
         self.was_ready.set()
 
     async def ended(self) -> None:

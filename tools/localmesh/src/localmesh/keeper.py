@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from localmesh.child import Child
 from localmesh.console import Console
 from localmesh.patience import Patience
 from localmesh.probe import wait_ready
+from localmesh.stopping import replace
 
 DEATHS_LIMIT = 3  # of a child that was never ready
 INVALID_SETTING = 2  # the exit status of a program that cannot start with its settings
@@ -37,31 +39,47 @@ async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
     """
     deaths, told = 0, ""
     while True:
-        lived = await _one_life(child, console)
+        lived = await _one_life(child, console, patience)
+        if child.saved.is_set():
+            deaths = 0
+            continue
         if child.exit_status == INVALID_SETTING and not child.was_ready.is_set():
             raise GaveUp(f"{child.name} cannot start", child.log.last_lines(), INVALID_SETTING)
         deaths = 1 if lived > patience.steady else deaths + 1
         if deaths >= DEATHS_LIMIT and not child.was_ready.is_set():
             raise GaveUp(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())
+        if child.program.sources and child.was_ready.is_set() and not child.is_ready:
+            console.bad(f"{child.name} {child.status}: it is started again when you save", child.log.last_lines())
+            await child.saved.wait()
+            deaths = 0
+            continue
         pause = patience.restart(deaths)
         # A child that dies again at once in the same way would fill the terminal with the same lines.
         details = [] if deaths > 1 and child.status == told else child.log.last_lines()
         console.bad(f"{child.name} (pid {child.pid}) {child.status}: starting it again in {pause:.1f} s", details)
         told = child.status
-        await asyncio.sleep(pause)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await child.saved.wait()
 
 
-async def _one_life(child: Child, console: Console) -> float:
-    """Starts the child and waits until it has ended; how long it lived, in seconds."""
+async def _one_life(child: Child, console: Console, patience: Patience) -> float:
+    """Starts the child and waits until it has ended, of itself or because its sources change; its age in seconds."""
     try:
         await child.start()
     except OSError as error:
         raise GaveUp(f"{child.name} cannot be started: {error.strerror}") from error
     async with asyncio.TaskGroup() as life:
-        watch = life.create_task(_watch(child, console))
+        tasks = [life.create_task(work) for work in (_watch(child, console), _replace(child, patience))]
         await child.ended()
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
     return child.age
+
+
+async def _replace(child: Child, patience: Patience) -> None:
+    await child.saved.wait()
+    await replace(child, patience)
 
 
 async def _watch(child: Child, console: Console) -> None:

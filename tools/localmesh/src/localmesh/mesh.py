@@ -4,9 +4,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from localmesh.probe import HOST, Probe, accepts, all_of, answers, serves
-from localmesh.services import Service
+from localmesh.services import ROOT, Service
 from localmesh.settings import Settings
 from localmesh.welcome import welcome
 
@@ -34,6 +35,8 @@ class Program:
     ready: Probe
     settings: Mapping[str, str] = field(default_factory=dict)
     """The part of the environment that is about this program."""
+    sources: tuple[Path, ...] = ()
+    """The folders whose changes restart it."""
 
     @property
     def port(self) -> int:
@@ -118,7 +121,13 @@ def _program(
         f"http://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
         answers(port, "/readyz") if service.protocol == "http" else serves(port, service.grpc_name),
         {name: value for name, value in environment.items() if name.startswith((prefix, "OTEL_", "no_grpc_proxy"))},
+        _sources(service) if settings.reload else (),
     )
+
+
+def _sources(service: Service) -> tuple[Path, ...]:
+    """Its own, and the libraries that every service may use."""
+    return (ROOT / "services" / service.name / "src", *sorted(ROOT.glob("libs/*/src")))
 
 
 def _exporting(settings: Settings) -> dict[str, str]:

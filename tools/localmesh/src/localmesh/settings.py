@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """Directory of databases and logs."""
     jaeger_bin: Executable | None = Field(default_factory=lambda: shutil.which("jaeger"))
     """Jaeger v2 program to run instead of tracebox. By default the one on the PATH, if there is one."""
+    reload: bool = False
+    """Whether a service is restarted when its sources change."""
     without: Names = ()
     """Services that are left out, for you to start, such as in a debugger."""
 

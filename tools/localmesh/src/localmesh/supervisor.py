@@ -6,7 +6,6 @@ started again; then the children are stopped, stage by stage, each only when tho
 """
 
 import asyncio
-import signal
 import time
 from contextlib import suppress
 
@@ -17,11 +16,12 @@ from localmesh.follow import Tail, follow, warnings
 from localmesh.keeper import GaveUp, keep
 from localmesh.mesh import Mesh
 from localmesh.patience import Patience
+from localmesh.reload import Reload
 from localmesh.signals import StopSignals
 from localmesh.state import State
+from localmesh.stopping import stop
 
 LOG_CHECK = 5.0  # seconds between two looks at the size of the logs
-HURRY_INTERVAL = 0.25  # seconds between two SIGTERMs to a child that is hurried
 
 
 class Supervisor:
@@ -58,7 +58,8 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             keepers = (keep(child, self._console, self._patience) for child in self._children)
             watches = (left_out.watch(program, self._console) for program in self._mesh.left_out)
-            tasks = [group.create_task(work) for work in (*keepers, *watches, self._announce(), self._bound_logs())]
+            own = (self._announce(), self._bound_logs(), Reload(self._children, self._console).watch())
+            tasks = [group.create_task(work) for work in (*keepers, *watches, *own)]
             await signals.stop.wait()
             for task in tasks:
                 task.cancel()
@@ -117,42 +118,13 @@ class Supervisor:
 
     async def _stop_child(self, child: Child, signals: StopSignals) -> bool:
         begun = time.monotonic()
-        killed = await _stop(child, signals, self._patience)
+        killed = await stop(child, signals, self._patience)
         took = f"{time.monotonic() - begun:.2f} s"
         if killed:
             self._console.bad(f"{child.name} did not end in {took} and was killed", child.log.last_lines())
         else:
             self._console.say(f"{child.name} {child.status} after {took}")
         return killed
-
-
-async def _stop(child: Child, signals: StopSignals, patience: Patience) -> bool:
-    """Asks a child to end, and kills it when it takes too long or the user waits no longer; whether it was killed."""
-    child.send(signal.SIGTERM)
-    if not await _ends(child, patience.stop, signals.hurry) and signals.hurry.is_set():
-        await _hurry(child, signals, patience)
-    if not child.is_running:
-        return False
-    child.send(signal.SIGKILL)
-    await child.ended()
-    return True
-
-
-async def _hurry(child: Child, signals: StopSignals, patience: Patience) -> None:
-    """Sends SIGTERM again: services skip their own waiting at the second, and two at once would count as one."""
-    give_up = time.monotonic() + patience.hurried_stop
-    while child.is_running and not signals.kill.is_set() and time.monotonic() < give_up:
-        child.send(signal.SIGTERM)
-        await _ends(child, HURRY_INTERVAL, signals.kill)
-
-
-async def _ends(child: Child, limit: float, impatience: asyncio.Event) -> bool:
-    """Waits for the end of a child, for `limit` seconds at most or until the user loses patience."""
-    waits = [asyncio.create_task(child.ended()), asyncio.create_task(impatience.wait())]
-    await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    return not child.is_running
 
 
 def _row(child: Child) -> tuple[str, ...]:

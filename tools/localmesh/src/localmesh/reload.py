@@ -1,0 +1,72 @@
+"""Restarts the children whose sources change: `make up RELOAD=1`.
+
+A file that Python cannot parse restarts nothing: its children run on as they are, until it is saved without the error.
+"""
+
+import ast
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from watchfiles import awatch
+
+from localmesh.child import Child
+from localmesh.console import Console
+
+
+class Reload:
+    """Watches the sources of some children."""
+
+    def __init__(self, children: Sequence[Child], console: Console) -> None:
+        self._console = console
+        self._changed: dict[Child, set[Path]] = {child: set() for child in children if child.program.sources}
+        """What each child does not run yet."""
+
+    async def watch(self) -> None:
+        """Restarts children until it is cancelled; returns at once if there is nothing to watch."""
+        folders = {folder for child in self._changed for folder in child.program.sources}
+        if folders:
+            async for changes in awatch(*folders):
+                self._saved({Path(path) for _, path in changes})
+
+    def _saved(self, paths: Collection[Path]) -> None:
+        touched = []
+        for child, changed in self._changed.items():
+            if own := {path for path in paths if any(map(path.is_relative_to, child.program.sources))}:
+                changed.update(own)
+                touched.append(child)
+        errors = {path: error for path in self._all_changed(touched) if (error := syntax_error(path))}
+        whole = [child for child in touched if not self._changed[child] & errors.keys()]
+        self._report(whole, errors, [child for child in touched if child not in whole])
+        for child in whole:
+            self._changed[child].clear()
+            child.saved.set()
+
+    def _all_changed(self, children: Sequence[Child]) -> list[Path]:
+        return sorted({path for child in children for path in self._changed[child]})
+
+    def _report(self, whole: Sequence[Child], errors: dict[Path, str], broken: Sequence[Child]) -> None:
+        if whole:
+            first, *others = self._all_changed(whole)
+            more = f" and {len(others)} more" if others else ""
+            self._console.say(f"{first.name}{more} changed: restarting {_names(whole)}")
+        for path, error in errors.items():
+            self._console.bad(f"{path}:{error}; not restarted until you save it again: {_names(broken)}")
+
+
+def syntax_error(path: Path) -> str | None:
+    """The line and the message of the syntax error in a file, if it is Python with one."""
+    if path.suffix != ".py" or not path.is_file():
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        return f"{error.lineno}: {error.msg}"
+    except ValueError as error:  # it holds a null byte
+        return f" {error}"
+    return None
+
+
+def _names(children: Sequence[Child]) -> str:
+    return ", ".join(child.name for child in children)
