@@ -10,7 +10,7 @@ from localmesh.settings import settings_for
 from meshkit.command_line import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pydantic_settings import BaseSettings
@@ -41,7 +41,7 @@ def generated(root: Path) -> dict[Path, str]:
     return {root / "docs" / "configuration.md": "\n".join(_parts(services))}
 
 
-def _parts(services: Iterable[Service]) -> Iterator[str]:
+def _parts(services: Sequence[Service]) -> Iterator[str]:
     names = [service.name for service in services]
     yield HEAD.format(example=names[0])
     yield f"## make up\n\n{MAKE_UP}"
