@@ -261,7 +261,6 @@ ANSWERS = [
     ("PUT", "/v1/orders", 405, set()),
     ("GET", "/v1/nothing", 404, set()),
     ("GET", "/nothing", 404, set()),
-    ("GET", "/docs", 200, set()),
 ]
 
 
@@ -296,6 +295,36 @@ async def test_probes_are_answered_without_a_trace_and_without_a_backend(tmp_pat
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert "X-Trace-Id" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 307),
+        ("/docs", 200),
+        ("/openapi.json", 200),
+        ("/docs/assets/swagger-ui.css", 200),
+        ("/docs/assets/nothing.js", 404),
+    ],
+)
+async def test_the_documentation_makes_neither_traces_nor_metrics_but_a_line_in_the_log(
+    tmp_path: Path, path: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with mesh(tmp_path) as shop:
+        answer = await shop.get(path, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        assert await shop.spans() == []
+        assert "http_server_request_duration" not in (await shop.get("/metrics")).text
+    assert answer.status == status
+    assert not {"X-Trace-Id", "traceresponse", "Link"} & answer.headers.keys()
+    logged = [vars(record) for record in caplog.records if record.name == "api_edge.access"]
+    assert [(record["path"], record["status"]) for record in logged] == [(path, status)]
+
+
+async def test_a_path_that_only_begins_like_the_documentation_is_traced(shop: Mesh) -> None:
+    for path in ("/docs/", "/docs/assetsX", "/v1/docs", "/openapi.json/"):
+        answer = await shop.get(path)
+        assert [span.name for span in await shop.spans(answer.trace_id)] == ["GET"]
 
 
 async def test_metrics_have_the_durations_of_requests_and_calls(shop: Mesh) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, HTTPException
 
 from api_edge.rest.budget import requested_seconds
-from api_edge.rest.middleware import PROBES, BodyLimits, TraceHeaders
+from api_edge.rest.middleware import BodyLimits, TraceHeaders
 from api_edge.rest.openapi import document
+from api_edge.rest.paths import ASSETS, OPENAPI, is_untraced
 from api_edge.rest.problem_details import add_handlers
 from api_edge.rest.routes import docs, orders, probes, products
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Sequence
 
     from fastapi import APIRouter
     from fastapi.telemetry import TelemetryConfig
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from meshkit.telemetry import Telemetry
 
 DESCRIPTION = """\
-The storefront of aiomesh. Every response carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the trace page
-if it is sampled, and `Server-Timing` with the time of each backend. Every error is `application/problem+json`
-(RFC 9457). `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
+The storefront of aiomesh. Every response below `/v1` carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the
+trace page if it is sampled, and `Server-Timing` with the time of each backend. Every error is
+`application/problem+json` (RFC 9457). `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
 
 
 def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace_url: str) -> FastAPI:
@@ -36,6 +37,7 @@ def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace
         title="aiomesh",
         version="1",
         description=DESCRIPTION,
+        openapi_url=OPENAPI,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -57,16 +59,12 @@ def _telemetry(telemetry: Telemetry) -> TelemetryConfig:
         "meter_provider": telemetry.meter_provider,
         "operation_spans": False,
         "logs": False,
-        "exclude": _is_probe,
+        "exclude": is_untraced,
     }
 
 
-def _is_probe(scope: MutableMapping[str, object]) -> bool:
-    return scope["path"] in PROBES
-
-
 def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    app.mount(docs.ASSETS, docs.assets)
+    app.mount(ASSETS, docs.assets)
     for router in routers:
         app.include_router(router)
     app.router.default = _no_route

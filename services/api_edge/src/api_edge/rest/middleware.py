@@ -16,6 +16,7 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from starlette.datastructures import Headers, MutableHeaders
 
 from api_edge.domain import ShuttingDown
+from api_edge.rest.paths import PROBES
 from api_edge.rest.problem_details import http_problem, internal_error, service_problem
 from api_edge.rest.server import CANCELLED_FOR
 from api_edge.timings import Timing, timings
@@ -29,9 +30,6 @@ log = logging.getLogger("api_edge.access")
 MAX_BODY_BYTES = 1024 * 1024
 DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
 """How much of a body that is too large is read and dropped, so that its sender can read why."""
-
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-"""The paths that machines poll: no spans, no log lines."""
 
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 TOO_SLOW = "the body did not come within the time budget of the request"
@@ -108,7 +106,7 @@ class Exchange:
     def _add_headers(self, headers: MutableHeaders) -> None:
         context = get_current_span().get_span_context()
         headers["Server-Timing"] = ", ".join([*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"])
-        if not context.is_valid:  # with OTEL_SDK_DISABLED
+        if not context.is_valid:  # with OTEL_SDK_DISABLED, and of the documentation
             return
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
         headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"

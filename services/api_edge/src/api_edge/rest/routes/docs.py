@@ -13,12 +13,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
+from api_edge.rest.paths import ASSETS, DOCS
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 router = APIRouter(include_in_schema=False)
-
-ASSETS = "/docs/assets"
 
 mimetypes.init()  # reads files, which the event loop should not do
 
@@ -35,10 +35,10 @@ async def assets(scope: Scope, receive: Receive, send: Send) -> None:
 @router.get("/")
 async def root() -> RedirectResponse:
     """Sends people to the documentation."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(DOCS)
 
 
-@router.get("/docs")
+@router.get(DOCS)
 async def docs(request: Request) -> HTMLResponse:
     """Swagger UI for this API."""
     return get_swagger_ui_html(
