@@ -264,6 +264,7 @@ async def test_an_order_whose_client_goes_is_whole_and_a_repeat_answers_it(tmp_p
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
         repeat = await shop.order(("TEA-0001", 2), key="k")
         assert (repeat.status, repeat.body["state"]) == (201, "RESERVED")
+        assert (root.attributes or {})["order.id"] == repeat.body["id"]
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
 
 

@@ -12,9 +12,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from aiomesh.inventory.v1.inventory_pb2 import Reservation
 from aiomesh.inventory.v1.inventory_service_pb2 import ReserveStockResponse
+from api_edge import rules
 from api_edge.rest.routes.orders import ORDER_SECONDS
 from inventory.servicer import InventoryServicer
-from tests.edge.mesh import Mesh, assert_problem, get, mesh, nobody, post_order, wire
+from tests.edge.mesh import Answer, Mesh, assert_problem, get, mesh, nobody, post_order, wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,6 +91,41 @@ async def test_an_order_is_one_tree_too(shop: Mesh) -> None:
     for _, _, ((_, _, statements),) in calls:
         operations = {statement.partition(" ")[0] for _, statement, _ in statements}
         assert {"BEGIN", "INSERT", "COMMIT"} <= operations
+
+
+async def order_id(shop: Mesh, answer: Answer) -> object:
+    """What the trace of an answer says of its order; only the HTTP span may."""
+    (root, *others) = sorted(await shop.spans(answer.trace_id), key=lambda span: bool(span.parent))
+    assert not [span for span in others if "order.id" in (span.attributes or {})]
+    return (root.attributes or {}).get("order.id")
+
+
+async def test_the_trace_of_every_request_for_an_order_names_it(shop: Mesh) -> None:
+    placed = await shop.order(("TEA-0001", 1), key="named")
+    path, id_ = placed.headers["Location"], placed.body["id"]
+    requests = [("GET", path), ("GET", path.upper().replace("/V1/ORDERS", "/v1/orders")), ("DELETE", path)]
+    answers = [await shop.ask(method, path) for method, path in [*requests, ("POST", f"{path}/commit")]]
+    assert [answer.status for answer in answers] == [200, 200, 200, 409]
+    repeat = await shop.order(("TEA-0001", 1), key="named")
+    assert [await order_id(shop, answer) for answer in (placed, *answers, repeat)] == [id_] * 6
+
+
+async def test_the_trace_of_a_refused_order_names_it_if_the_id_is_its_own(shop: Mesh) -> None:
+    refused = await shop.order(("TEA-0001", 1_000_000), key="refused")
+    assert_problem(refused, 409, "INSUFFICIENT_STOCK")
+    assert await order_id(shop, refused) == rules.order_id("refused")
+    await shop.order(("TEA-0001", 1), key="taken")
+    other = await shop.order(("TEA-0001", 2), key="taken")
+    assert_problem(other, 409, "REQUEST_ID_REUSED")
+    invalid = await shop.order(("TEA-0001", 1), key="invalid", currency="x")
+    assert_problem(invalid, 400, "UNKNOWN_CURRENCY")
+    assert [await order_id(shop, answer) for answer in (other, invalid)] == [None, None]
+
+
+async def test_the_trace_of_an_unknown_order_has_the_id_that_was_asked_for(shop: Mesh) -> None:
+    unknown = "00000000-0000-0000-0000-000000000000"
+    assert await order_id(shop, await shop.get(f"/v1/orders/{unknown}")) == unknown
+    assert await order_id(shop, await shop.get("/v1/orders/x")) is None
 
 
 async def test_the_http_span_has_the_current_names(shop: Mesh) -> None:

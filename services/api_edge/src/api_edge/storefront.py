@@ -28,6 +28,7 @@ from api_edge import rules
 from api_edge.clients import PRICING
 from api_edge.concurrency import concurrently, result_or_error, shielded
 from api_edge.domain import Degradation, Line, Order, Product, UnknownOrder, UnknownSku, UnpricedSku, degradation
+from api_edge.spans import set_order_id
 from meshkit.deadline import own_budget, remaining
 from meshkit.errors import (
     AlreadyExists,
@@ -140,11 +141,16 @@ class Storefront:
             ServiceError: nothing was ordered; it may be tried again with the same key.
         """
         rules.check_order(key, lines, currency)
+        id_, of_another_order = rules.order_id(key), False
         try:
-            return await shielded(self._start(self._place_order(rules.order_id(key), lines, currency)))
+            return await shielded(self._start(self._place_order(id_, lines, currency)))
         except AlreadyExists as error:
+            of_another_order = True
             error.message = KEY_REUSED  # the backends' own text speaks of a request id
             raise
+        finally:  # an attribute cannot be taken back
+            if not of_another_order:
+                set_order_id(id_)
 
     async def order(self, order_id: str) -> Order:
         """An order as it is now.
@@ -153,7 +159,7 @@ class Storefront:
             UnknownOrder: one half or both do not exist.
             ServiceError: one half cannot be read.
         """
-        id_ = rules.canonical_id(order_id)
+        id_ = _named(order_id)
         try:
             reservation, quote = await concurrently(self._inventory.get_reservation(id_), self._pricing.get_quote(id_))
         except NotFound as error:
@@ -170,7 +176,7 @@ class Storefront:
             FailedPrecondition: it was released or has expired.
             ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
-        ending = self._end_order(rules.canonical_id(order_id), self._inventory.commit_reservation)
+        ending = self._end_order(_named(order_id), self._inventory.commit_reservation)
         return await shielded(self._start(ending))
 
     async def release_order(self, order_id: str) -> Order:
@@ -181,7 +187,7 @@ class Storefront:
             FailedPrecondition: it was committed or has expired.
             ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
-        ending = self._end_order(rules.canonical_id(order_id), self._inventory.release_reservation)
+        ending = self._end_order(_named(order_id), self._inventory.release_reservation)
         return await shielded(self._start(ending))
 
     async def _prices(self, lines: Sequence[Line], currency: str, *, strict: bool) -> dict[str, Price] | Degradation:
@@ -232,6 +238,13 @@ class Storefront:
             raise
         except ServiceError as error:
             raise Unavailable(f"the order's quote cannot be read now: {error.message}") from error
+
+
+def _named(order_id: str) -> str:
+    """The id of the order that a request names, as it is stored. Raises UnknownOrder."""
+    id_ = rules.canonical_id(order_id)
+    set_order_id(id_)
+    return id_
 
 
 async def or_degradation(call: Awaitable[T], service: str, *, strict: bool) -> T | Degradation:
