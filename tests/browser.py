@@ -46,9 +46,22 @@ class Tab:
         size = {"width": width, "height": 844, "deviceScaleFactor": 1}
         await self._call("Emulation.setDeviceMetricsOverride", mobile=True, **size)
 
+    async def prefer(self, scheme: str) -> None:
+        """Sets the user's colour scheme: light or dark."""
+        await self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    async def skip(self, seconds: float) -> None:
+        """Lets the page's timers run as if so much time had passed; responses from the network still take theirs."""
+        policy = {"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000}
+        await self._call("Emulation.setVirtualTimePolicy", **policy)
+
     async def show(self, url: str, until: str) -> None:
         """Goes to an address and waits until an expression of JavaScript is true there."""
         await self._call("Page.navigate", url=url)
+        await self.wait(until)
+
+    async def wait(self, until: str) -> None:
+        """Waits until an expression of JavaScript is true."""
         while not await self.value(f"Boolean({until})"):
             await asyncio.sleep(0.02)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.browser import Tab, browsing, needs_browser
 from tests.tracebox.running import Tracebox, running
-from tests.tracebox.spans import export, span
+from tests.tracebox.spans import Plain, export, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,3 +82,118 @@ async def test_the_details_of_a_span_show_nothing_that_it_has_not(tracebox: Trac
     await tab.show(f"{tracebox.url}/trace/a#0000000000000001", until="document.querySelector('#detail h2')")
     parts = "[...document.getElementById('detail').childNodes].map((part) => part.nodeName)"
     assert await tab.value(parts) == ["HEADER", "DL"]
+
+
+OURS = ("api_edge", "inventory", "pricing")
+LIKELY = ("reviews", "orders", "payments", "shipping", "users")
+RED, AMBER = 25, 75  # degrees of oklch
+CHIPS = (
+    "[...document.querySelectorAll('.legend .chip')].map((c) => [c.firstChild.data, c.style.getPropertyValue('--h')])"
+)
+BARS = "[...document.querySelectorAll('.bar')].map((bar) => getComputedStyle(bar).backgroundColor)"
+
+
+def apart(one: float, other: float) -> float:
+    """Degrees between two hues."""
+    return min((one - other) % 360, (other - one) % 360)
+
+
+async def hues(tab: Tab, url: str, services: int) -> dict[str, float]:
+    await tab.show(url, until=f"document.querySelectorAll('.legend .chip').length === {services}")
+    return {name: float(hue) for name, hue in await tab.value(CHIPS)}
+
+
+async def test_a_service_keeps_its_colour_whatever_other_services_there_are(tracebox: Tracebox, tab: Tab) -> None:
+    await tracebox.export(export(span(0xA, 1), service="inventory"))
+    alone = await hues(tab, f"{tracebox.url}/trace/a", 1)
+    for number in range(20):
+        await tracebox.export(export(span(0xA, 2 + number, parent=1), service=f"a{number}"))
+    assert (await hues(tab, f"{tracebox.url}/trace/a", 21))["inventory"] == alone["inventory"]
+
+
+async def test_likely_services_are_well_apart_in_colour_and_none_looks_like_an_error(
+    tracebox: Tracebox, tab: Tab
+) -> None:
+    for number, service in enumerate(OURS + LIKELY, start=1):
+        await tracebox.export(export(span(0xA, number), service=service))
+    found = await hues(tab, f"{tracebox.url}/trace/a", 8)
+    assert min(apart(found[one], found[other]) for one, other in combinations(OURS, 2)) > 60
+    assert min(apart(one, other) for one, other in combinations(found.values(), 2)) > 25
+    assert min(apart(hue, error) for hue in found.values() for error in (RED, AMBER)) > 35
+    for scheme in ("light", "dark"):
+        await tab.prefer(scheme)
+        bars = [re.findall("[0-9.]+", bar) for bar in await tab.value(BARS)]
+        assert sorted(float(hue) for _, _, hue in bars) == sorted(found.values())
+        assert {float(lightness) > 0.6 and float(chroma) > 0.1 for lightness, chroma, _ in bars} == {True}
+
+
+async def test_a_statement_has_the_whole_width_of_a_phone_and_no_scroll_bar_of_its_own(
+    tracebox: Tracebox, tab: Tab
+) -> None:
+    statement = f"SELECT {', '.join(f'stock.column_{number}' for number in range(60))}\nFROM stock"
+    await tracebox.export(export(span(0xA, 1, tags={"db.query.text": statement, "db.namespace": "shop"})))
+    await tab.show(f"{tracebox.url}/trace/a#0000000000000001", until="document.querySelector('#detail pre')")
+    assert await tab.value("document.querySelector('#detail pre').textContent") == statement
+    assert await tab.value("document.querySelector('#detail pre').clientWidth") > 330
+    for axis in ("Width", "Height"):
+        assert await tab.value(f"(({{scroll{axis}: a, client{axis}: b}}) => a === b)(document.querySelector('pre'))")
+    assert await tab.value(TOO_WIDE) is False
+
+
+ENDINGS: list[tuple[dict[str, Plain], str | None, str, str]] = [
+    ({"http.response.status_code": 404}, None, "warn", "404 client error"),
+    ({"http.response.status_code": 499}, None, "warn", "499 cancelled"),
+    ({"http.status_code": 422}, "no", "warn", "422 client error"),
+    ({"rpc.response.status_code": "NOT_FOUND"}, "", "warn", "NOT_FOUND client error"),
+    ({"rpc.response.status_code": "CANCELLED"}, "", "warn", "cancelled"),
+    ({"rpc.grpc.status_code": 9}, "", "warn", "9 client error"),
+    ({"error.type": "asyncio.exceptions.CancelledError"}, "", "warn", "cancelled"),
+    ({"http.response.status_code": 503}, "", "bad", "503 error"),
+    ({"rpc.response.status_code": "UNAVAILABLE"}, "", "bad", "UNAVAILABLE error"),
+    ({}, "broken", "bad", "error"),
+    ({"http.response.status_code": 200}, None, "", "200"),
+    ({"rpc.response.status_code": "NOT_FOUND"}, None, "warn", "NOT_FOUND client error"),
+]
+
+
+async def test_a_mistake_of_the_client_has_another_colour_and_word_than_an_error_of_the_server(
+    tracebox: Tracebox, tab: Tab
+) -> None:
+    for number, (tags, error, _, _) in enumerate(ENDINGS, start=1):
+        await tracebox.export(export(span(number, 1, str(number), tags=tags, error=error, at=(-number, 1))))
+    await tab.show(f"{tracebox.url}/search", until=f"document.querySelectorAll('.trace-row').length === {len(ENDINGS)}")
+    row = "[row.className.split(' ')[1], row.querySelector('.badge')?.textContent ?? '']"
+    found = await tab.value(f"[...document.querySelectorAll('.trace-row')].map((row) => {row})")
+    badges = [(shade, {"warn": words, "bad": "1 error"}.get(shade, "")) for _, _, shade, words in ENDINGS]
+    assert [tuple(row) for row in found] == badges
+    for number, (_, _, shade, words) in enumerate(ENDINGS, start=1):
+        heading = f"document.querySelector('#detail h2')?.textContent === '{number}'"
+        await tab.show(f"{tracebox.url}/trace/{number:x}#0000000000000001", until=heading)
+        status = "[...document.querySelectorAll('#facts div')].find((fact) => fact.firstChild.textContent === 'Status')"
+        assert await tab.value(f"{status}.lastChild.textContent") == words
+        notice = await tab.value("document.querySelector('#detail .notice b')?.textContent ?? ''")
+        assert notice.lower() == (words.lower() if shade else "")
+        mark = "document.querySelector('.span-row .mark')?.className ?? 'mark '"
+        assert await tab.value(mark) == f"mark {shade}"
+
+
+async def test_only_traces_with_an_error_of_a_server_are_found_by_errors_only(tracebox: Tracebox, tab: Tab) -> None:
+    await tracebox.export(export(span(0xA, 1, "client's", tags={"rpc.response.status_code": "NOT_FOUND"}, error="")))
+    await tracebox.export(export(span(0xB, 1, "server's", tags={"rpc.response.status_code": "INTERNAL"}, error="")))
+    await tab.show(f"{tracebox.url}/search?errors=true", until="document.querySelector('.trace-row')")
+    assert await tab.value("[...document.querySelectorAll('.operation')].map((e) => e.textContent)") == ["server's"]
+
+
+async def test_a_trace_that_has_not_come_after_ten_seconds_may_be_gone(tracebox: Tracebox, tab: Tab) -> None:
+    looking = "document.getElementById('looking').textContent"
+    await tab.show(f"{tracebox.url}/trace/c0ffee", until=f"{looking}.includes('Waiting')")
+    await tab.skip(15)
+    await tab.wait(f"{looking}.includes('may be gone')")
+    text = await tab.value(looking)
+    assert all(reason in text for reason in ("not sampled", "evicted", "id is wrong", "c0ffee"))
+
+
+async def test_a_trace_that_comes_late_is_shown(tracebox: Tracebox, tab: Tab) -> None:
+    await tab.show(f"{tracebox.url}/trace/a", until="document.querySelector('#looking code')")
+    await tracebox.export(export(span(0xA, 1, "late")))
+    await tab.wait("document.querySelector('.span-row')")

@@ -206,6 +206,9 @@ async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
         "duration": 10_000,
         "spans": 2,
         "errors": 1,
+        "clientErrors": 0,
+        "outcome": "",
+        "status": "",
         "services": {"edge": 1, "stock": 1},
     }
     assert answer["held"]["traces"] == 2

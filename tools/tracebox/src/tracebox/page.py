@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tracebox.jaeger import format_trace_id
+from tracebox.outcome import outcome
 from tracebox.parameters import Parameters, check_limit
 from tracebox.search import Search, find_traces
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from tracebox.outcome import Kind
     from tracebox.store import StoredSpan, Trace, TraceStore
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -33,7 +34,10 @@ _HEADERS = {
 
 
 class Summary(TypedDict):
-    """One row of the list: `start` in Unix microseconds, `duration` in microseconds."""
+    """One row of the list: `start` in Unix microseconds, `duration` in microseconds.
+
+    `errors` and `clientErrors` count spans, a cancelled one as the latter; `outcome` and `status` are the root's.
+    """
 
     traceID: str
     service: str
@@ -42,6 +46,9 @@ class Summary(TypedDict):
     duration: int
     spans: int
     errors: int
+    clientErrors: int
+    outcome: Kind
+    status: str
     services: dict[str, int]
 
 
@@ -108,6 +115,7 @@ def summarise(trace: Trace) -> Summary:
     root = min(trace.spans, key=lambda span: (bool(span.parent_id), span.start))
     start = min(span.start for span in trace.spans)
     end = max(span.end for span in trace.spans)
+    kinds, ended = Counter(outcome(span).kind for span in trace.spans), outcome(root)
     return {
         "traceID": format_trace_id(trace.trace_id),
         "service": root.origin.service,
@@ -115,13 +123,16 @@ def summarise(trace: Trace) -> Summary:
         "start": start // 1000,
         "duration": (end - start) // 1000,
         "spans": len(trace.spans),
-        "errors": sum(map(_failed, trace.spans)),
+        "errors": kinds["error"],
+        "clientErrors": kinds["client error"] + kinds["cancelled"],
+        "outcome": ended.kind,
+        "status": ended.status,
         "services": _services(trace.spans),
     }
 
 
 def _failed(span: StoredSpan) -> bool:
-    return span.status == Status.STATUS_CODE_ERROR
+    return outcome(span).kind == "error"
 
 
 def _services(spans: Sequence[StoredSpan]) -> dict[str, int]:

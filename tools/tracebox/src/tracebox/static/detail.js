@@ -3,20 +3,20 @@
 import { hue } from "./colours.js";
 import { breakable, byId, el } from "./dom.js";
 import * as format from "./format.js";
+import { describe, shade } from "./outcome.js";
 
 const SHOWN_ELSEWHERE = new Set(["error", "otel.scope.name", "otel.scope.version", "otel.status_code", "otel.status_description", "span.kind"]);
 
 /** Show the node; `onGo(spanID)` hears of links to other spans of the trace, `onClose()` of the cross. */
 export function showDetail(node, { onGo, onClose }) {
   const { span } = node;
-  const description = node.tags.get("otel.status_description");
   byId("detail").hidden = false;
   const parts = [
     el("header", { style: { "--h": hue(node.service) } },
       el("span", { class: "chip", text: node.service, style: { "--h": hue(node.service) } }),
       el("button", { type: "button", class: "close", "aria-label": "Close the details", text: "×", onclick: onClose }),
       el("h2", {}, ...breakable(span.operationName))),
-    node.failed ? el("p", { class: "notice bad" }, el("b", { text: "Failed" }), description ? `: ${description}` : "") : null,
+    ending(node),
     ...(span.warnings ?? []).map((text) => el("p", { class: "notice", text })),
     facts(node),
     table("Attributes", span.tags.filter((tag) => !SHOWN_ELSEWHERE.has(tag.key))),
@@ -30,6 +30,13 @@ export function showDetail(node, { onGo, onClose }) {
 
 export function hideDetail() {
   byId("detail").hidden = true;
+}
+
+function ending({ outcome, tags }) {
+  if (!outcome.kind) return null;
+  const description = tags.get("otel.status_description");
+  const what = describe(outcome);
+  return el("p", { class: `notice ${shade(outcome.kind)}` }, el("b", { text: what[0].toUpperCase() + what.slice(1) }), description ? `: ${description}` : "");
 }
 
 function facts(node) {

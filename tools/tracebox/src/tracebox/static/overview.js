@@ -2,8 +2,10 @@
 
 import { hue } from "./colours.js";
 import { byId } from "./dom.js";
+import { shade } from "./outcome.js";
 
 const HEIGHT = 56;
+const OUTCOMES = { bad: "#e5484d", warn: "#d99a1c" };
 
 /** Draw the tree; `onZoom(from, to)` hears of a part, in µs from the start of the trace. Returns a redraw. */
 export function overview(tree, onZoom) {
@@ -26,7 +28,7 @@ function draw(canvas, tree) {
   const step = (HEIGHT - 6) / tree.nodes.length;
   const thick = Math.max(1, Math.min(4, step - 1));
   tree.nodes.forEach((node, index) => {
-    pen.fillStyle = node.failed ? "#e5484d" : `oklch(${dark ? 0.7 : 0.65} 0.13 ${hue(node.service)})`;
+    pen.fillStyle = OUTCOMES[shade(node.outcome.kind)] ?? `oklch(${dark ? 0.7 : 0.65} 0.13 ${hue(node.service)})`;
     const left = (node.start / (tree.length || 1)) * width;
     pen.fillRect(left, 3 + index * step, Math.max(1.5, (node.span.duration / (tree.length || 1)) * width), thick);
   });

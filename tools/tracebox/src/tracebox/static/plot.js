@@ -2,6 +2,7 @@
 
 import { svg } from "./dom.js";
 import * as format from "./format.js";
+import { rowShade } from "./outcome.js";
 
 const HEIGHT = 96;
 const MARGIN = { left: 64, right: 16, top: 10, bottom: 20 };
@@ -49,5 +50,5 @@ function dot(trace, x, y) {
   const title = svg("title");
   title.textContent = `${trace.service}: ${trace.operation}, ${format.duration(trace.duration)}`;
   return svg("a", { href: `/trace/${trace.traceID}`, tabindex: "-1" },
-    svg("circle", { cx: x(trace.start), cy: y(trace.duration), r: radius, class: trace.errors ? "dot failed" : "dot" }, title));
+    svg("circle", { cx: x(trace.start), cy: y(trace.duration), r: radius, class: `dot ${rowShade(trace)}` }, title));
 }

@@ -1,8 +1,9 @@
 // The search: filters kept in the address, the list of traces, and how full the store is.
 
-import { assignColours, hue } from "./colours.js";
+import { hue } from "./colours.js";
 import { byId, el, getJson } from "./dom.js";
 import * as format from "./format.js";
+import { describe, rowShade, shade } from "./outcome.js";
 import { plot } from "./plot.js";
 
 const REFRESH_MS = 2000;
@@ -92,7 +93,6 @@ function showProblem(text) {
 async function refreshNames() {
   const { service, operation } = form.elements;
   const services = (await getJson("/api/services")).data ?? [];
-  assignColours(services);
   fill(service, services, "All services");
   if (!service.value) return fill(operation, [], "All operations");
   const path = `/api/services/${encodeURIComponent(service.value)}/operations`;
@@ -145,7 +145,7 @@ function showList(traces) {
 
 function row(trace, longest) {
   const fresh = known && !known.has(trace.traceID);
-  const link = el("a", { class: `trace-row${trace.errors ? " failed" : ""}${fresh ? " fresh" : ""}`, href: `/trace/${trace.traceID}`, "data-trace": trace.traceID, style: { "--h": hue(trace.service) } },
+  const link = el("a", { class: `trace-row ${rowShade(trace)}${fresh ? " fresh" : ""}`, href: `/trace/${trace.traceID}`, "data-trace": trace.traceID, style: { "--h": hue(trace.service) } },
     el("span", { class: "what" },
       el("span", { class: "title" }, el("b", { text: trace.service }), el("span", { class: "operation", text: trace.operation })),
       el("span", { class: "chips" }, ...Object.entries(trace.services).map(([name, spans]) => chip(name, spans)))),
@@ -154,11 +154,19 @@ function row(trace, longest) {
       el("span", { class: "track" }, el("span", { class: "fill", style: { width: `${Math.max(0.5, (100 * trace.duration) / longest)}%` } }))),
     el("span", { class: "numbers" },
       el("span", { text: format.plural(trace.spans, "span") }),
-      trace.errors ? el("span", { class: "badge bad", text: format.plural(trace.errors, "error") }) : null),
+      trace.errors ? el("span", { class: "badge bad", text: format.plural(trace.errors, "error") }) : null,
+      clientErrors(trace)),
     el("span", { class: "when" },
       el("time", { datetime: new Date(trace.start / 1000).toISOString(), text: format.time(trace.start) }),
       el("span", { class: "dim", "data-start": trace.start, text: format.ago(trace.start) })));
   return el("li", {}, link);
+}
+
+/** How the request ended if that is not the server's fault, or how many of its spans did. */
+function clientErrors(trace) {
+  const ended = shade(trace.outcome) === "warn" ? describe({ kind: trace.outcome, status: trace.status }) : null;
+  if (!ended && !trace.clientErrors) return null;
+  return el("span", { class: "badge warn", text: ended ?? format.plural(trace.clientErrors, "client error") });
 }
 
 /** A service's name in its colour, with the number of its spans. */

@@ -1,15 +1,24 @@
 // One trace: its facts, its overview, its waterfall and the details of the selected span.
 
-import { assignColours, hue } from "./colours.js";
+import { hue } from "./colours.js";
 import { hideDetail, showDetail } from "./detail.js";
 import { byId, el, getJson } from "./dom.js";
 import * as format from "./format.js";
+import { describe, shade } from "./outcome.js";
 import { brush, overview } from "./overview.js";
 import { buildTree } from "./tree.js";
 import { Waterfall } from "./waterfall.js";
 
-const TRIES = 10; // spans travel in batches: a trace just made may need some seconds to arrive
+const PATIENCE_MS = 10_000; // spans travel in batches: a trace just made may need some seconds to arrive
 const AGAIN_MS = 1000;
+
+const GONE = [
+  "This trace may be gone",
+  "It was not sampled: then it has an id, but its spans are never sent.",
+  "It was evicted: tracebox keeps traces in memory only, drops the oldest when it is full, and all when it stops.",
+  "The id is wrong.",
+];
+const NO_ID = ["This is no trace id", "A trace id has up to 32 hexadecimal digits."];
 
 /** Show the trace with this id, waiting a little if it has not arrived. */
 export async function showTrace(id) {
@@ -18,19 +27,18 @@ export async function showTrace(id) {
   document.title = `${id.slice(0, 8)} · tracebox`;
   const trace = await load(id);
   if (!trace) return;
-  const services = (await getJson("/api/services").catch(() => null))?.data ?? [];
-  assignColours([...services, ...Object.values(trace.processes).map((process) => process.serviceName)]);
   byId("looking").hidden = true;
   byId("shown").hidden = false;
   show(trace);
 }
 
 async function load(id) {
-  for (let tries = TRIES; ; tries--) {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
     try {
       return (await getJson(`/api/traces/${encodeURIComponent(id)}`)).data[0];
     } catch (error) {
-      if (error.status !== 404 || !tries) return sayMissing(id, error);
+      if (error.status !== 404 || performance.now() >= deadline) return sayMissing(id, error);
       sayWaiting(id);
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
@@ -42,12 +50,10 @@ function sayWaiting(id) {
 }
 
 function sayMissing(id, error) {
-  const why = {
-    404: "It may never have been sent, or it has left to make room for newer ones: tracebox keeps traces in memory only, and forgets them when it stops.",
-    400: "A trace id has up to 32 hexadecimal digits.",
-  }[error.status] ?? `tracebox did not answer: ${error.message}`;
+  const [title, ...why] = error.status === 404 ? GONE : error.status === 400 ? NO_ID : ["The trace cannot be shown", `tracebox did not respond: ${error.message}`];
   byId("looking").replaceChildren(
-    el("h2", { text: "No such trace here" }), el("p", {}, el("code", { text: id })), el("p", { text: why }),
+    el("h2", { text: title }), el("p", {}, el("code", { text: id })),
+    el("ul", { class: "reasons" }, ...why.map((text) => el("li", { text }))),
     el("p", {}, el("button", { type: "button", class: "primary", text: "Look again", onclick: () => location.reload() }), " ", el("a", { href: "/search", text: "See all traces" })));
   return null;
 }
@@ -89,7 +95,7 @@ function show(trace) {
 
 function showHead(trace, tree) {
   const root = tree.nodes[0];
-  const failed = tree.nodes.filter((node) => node.failed).length;
+  const of = (color) => tree.nodes.filter((node) => shade(node.outcome.kind) === color).length;
   document.title = `${root.service}: ${root.span.operationName} · tracebox`;
   byId("root-service").textContent = root.service;
   byId("root-service").style.setProperty("--h", hue(root.service));
@@ -100,7 +106,9 @@ function showHead(trace, tree) {
   byId("facts").replaceChildren(
     fact("Started", format.timestamp(tree.origin)), fact("Duration", format.duration(tree.length)),
     fact("Spans", format.count(tree.nodes.length)), fact("Services", format.count(spans.size)), fact("Depth", format.count(depth)),
-    fact("Errors", format.count(failed), failed ? "bad" : ""), fact("Trace id", traceId(trace.traceID)));
+    ...(describe(root.outcome) ? [fact("Status", describe(root.outcome), shade(root.outcome.kind))] : []),
+    fact("Errors", format.count(of("bad")), of("bad") ? "bad" : ""),
+    ...(of("warn") ? [fact("Client errors", format.count(of("warn")), "warn")] : []), fact("Trace id", traceId(trace.traceID)));
   byId("legend").replaceChildren(...[...spans].map(([name, n]) => el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(n) }))));
   byId("orphans").hidden = !tree.orphans;
   byId("orphans").replaceChildren(`${format.plural(tree.orphans, "span")} with a parent that is not here. If the trace is new, the rest may still be on its way. `, el("a", { href: location.href, text: "Look again" }));

@@ -1,8 +1,10 @@
 // A trace of Jaeger's JSON as a tree of spans. Nothing here recurses: a trace may be thousands of spans deep.
 
+import { outcome } from "./outcome.js";
+
 /**
  * The spans in the order of the waterfall, parents before children and children by start time.
- * A node: {span, service, depth, parent, children, failed, folded, start, end, subtreeFailed}; times in µs from
+ * A node: {span, service, depth, parent, children, outcome, failed, failedBelow, folded, start, end}; times in µs from
  * the start of the trace. `orphans` counts spans whose parent is not there; they stand at the top level.
  */
 export function buildTree(trace) {
@@ -29,9 +31,10 @@ export function buildTree(trace) {
 
 function newNode(span, processes) {
   const tags = new Map(span.tags.map((tag) => [tag.key, tag.value]));
+  const ended = outcome(tags);
   return {
     span, tags, service: processes[span.processID]?.serviceName ?? "?", process: processes[span.processID],
-    failed: tags.get("error") === true, failedBelow: false, folded: false,
+    outcome: ended, failed: ended.kind === "error", failedBelow: false, folded: false,
     parent: null, children: [], depth: 0, start: 0, end: 0,
   };
 }

@@ -3,6 +3,7 @@
 import { hue } from "./colours.js";
 import { byId, el } from "./dom.js";
 import * as format from "./format.js";
+import { describe, shade } from "./outcome.js";
 import { visible } from "./tree.js";
 
 const ROW = 30; // px, as in the style sheet
@@ -78,16 +79,16 @@ export class Waterfall {
 
   row(node, index) {
     const folds = node.children.length > 0;
-    const classes = ["span-row", node.failed && "failed", node === this.current && "current", this.hits && (this.hits.has(node) ? "hit" : "miss")];
+    const classes = ["span-row", shade(node.outcome.kind), node === this.current && "current", this.hits && (this.hits.has(node) ? "hit" : "miss")];
     return el("div", {
       id: rowId(node), class: classes.filter(Boolean).join(" "), role: "treeitem", "data-index": index,
       style: { top: `${index * ROW}px`, "--h": hue(node.service), "--indent": `${node.depth * this.indent}px` },
       "aria-level": node.depth + 1, "aria-selected": String(node === this.current), "aria-expanded": folds ? String(!node.folded) : null,
-      "aria-label": `${node.service}: ${node.span.operationName}, ${format.duration(node.span.duration)}${node.failed ? ", failed" : ""}`,
+      "aria-label": `${node.service}: ${node.span.operationName}, ${format.duration(node.span.duration)}${node.outcome.kind ? `, ${describe(node.outcome)}` : ""}`,
     },
     el("div", { class: "name" },
       folds ? el("span", { class: `fold${node.folded ? " folded" : ""}`, "data-fold": true }) : el("span", { class: "leaf" }),
-      node.failed ? el("span", { class: "mark", text: "!", title: node.tags.get("otel.status_description") ?? "failed" }) : null,
+      node.outcome.kind ? el("span", { class: `mark ${shade(node.outcome.kind)}`, text: node.failed ? "!" : "–", title: describe(node.outcome) }) : null,
       node.folded && node.failedBelow && !node.failed ? el("span", { class: "mark below", text: "!", title: "A span below failed" }) : null,
       el("span", { class: "service", text: node.service }),
       el("span", { class: "operation", text: format.shortName(node.span.operationName), title: node.span.operationName }),
@@ -106,7 +107,7 @@ export class Waterfall {
     return [
       el("span", { class: "bar", style: { left: `${start}%`, width: `${end - start}%` } }),
       ...events.filter((at) => at >= 0 && at <= 100).map((at) => el("span", { class: "event", style: { left: `${at}%` } })),
-      barLabel(start, end, format.duration(node.span.duration)),
+      barLabel(start, end, format.duration(node.span.duration), node.outcome),
     ];
   }
 
@@ -185,10 +186,12 @@ function below(node) {
   return spans;
 }
 
-function barLabel(start, end, text) {
-  if (end < 86) return el("span", { class: "bar-label", style: { left: `${end}%` }, text });
-  if (start > 14) return el("span", { class: "bar-label before", style: { right: `${100 - start}%` }, text });
-  return el("span", { class: "bar-label inside", style: { right: `${100 - end}%` }, text });
+function barLabel(start, end, text, { kind, status }) {
+  const code = kind ? el("span", { class: `code ${shade(kind)}`, text: status || kind }) : null;
+  const room = code ? 28 : 14; // per cent of the lane
+  if (end < 100 - room) return el("span", { class: "bar-label", style: { left: `${end}%` } }, text, code);
+  if (start > room) return el("span", { class: "bar-label before", style: { right: `${100 - start}%` } }, text, code);
+  return el("span", { class: "bar-label inside", style: { right: `${100 - end}%` } }, text, code);
 }
 
 function drawTicks(from, to) {
