@@ -1,4 +1,4 @@
-"""Inventory's database and store without the service around them."""
+"""Inventory's database and store, without the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from meshkit.testing import SpanCapture
 
 HOLD = timedelta(minutes=15)
-PATIENCE = 60.0  # of a hundred calls at once on a busy machine
+PATIENCE = 60.0  # for a hundred concurrent calls on a busy machine
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ async def outcome(stub: InventoryServiceAsyncStub, request: pb.ReserveStockReque
 
 
 async def final_outcome(stub: InventoryServiceAsyncStub, request: pb.ReserveStockRequest) -> str:
-    """The outcome for a client that asks again while a busy machine keeps it from the database."""
+    """The outcome of a request that is retried while the database is unavailable on a busy machine."""
     while (found := await outcome(stub, request)) == "DATABASE_UNAVAILABLE":
         pass
     return found
@@ -79,7 +79,7 @@ async def test_two_processes_on_one_new_database_sell_the_last_fifty_units_once(
             assert (stock.on_hand, stock.reserved, stock.available) == (50, 50, 0)
 
 
-async def test_what_was_answered_survives_sigkill_and_nothing_else_is_held(database_url: str) -> None:
+async def test_every_reservation_returned_survives_sigkill_and_no_other_units_are_held(database_url: str) -> None:
     requests = [reserve("TEA-0001") for _ in range(100)]
     answered: list[str] = []
     enough = asyncio.Event()
@@ -113,7 +113,7 @@ async def test_what_was_answered_survives_sigkill_and_nothing_else_is_held(datab
     assert stock.reserved == len(kept)
 
 
-async def test_an_expired_reservation_is_given_back_without_anyone_asking(database_url: str) -> None:
+async def test_the_sweeper_releases_an_expired_reservation_without_a_request(database_url: str) -> None:
     settings = {"database_url": database_url, "reservation_ttl_seconds": "0.2", "sweep_seconds": "0.05"}
     async with running("inventory", **settings) as process, channel_to(process) as channel:
         stub = InventoryServiceStub(channel)
@@ -125,7 +125,7 @@ async def test_an_expired_reservation_is_given_back_without_anyone_asking(databa
     assert now.reservation.state == inventory_pb2.Reservation.STATE_EXPIRED
 
 
-async def test_a_process_without_its_database_lives_and_serves_as_soon_as_it_comes(tmp_path: Path) -> None:
+async def test_a_process_starts_without_its_database_and_serves_once_it_is_available(tmp_path: Path) -> None:
     directory = tmp_path / "later"
     settings = {"database_url": f"sqlite:///{directory / 'inventory.db'}", "sweep_seconds": "0.02"}
     async with running("inventory", **settings) as process:

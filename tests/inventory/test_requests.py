@@ -1,4 +1,4 @@
-"""What the inventory API takes in, and what it refuses."""
+"""Which requests the inventory API accepts and which it rejects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused_fields(failure: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:
     return [violation.field for violation in failure.value.violations]
 
 
-def test_a_request_is_read_with_its_lines_in_order() -> None:
+def test_a_request_keeps_the_order_of_its_lines() -> None:
     request = reserve(("TEA-2", 1), ("TEA-1", 1_000_000), request_id=A_UUID.upper())
     assert convert.to_reservation_request(request) == ReservationRequest(
         request_id=A_UUID,
@@ -52,7 +52,7 @@ def test_a_request_is_read_with_its_lines_in_order() -> None:
     )
 
 
-def test_all_wrong_fields_of_a_request_are_told_at_once() -> None:
+def test_an_error_names_all_invalid_fields_of_a_request() -> None:
     request = reserve(("TEA-1", 0), ("TEA-1", 1), ("", 1_000_001), request_id="no uuid", fingerprint="")
     with pytest.raises(InvalidRequest) as failure:
         convert.to_reservation_request(request)
@@ -73,7 +73,7 @@ def test_a_reservation_has_one_to_a_hundred_lines(count: int) -> None:
     assert refused_fields(failure) == ["lines"]
 
 
-def test_a_very_wrong_request_is_answered_with_thirty_violations_at_most() -> None:
+def test_an_error_lists_at_most_thirty_violations() -> None:
     with pytest.raises(InvalidRequest) as failure:
         convert.to_reservation_request(reserve(*(("", 0) for _ in range(100))))
     assert len(failure.value.violations) == 30
@@ -96,7 +96,7 @@ def test_a_batch_has_one_to_a_hundred_skus(count: int) -> None:
 
 
 @pytest.mark.parametrize("delta", [0, 1_000_001, -1_000_001, 2**63 - 1, -(2**63)])
-def test_an_adjustment_is_within_a_million_and_not_nothing(delta: int) -> None:
+def test_an_adjustment_is_up_to_a_million_units_and_not_zero(delta: int) -> None:
     with pytest.raises(InvalidRequest) as failure:
         convert.to_adjustment(pb.AdjustStockRequest(request_id=A_UUID, sku="TEA-0001", delta=delta))
     assert refused_fields(failure) == ["delta"]
@@ -109,14 +109,14 @@ def test_a_page_has_one_to_a_hundred_stocks(size: int) -> None:
     assert refused_fields(failure) == ["page_size"]
 
 
-def test_a_page_without_a_size_has_fifty_stocks() -> None:
+def test_the_default_page_size_is_fifty_stocks() -> None:
     assert convert.to_page(pb.ListStockRequest()) == ("", 50)
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", A_UUID + " ", A_UUID.replace("-", ""), "{" + A_UUID + "}", "urn:uuid:" + A_UUID]
 )
-def test_an_id_that_is_no_uuid_names_no_reservation(text: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_an_unknown_reservation(text: str) -> None:
     with pytest.raises(UnknownReservation):
         convert.to_reservation_id(text)
     with pytest.raises(InvalidRequest) as failure:
@@ -124,16 +124,18 @@ def test_an_id_that_is_no_uuid_names_no_reservation(text: str) -> None:
     assert refused_fields(failure) == ["request_id", "attempt_id"]
 
 
-def test_an_id_in_capitals_is_the_same_id() -> None:
+def test_ids_ignore_case() -> None:
     assert convert.to_reservation_id(A_UUID.upper()) == A_UUID
 
 
-def test_an_error_does_not_repeat_an_endless_id() -> None:
+def test_an_error_shortens_a_long_id() -> None:
     assert len(UnknownReservation("x" * 100_000).message) < 100
 
 
 @given(st.uuids(), st.sampled_from(State), st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 2)))  # noqa: DTZ001
-def test_a_reservation_is_told_as_it_is(reservation_id: UUID, state: State, moment: datetime) -> None:
+def test_a_reservation_is_converted_with_its_state_and_times(
+    reservation_id: UUID, state: State, moment: datetime
+) -> None:
     reservation = Reservation(
         str(reservation_id), "digest", state, (Line("TEA-1", 2), Line("CUP-1", 1)), moment, moment
     )
@@ -145,7 +147,7 @@ def test_a_reservation_is_told_as_it_is(reservation_id: UUID, state: State, mome
 
 
 @given(st.text(min_size=1, max_size=64).filter(str.isprintable))
-def test_a_page_token_is_url_safe_and_read_back(sku: str) -> None:
+def test_a_page_token_is_url_safe_and_decodes_to_its_sku(sku: str) -> None:
     token = write_token(sku)
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     assert read_token(token) == sku
@@ -159,13 +161,13 @@ def test_a_page_token_is_url_safe_and_read_back(sku: str) -> None:
 @example(write_token(""))
 @example(write_token("TEA\0"))
 @example("A" * 1_000_000)
-def test_text_that_is_no_token_is_refused(text: str) -> None:
+def test_text_that_is_not_a_token_is_rejected(text: str) -> None:
     with pytest.raises(InvalidPageToken):
         convert.to_page(pb.ListStockRequest(page_token=text or " "))
 
 
 @given(st.integers(0, 16), st.characters(codec="ascii"))
-def test_a_token_changed_in_one_character_is_refused(at: int, other: str) -> None:
+def test_a_token_with_one_changed_character_is_rejected(at: int, other: str) -> None:
     token = write_token("TEA-0001")
     changed = token[:at] + other + token[at + 1 :]
     if changed != token:
@@ -173,7 +175,7 @@ def test_a_token_changed_in_one_character_is_refused(at: int, other: str) -> Non
             read_token(changed)
 
 
-def test_each_error_has_the_reason_that_the_contract_names() -> None:
+def test_each_error_has_the_reason_in_the_proto() -> None:
     errors = {
         error.reason
         for error in vars(domain).values()
@@ -184,6 +186,6 @@ def test_each_error_has_the_reason_that_the_contract_names() -> None:
     assert errors == contract - {"UNSPECIFIED"}
 
 
-def test_made_ids_are_taken() -> None:
+def test_generated_uuids_are_accepted() -> None:
     made = str(uuid4())
     assert convert.to_reservation_id(made) == made

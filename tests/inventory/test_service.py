@@ -1,4 +1,4 @@
-"""The inventory service over real gRPC, as another service sees it."""
+"""The inventory service over real gRPC, as other services call it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ State = inventory_pb2.Reservation.State
 
 @dataclass(frozen=True)
 class Inventory:
-    """The running service: a stub for it, the service itself, its clock and the spans it makes."""
+    """The running service: its stub, the service itself, its clock and its spans."""
 
     stub: InventoryServiceAsyncStub
     app: GrpcApp
@@ -91,7 +91,7 @@ async def refusal(call: Awaitable[object]) -> ServiceError:
 
 
 async def outcome(inventory: Inventory, request: pb.ReserveStockRequest) -> str:
-    """What becomes of a reservation whose caller asks again, as RetryInfo says, while others keep the database busy."""
+    """The outcome of a reservation that is retried after its RetryInfo while the database is busy."""
     try:
         with service_errors():
             await inventory.stub.ReserveStock(request)
@@ -100,7 +100,7 @@ async def outcome(inventory: Inventory, request: pb.ReserveStockRequest) -> str:
     return "RESERVED"
 
 
-async def test_a_stock_is_read_with_what_is_available(inventory: Inventory) -> None:
+async def test_a_stock_includes_the_available_units(inventory: Inventory) -> None:
     await inventory.stub.ReserveStock(reserve(("TEA-0001", 5)))
     assert await inventory.stock() == inventory_pb2.Stock(
         sku="TEA-0001",
@@ -113,7 +113,7 @@ async def test_a_stock_is_read_with_what_is_available(inventory: Inventory) -> N
     )
 
 
-async def test_a_batch_answers_in_the_order_asked_and_lists_what_is_missing_once(inventory: Inventory) -> None:
+async def test_a_batch_keeps_the_order_of_the_request_and_lists_each_missing_sku_once(inventory: Inventory) -> None:
     skus = ["TEA-0002", "NO-SUCH", "TEA-0001", "TEA-0002", "NO-SUCH"]
     answer = await inventory.stub.BatchGetStock(pb.BatchGetStockRequest(skus=skus))
     assert [found.sku for found in answer.stocks] == ["TEA-0002", "TEA-0001", "TEA-0002"]
@@ -136,7 +136,7 @@ async def test_the_pages_of_the_catalogue_end_with_an_empty_token(inventory: Inv
     assert [found.sku for found in first.stocks] == skus[:50]
 
 
-async def test_an_order_goes_from_reserved_to_committed(inventory: Inventory) -> None:
+async def test_a_reservation_is_committed(inventory: Inventory) -> None:
     request = reserve(("TEA-0002", 1), ("TEA-0001", 2))
     made = (await inventory.stub.ReserveStock(request)).reservation
     assert made.reservation_id == request.request_id
@@ -152,7 +152,7 @@ async def test_an_order_goes_from_reserved_to_committed(inventory: Inventory) ->
     assert (await inventory.stock()).on_hand == 498
 
 
-async def test_an_order_is_released_or_undone(inventory: Inventory) -> None:
+async def test_a_reservation_is_released_or_undone(inventory: Inventory) -> None:
     released, undone = reserve(("TEA-0001", 2)), reserve(("TEA-0001", 3))
     for request in (released, undone):
         await inventory.stub.ReserveStock(request)
@@ -164,14 +164,14 @@ async def test_an_order_is_released_or_undone(inventory: Inventory) -> None:
     assert (await inventory.stock()).available == 500
 
 
-async def test_an_adjustment_is_answered_with_the_stock_as_it_is_now(inventory: Inventory) -> None:
+async def test_an_adjustment_returns_the_current_stock(inventory: Inventory) -> None:
     request = pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=7)
     assert (await inventory.stub.AdjustStock(request)).stock.on_hand == 507
     await inventory.stub.AdjustStock(pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=-1))
     assert (await inventory.stub.AdjustStock(request)).stock.on_hand == 506
 
 
-async def test_each_refusal_has_its_code_reason_and_fields(inventory: Inventory) -> None:
+async def test_each_error_has_its_code_reason_and_fields(inventory: Inventory) -> None:
     stub, gone, kept = inventory.stub, new_id(), reserve(("TEA-0001", 5))
     await stub.ReserveStock(kept)
     released, committed, expired = reserve(("TEA-0001", 1)), reserve(("TEA-0001", 1)), reserve(("TEA-0001", 1))
@@ -240,7 +240,7 @@ async def test_each_refusal_has_its_code_reason_and_fields(inventory: Inventory)
     assert (mapping_of(error).code, error.reason) == ("FAILED_PRECONDITION", "RESERVATION_EXPIRED")
 
 
-async def test_all_wrong_fields_are_told_with_their_paths(inventory: Inventory) -> None:
+async def test_an_error_names_all_invalid_fields_by_their_paths(inventory: Inventory) -> None:
     error = await refusal(inventory.stub.ReserveStock(reserve(("", 0), ("TEA-0001", 1_000_001), fingerprint="")))
     assert [violation.field for violation in error.violations] == [
         "lines[0].sku",
@@ -259,7 +259,7 @@ async def test_two_hundred_concurrent_reservations_of_the_last_fifty_units_give_
     assert (left.on_hand, left.reserved, left.available) == (50, 50, 0)
 
 
-async def test_calls_before_the_database_is_prepared_are_told_to_come_again(database_url: str) -> None:
+async def test_calls_before_the_database_is_prepared_are_unavailable_with_retry_info(database_url: str) -> None:
     async with serving(database_url) as inventory:
         error = await refusal(inventory.stock())
         assert (mapping_of(error).code, error.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
@@ -268,7 +268,7 @@ async def test_calls_before_the_database_is_prepared_are_told_to_come_again(data
         assert (await inventory.stock()).on_hand == 500
 
 
-async def test_a_locked_database_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+async def test_a_call_does_not_wait_for_a_locked_database_beyond_its_deadline(tmp_path: Path) -> None:
     path = tmp_path / "locked.db"
     async with serving(f"sqlite:///{path}") as inventory:
         await inventory.app.check()
@@ -282,10 +282,10 @@ async def test_a_locked_database_is_not_waited_for_beyond_the_deadline(tmp_path:
             assert server.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
             other.execute("ROLLBACK")
         assert (await inventory.stub.ReserveStock(request)).reservation.state == State.STATE_RESERVED
-        assert (await inventory.stock()).reserved == 1, "the one that waited too long never began"
+        assert (await inventory.stock()).reserved == 1, "a request that waited too long reserves nothing"
 
 
-async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(
+async def test_a_reservation_of_a_disconnected_client_is_complete_or_absent(
     inventory: Inventory, database_url: str
 ) -> None:
     requests = [reserve(("TEA-0001", 1), ("TEA-0004", 1)) for _ in range(40)]
@@ -305,7 +305,7 @@ async def test_a_reservation_whose_caller_goes_away_is_whole_or_not_at_all(
     assert len({units for book in books for units in book}) == 1
 
 
-async def test_the_trace_of_a_reservation_ends_in_its_statements(inventory: Inventory) -> None:
+async def test_the_trace_of_a_reservation_includes_its_sql_statements(inventory: Inventory) -> None:
     await inventory.stub.ReserveStock(reserve(("TEA-0001", 1)))
     (server,) = await spans_named(inventory, f"{INVENTORY.name}/ReserveStock")
     statements = [span for span in inventory.capture.spans() if span is not server]
@@ -322,7 +322,7 @@ async def test_the_trace_of_a_reservation_ends_in_its_statements(inventory: Inve
 
 
 async def spans_named(inventory: Inventory, name: str) -> list[ReadableSpan]:
-    """Spans of that name; the server's may end a moment after the client has its answer."""
+    """The spans of this name; a server span may end shortly after the client has the response."""
     while not inventory.capture.spans(name):
         await asyncio.sleep(0)
     return inventory.capture.spans(name)

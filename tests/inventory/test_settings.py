@@ -1,4 +1,4 @@
-"""Values of the settings of inventory that it refuses."""
+"""Invalid values of inventory's settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
     ("setting", "value"),
     [("database_url", "mysql://host/x"), ("sweep_seconds", "0"), ("reservation_ttl_seconds", "inf")],
 )
-def test_a_wrong_value_is_refused(setting: str, value: str) -> None:
+def test_an_invalid_value_is_rejected(setting: str, value: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         Settings.model_validate({setting: value})
     assert [problem["loc"] for problem in refusal.value.errors()] == [(setting,)]

@@ -115,7 +115,7 @@ async def test_a_new_database_holds_the_catalogue(store: InventoryStore) -> None
     )
 
 
-async def test_the_migrations_make_the_tables_that_the_code_speaks_of(database: Database) -> None:
+async def test_the_migrations_create_the_tables_of_the_code(database: Database) -> None:
     async with database.read() as connection:
         context = await connection.run_sync(MigrationContext.configure)
         assert await connection.run_sync(lambda _: compare_metadata(context, tables.metadata)) == []
@@ -139,11 +139,11 @@ async def test_skus_sort_by_their_bytes_on_every_database(store: InventoryStore,
     assert [stock.sku for stock in (await store.page("", 100)).stocks] == sorted(names, key=str.encode)
 
 
-async def test_some_stocks_are_read_at_once_without_the_unknown_ones(store: InventoryStore) -> None:
+async def test_a_batch_read_skips_unknown_skus(store: InventoryStore) -> None:
     assert (await store.stocks(["TEA-0002", "NO-SUCH", "TEA-0001"])).keys() == {"TEA-0001", "TEA-0002"}
 
 
-# Reserving
+# ReserveStock
 
 
 async def test_a_reservation_holds_its_units_until_it_expires(store: InventoryStore, clock: FakeClock) -> None:
@@ -163,16 +163,16 @@ async def test_a_repeated_request_reserves_once(store: InventoryStore) -> None:
     assert (await stock_of(store, "TEA-0001")).reserved == 3
 
 
-async def test_an_id_with_another_fingerprint_is_refused(store: InventoryStore) -> None:
+async def test_a_known_id_with_another_fingerprint_is_rejected(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     with pytest.raises(RequestIdReused) as failure:
         await store.reserve(replace(another_attempt(request), fingerprint="other"))
     assert failure.value.fields == {"request_id": request.request_id}
-    assert await store.undo(request.request_id, request.attempt_id), "the refused attempt did not join"
+    assert await store.undo(request.request_id, request.attempt_id), "the rejected attempt did not join"
 
 
-async def test_of_a_request_with_one_line_too_many_nothing_is_reserved(store: InventoryStore) -> None:
+async def test_a_request_with_one_unavailable_line_reserves_nothing(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3), ("TEA-0002", 61), ("TEA-0003", 10_000))
     with pytest.raises(InsufficientStock) as failure:
         await store.reserve(request)
@@ -182,7 +182,7 @@ async def test_of_a_request_with_one_line_too_many_nothing_is_reserved(store: In
     assert (await stock_of(store, "TEA-0001")).version == 1
 
 
-async def test_a_refused_request_may_be_tried_again(store: InventoryStore) -> None:
+async def test_a_rejected_request_may_be_retried(store: InventoryStore) -> None:
     request = request_for(("TEA-0002", 61))
     with pytest.raises(InsufficientStock):
         await store.reserve(request)
@@ -190,7 +190,7 @@ async def test_a_refused_request_may_be_tried_again(store: InventoryStore) -> No
     assert (await store.reserve(request)).state is State.RESERVED
 
 
-async def test_an_unknown_sku_is_named(store: InventoryStore) -> None:
+async def test_the_error_names_the_unknown_sku(store: InventoryStore) -> None:
     with pytest.raises(UnknownSku) as failure:
         await store.reserve(request_for(("TEA-0001", 1), ("NO-SUCH", 1), ("NOR-THIS", 1)))
     assert failure.value.fields == {"sku": "NO-SUCH"}
@@ -209,7 +209,9 @@ async def test_concurrent_attempts_over_two_connections_make_one_reservation(
     assert (await stock_of(store, "TEA-0001")).reserved == 1
 
 
-async def test_of_two_concurrent_contents_of_one_id_one_is_refused(store: InventoryStore) -> None:
+async def test_of_two_concurrent_requests_with_one_id_and_different_content_one_is_rejected(
+    store: InventoryStore,
+) -> None:
     request = request_for(("TEA-0001", 1))
     outcomes = await asyncio.gather(
         store.reserve(request),
@@ -219,17 +221,17 @@ async def test_of_two_concurrent_contents_of_one_id_one_is_refused(store: Invent
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RequestIdReused", "Reservation"]
 
 
-async def test_orders_of_the_same_skus_in_different_order_do_not_block_each_other(store: InventoryStore) -> None:
+async def test_requests_for_the_same_skus_in_different_order_do_not_deadlock(store: InventoryStore) -> None:
     skus = ["TEA-0001", "TEA-0004", "CUP-0001"]
     orders = [request_for(*((sku, 1) for sku in order)) for order in itertools.permutations(skus)] * 5
     await asyncio.gather(*(store.reserve(replace(order, request_id=new_id())) for order in orders))
     assert {(await stock_of(store, sku)).reserved for sku in skus} == {30}
 
 
-# Undoing
+# UndoReserveStock
 
 
-async def test_an_undone_attempt_leaves_no_trace(store: InventoryStore, database: Database) -> None:
+async def test_undoing_the_only_attempt_deletes_the_reservation(store: InventoryStore, database: Database) -> None:
     request = request_for(("TEA-0001", 3), ("TEA-0002", 1))
     await store.reserve(request)
     assert await store.undo(request.request_id, request.attempt_id)
@@ -251,7 +253,7 @@ async def test_a_reservation_stays_until_each_of_its_attempts_is_undone(store: I
     assert await store.undo(second.request_id, second.attempt_id)
 
 
-async def test_an_attempt_that_was_never_made_undoes_nothing(store: InventoryStore) -> None:
+async def test_undoing_an_unknown_attempt_changes_nothing(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     assert not await store.undo(request.request_id, new_id())
@@ -259,8 +261,8 @@ async def test_an_attempt_that_was_never_made_undoes_nothing(store: InventorySto
     assert (await store.reservation(request.request_id)).state is State.RESERVED
 
 
-async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, capture: SpanCapture) -> None:
-    """An attempt whose caller has gone still waits for a lock; it is found and undone all the same."""
+async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, capture: SpanCapture) -> None:
+    """An attempt of a disconnected client still waits for a lock; the undo waits for it and undoes it."""
     request, locked, let_go = request_for(("TEA-0001", 3)), asyncio.Event(), asyncio.Event()
 
     async def lock_stock(connection: AsyncConnection) -> None:
@@ -292,7 +294,7 @@ async def test_an_undo_waits_for_its_attempt_to_be_made(postgres_database: str, 
         assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
-async def test_after_an_undo_the_id_may_be_used_for_another_content(store: InventoryStore) -> None:
+async def test_after_an_undo_the_id_may_be_used_for_a_different_request(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     await store.undo(request.request_id, request.attempt_id)
@@ -300,7 +302,9 @@ async def test_after_an_undo_the_id_may_be_used_for_another_content(store: Inven
     assert (await store.reserve(other)).lines == (Line("TEA-0002", 1),)
 
 
-async def test_nothing_that_has_ended_is_undone(store: InventoryStore, database: Database, clock: FakeClock) -> None:
+async def test_a_final_reservation_cannot_be_undone(
+    store: InventoryStore, database: Database, clock: FakeClock
+) -> None:
     committed, released, expired = (request_for(("TEA-0001", 3)) for _ in range(3))
     for request in (committed, released, expired):
         await store.reserve(request)
@@ -314,9 +318,7 @@ async def test_nothing_that_has_ended_is_undone(store: InventoryStore, database:
     assert await count(database, "reservations") == 3
 
 
-async def test_an_attempt_that_finds_an_ended_reservation_does_not_join_it(
-    store: InventoryStore, database: Database
-) -> None:
+async def test_an_attempt_does_not_join_a_final_reservation(store: InventoryStore, database: Database) -> None:
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
     await store.commit(request.request_id)
@@ -324,9 +326,7 @@ async def test_an_attempt_that_finds_an_ended_reservation_does_not_join_it(
     assert await count(database, "reservation_attempts") == 0
 
 
-async def test_an_attempt_that_was_told_of_an_expiry_keeps_the_reservation_from_being_undone(
-    store: InventoryStore, clock: FakeClock
-) -> None:
+async def test_an_attempt_that_saw_the_expiry_prevents_an_undo(store: InventoryStore, clock: FakeClock) -> None:
     """Clocks of two processes differ, and those of one may be set back."""
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
@@ -337,10 +337,10 @@ async def test_an_attempt_that_was_told_of_an_expiry_keeps_the_reservation_from_
     assert (await store.reservation(request.request_id)).state is State.RESERVED
 
 
-# Ending
+# CommitReservation and ReleaseReservation
 
 
-async def test_a_commit_takes_the_units_out_once(store: InventoryStore) -> None:
+async def test_a_commit_removes_the_units_once(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
     assert await store.commit(request.request_id) == replace(made, state=State.COMMITTED)
@@ -352,7 +352,7 @@ async def test_a_commit_takes_the_units_out_once(store: InventoryStore) -> None:
     assert failure.value.fields == {"reservation_id": request.request_id}
 
 
-async def test_a_release_gives_the_units_back_once(store: InventoryStore) -> None:
+async def test_a_release_returns_the_units_once(store: InventoryStore) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
     assert await store.release(request.request_id) == replace(made, state=State.RELEASED)
@@ -363,13 +363,15 @@ async def test_a_release_gives_the_units_back_once(store: InventoryStore) -> Non
         await store.commit(request.request_id)
 
 
-async def test_what_was_never_reserved_cannot_end(store: InventoryStore) -> None:
+async def test_an_unknown_reservation_can_be_neither_committed_nor_released(store: InventoryStore) -> None:
     for call in (store.commit, store.release, store.reservation):
         with pytest.raises(UnknownReservation):
             await call(new_id())
 
 
-async def test_what_was_reserved_with_another_fingerprint_does_not_end(store: InventoryStore) -> None:
+async def test_a_reservation_with_another_fingerprint_can_be_neither_committed_nor_released(
+    store: InventoryStore,
+) -> None:
     request = request_for(("TEA-0001", 3), fingerprint="mine")
     await store.reserve(request)
     for call in (store.commit, store.release):
@@ -390,7 +392,7 @@ async def test_of_a_concurrent_commit_and_release_one_wins(store: InventoryStore
     assert (500 - stock.on_hand) % 3 == 0
 
 
-async def test_a_reservation_expires_on_the_dot_whether_or_not_it_was_swept(
+async def test_a_reservation_is_expired_at_its_expire_time_before_any_sweep(
     store: InventoryStore, clock: FakeClock
 ) -> None:
     request = request_for(("TEA-0001", 3))
@@ -412,12 +414,10 @@ async def test_a_reservation_expires_on_the_dot_whether_or_not_it_was_swept(
             await call(request.request_id)
 
 
-# Sweeping
+# The sweeper
 
 
-async def test_a_sweep_gives_back_all_units_of_expired_reservations_once(
-    store: InventoryStore, clock: FakeClock
-) -> None:
+async def test_a_sweep_returns_the_units_of_expired_reservations_once(store: InventoryStore, clock: FakeClock) -> None:
     await store.reserve(request_for(("TEA-0001", 3), ("TEA-0002", 1)))
     await store.reserve(request_for(("TEA-0001", 4)))
     clock.turn(HOLD)
@@ -429,14 +429,14 @@ async def test_a_sweep_gives_back_all_units_of_expired_reservations_once(
     assert await store.sweep() == 0
 
 
-async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(store: InventoryStore, clock: FakeClock) -> None:
+async def test_a_sweep_is_limited_and_the_next_one_continues(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH + 1)))
     clock.turn(HOLD)
     assert [await store.sweep() for _ in range(3)] == [SWEEP_BATCH, 1, 0]
     assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
-async def test_units_of_an_expired_reservation_refuse_nobody(store: InventoryStore, clock: FakeClock) -> None:
+async def test_units_of_an_expired_reservation_are_available(store: InventoryStore, clock: FakeClock) -> None:
     await store.reserve(request_for(("TEA-0002", 60)))
     with pytest.raises(InsufficientStock):
         await store.reserve(request_for(("TEA-0002", 60)))
@@ -444,7 +444,7 @@ async def test_units_of_an_expired_reservation_refuse_nobody(store: InventorySto
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
-async def test_units_of_many_expired_reservations_refuse_nobody(store: InventoryStore, clock: FakeClock) -> None:
+async def test_units_of_many_expired_reservations_are_available(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH)))
     clock.turn(MOMENT)
     await store.reserve(request_for(("TEA-0002", 60)))
@@ -452,7 +452,9 @@ async def test_units_of_many_expired_reservations_refuse_nobody(store: Inventory
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
-async def test_units_of_an_expired_reservation_refuse_none_of_many(store: InventoryStore, clock: FakeClock) -> None:
+async def test_units_of_an_expired_reservation_are_available_to_concurrent_requests(
+    store: InventoryStore, clock: FakeClock
+) -> None:
     await store.reserve(request_for(("TEA-0002", 60)))
     clock.turn(HOLD)
     await asyncio.gather(*(store.reserve(request_for(("TEA-0002", 6))) for _ in range(10)))
@@ -475,16 +477,16 @@ async def test_a_sweep_is_traced_only_when_it_found_something(
     assert "UPDATE stock" in {span.name for span in statements}
 
 
-# Adjusting
+# AdjustStock
 
 
-async def test_an_adjustment_counts_once(store: InventoryStore) -> None:
+async def test_a_repeated_adjustment_is_applied_once(store: InventoryStore) -> None:
     adjustment = Adjustment(new_id(), "TEA-0001", -5)
     adjusted = await asyncio.gather(*(store.adjust(adjustment) for _ in range(5)))
     assert {(stock.on_hand, stock.version) for stock in adjusted} == {(495, 2)}
 
 
-async def test_an_adjustment_with_a_known_id_and_another_content_is_refused(store: InventoryStore) -> None:
+async def test_a_different_adjustment_with_a_known_id_is_rejected(store: InventoryStore) -> None:
     adjustment = Adjustment(new_id(), "TEA-0001", -5)
     await store.adjust(adjustment)
     for other in (replace(adjustment, delta=5), replace(adjustment, sku="TEA-0002")):
@@ -493,13 +495,13 @@ async def test_an_adjustment_with_a_known_id_and_another_content_is_refused(stor
     assert (await stock_of(store, "TEA-0001")).on_hand == 495
 
 
-async def test_reserved_units_cannot_be_taken_out(store: InventoryStore) -> None:
+async def test_an_adjustment_cannot_remove_reserved_units(store: InventoryStore) -> None:
     await store.reserve(request_for(("TEA-0001", 3)))
     adjustment = Adjustment(new_id(), "TEA-0001", -498)
     with pytest.raises(AdjustmentBelowReserved) as failure:
         await store.adjust(adjustment)
     assert failure.value.fields == {"sku": "TEA-0001", "on_hand": "500", "reserved": "3", "delta": "-498"}
-    assert (await store.adjust(replace(adjustment, delta=-497))).available == 0, "a refused one may be tried again"
+    assert (await store.adjust(replace(adjustment, delta=-497))).available == 0, "a rejected request may be retried"
 
 
 async def test_an_unknown_sku_cannot_be_adjusted(store: InventoryStore) -> None:
@@ -507,12 +509,12 @@ async def test_an_unknown_sku_cannot_be_adjusted(store: InventoryStore) -> None:
         await store.adjust(Adjustment(new_id(), "NO-SUCH", 5))
 
 
-# All of it together
+# Any sequence of calls
 
 
 @dataclass
 class Shelf:
-    """What must be true of one stock, kept by adding up."""
+    """The expected values of one stock, computed from the calls."""
 
     sku: str
     on_hand: int

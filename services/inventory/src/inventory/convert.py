@@ -1,4 +1,4 @@
-"""Protobuf to domain and back. What comes in is validated here: an error names all the wrong fields."""
+"""Converts protobuf to domain values and back. Validates requests: an error names every invalid field."""
 
 from __future__ import annotations
 
@@ -35,30 +35,31 @@ _fingerprint_violations = partial(text_violations, longest=128)
 
 
 def to_sku(request: pb.GetStockRequest) -> str:
-    """The SKU that GetStock asks for.
+    """The SKU of a GetStock request.
 
     Raises:
-        InvalidRequest: as the contract says.
+        InvalidRequest: a field is missing or out of range.
     """
     reject(_sku_violations("sku", request.sku), InvalidRequest)
     return request.sku
 
 
 def to_skus(request: pb.BatchGetStockRequest) -> list[str]:
-    """The SKUs that BatchGetStock asks for, in the order asked.
+    """The SKUs of a BatchGetStock request, in its order.
 
     Raises:
-        InvalidRequest: as the contract says.
+        InvalidRequest: a field is missing or out of range.
     """
     reject(_skus_violations(request.skus), InvalidRequest)
     return list(request.skus)
 
 
 def to_page(request: pb.ListStockRequest) -> tuple[str, int]:
-    """The SKU after which the page begins, empty for the first page, and its size.
+    """The SKU after which the page starts (empty for the first page), and the page size.
 
     Raises:
-        InvalidRequest, InvalidPageToken: as the contract says.
+        InvalidRequest: the page size is out of range.
+        InvalidPageToken: this service did not create the token.
     """
     if not 0 <= request.page_size <= MAX_PAGE:
         raise InvalidRequest([FieldViolation("page_size", f"must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")])
@@ -67,10 +68,10 @@ def to_page(request: pb.ListStockRequest) -> tuple[str, int]:
 
 
 def to_reservation_request(request: pb.ReserveStockRequest) -> ReservationRequest:
-    """What ReserveStock asks for.
+    """The domain form of a ReserveStock request.
 
     Raises:
-        InvalidRequest: as the contract says.
+        InvalidRequest: a field is missing or out of range.
     """
     reject(
         [
@@ -90,10 +91,10 @@ def to_reservation_request(request: pb.ReserveStockRequest) -> ReservationReques
 
 
 def to_attempt(request: pb.UndoReserveStockRequest) -> tuple[str, str]:
-    """The request id and the attempt id that UndoReserveStock names.
+    """The request id and the attempt id of an UndoReserveStock request.
 
     Raises:
-        InvalidRequest: as the contract says.
+        InvalidRequest: a field is missing or out of range.
     """
     reject(
         [
@@ -109,7 +110,7 @@ def to_reservation_id(reservation_id: str) -> str:
     """A reservation's id as it is stored.
 
     Raises:
-        UnknownReservation: it is no UUID, so it names no reservation.
+        UnknownReservation: the id is not a UUID, so no reservation has it.
     """
     if not is_uuid(reservation_id):
         raise UnknownReservation(reservation_id)
@@ -117,10 +118,10 @@ def to_reservation_id(reservation_id: str) -> str:
 
 
 def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
-    """What AdjustStock asks for.
+    """The domain form of an AdjustStock request.
 
     Raises:
-        InvalidRequest: as the contract says.
+        InvalidRequest: a field is missing or out of range.
     """
     reject(
         [
@@ -134,7 +135,7 @@ def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
 
 
 def from_stock(stock: Stock) -> inventory_pb2.Stock:
-    """The stock of one SKU."""
+    """The protobuf message of a stock."""
     return inventory_pb2.Stock(
         sku=stock.sku,
         title=stock.title,
@@ -147,7 +148,7 @@ def from_stock(stock: Stock) -> inventory_pb2.Stock:
 
 
 def from_reservation(reservation: Reservation) -> inventory_pb2.Reservation:
-    """A reservation as it counts now."""
+    """The protobuf message of a reservation."""
     return inventory_pb2.Reservation(
         reservation_id=reservation.reservation_id,
         state=inventory_pb2.Reservation.State.Value(f"STATE_{reservation.state}"),
@@ -166,7 +167,7 @@ def _timestamp(moment: datetime) -> Timestamp:
 
 def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
     if not 1 <= len(skus) <= MAX_LINES:
-        yield FieldViolation("skus", f"must be 1 to {MAX_LINES}, are {len(skus)}")
+        yield FieldViolation("skus", f"must have 1 to {MAX_LINES} SKUs, not {len(skus)}")
         return
     for index, sku in enumerate(skus):
         yield from _sku_violations(f"skus[{index}]", sku)
@@ -174,13 +175,13 @@ def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
 
 def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterator[FieldViolation]:
     if not 1 <= len(lines) <= MAX_LINES:
-        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        yield FieldViolation("lines", f"must have 1 to {MAX_LINES} lines, not {len(lines)}")
         return
     seen: set[str] = set()
     for index, line in enumerate(lines):
         yield from _sku_violations(f"lines[{index}].sku", line.sku)
         if line.sku in seen:
-            yield FieldViolation(f"lines[{index}].sku", "is in the request already; each SKU has one line")
+            yield FieldViolation(f"lines[{index}].sku", "repeats an earlier line; send one line for each SKU")
         seen.add(line.sku)
         if not 1 <= line.quantity <= MAX_QUANTITY:
             yield FieldViolation(f"lines[{index}].quantity", f"must be 1 to {MAX_QUANTITY}")

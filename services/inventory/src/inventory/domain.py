@@ -1,4 +1,4 @@
-"""What stock and reservations are made of: values, limits, rules and errors."""
+"""The domain of stock and reservations: values, limits, rules and errors."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
 DOMAIN = "inventory.aiomesh"
 
 MAX_QUANTITY = 1_000_000
-"""Units of one line or one adjustment, at most."""
+"""The most units of one line or one adjustment."""
 
 MAX_LINES = 100
-"""Lines of one reservation and SKUs of one batch, at most."""
+"""The most lines of one reservation and SKUs of one batch."""
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 50
 
-# Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
+# Errors travel in HTTP/2 trailers, whose size is limited, so they repeat only this much of an invalid request.
 _SHOWN_CHARACTERS = 64
 
 
 class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
-    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+    """Fields of the request are missing or out of range; `violations` lists the first 30."""
 
 
 class InvalidPageToken(InvalidArgument, domain=DOMAIN):
-    """The page token is none that this service gave."""
+    """This service did not create the page token."""
 
     def __init__(self) -> None:
         super().__init__("the page token is not one of this service")
 
 
 class UnknownSku(NotFound, domain=DOMAIN):
-    """There is no stock of that SKU."""
+    """There is no stock of this SKU."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"there is no SKU {sku!r}", sku=sku)
 
 
 class InsufficientStock(FailedPrecondition, domain=DOMAIN):
-    """Fewer units are available than asked for; nothing was reserved."""
+    """Fewer units are available than requested; nothing was reserved."""
 
     def __init__(self, line: Line, available: int) -> None:
         super().__init__(
@@ -59,11 +59,11 @@ class InsufficientStock(FailedPrecondition, domain=DOMAIN):
 
 
 class UnknownReservation(NotFound, domain=DOMAIN):
-    """There is no reservation of that id."""
+    """No reservation has this id."""
 
     def __init__(self, reservation_id: str) -> None:
         shown = reservation_id[:_SHOWN_CHARACTERS]
-        super().__init__(f"no reservation {shown!r}", reservation_id=shown)
+        super().__init__(f"there is no reservation {shown!r}", reservation_id=shown)
 
 
 class ReservationCommitted(FailedPrecondition, domain=DOMAIN):
@@ -88,11 +88,11 @@ class ReservationExpired(FailedPrecondition, domain=DOMAIN):
 
 
 class RequestIdReused(validation.RequestIdReused, domain=DOMAIN):
-    """The request id was used before, for a request with another content."""
+    """The request id was already used for a different request."""
 
 
 class AdjustmentBelowReserved(FailedPrecondition, domain=DOMAIN):
-    """The adjustment would leave fewer units than are reserved."""
+    """The adjustment would leave fewer units on hand than are reserved."""
 
     def __init__(self, stock: Stock, delta: int) -> None:
         super().__init__(
@@ -110,7 +110,7 @@ class DatabaseUnavailable(Unavailable, domain=DOMAIN):
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What the warehouse knows about one product. `on_hand` counts the reserved units too."""
+    """The stock of one product. `on_hand` includes the reserved units."""
 
     sku: str
     title: str
@@ -121,7 +121,7 @@ class Stock:
 
     @property
     def available(self) -> int:
-        """Units that a new reservation can have."""
+        """Units that a new reservation can hold."""
         return self.on_hand - self.reserved
 
 
@@ -134,7 +134,7 @@ class Line:
 
 
 class State(StrEnum):
-    """What has become of a reservation; all but RESERVED are final."""
+    """The state of a reservation; all but RESERVED are final."""
 
     RESERVED = "RESERVED"
     COMMITTED = "COMMITTED"
@@ -154,23 +154,23 @@ class Reservation:
     expire_time: datetime
 
     def at(self, now: datetime) -> Reservation:
-        """The reservation as it counts now: past its `expire_time` it is EXPIRED, whoever has noticed."""
+        """The reservation with its state at `now`: EXPIRED from `expire_time` on, even before a sweep."""
         if self.state is State.RESERVED and self.expire_time <= now:
             return replace(self, state=State.EXPIRED)
         return self
 
-    def must_become(self, target: State) -> bool:
-        """Whether this reservation, as it counts now, has yet to become COMMITTED or RELEASED; False if it is.
+    def needs_change_to(self, target: State) -> bool:
+        """Whether the reservation still has to change to `target` (COMMITTED or RELEASED); False if it already has.
 
         Raises:
-            ReservationCommitted, ReservationReleased, ReservationExpired: it has ended otherwise.
+            ReservationCommitted, ReservationReleased, ReservationExpired: it has another final state.
         """
         if self.state in {target, State.RESERVED}:
             return self.state is State.RESERVED
-        raise _ENDED[self.state](self.reservation_id)
+        raise _ALREADY_FINAL[self.state](self.reservation_id)
 
 
-_ENDED = {
+_ALREADY_FINAL = {
     State.COMMITTED: ReservationCommitted,
     State.RELEASED: ReservationReleased,
     State.EXPIRED: ReservationExpired,
@@ -179,7 +179,7 @@ _ENDED = {
 
 @dataclass(frozen=True, slots=True)
 class ReservationRequest:
-    """What one attempt asks to hold, and the digest of all that its request id stands for."""
+    """The lines that one attempt requests, and the digest of the whole order that the request id identifies."""
 
     request_id: str
     attempt_id: str
@@ -189,7 +189,7 @@ class ReservationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """Units to add to the warehouse, or to take out if negative."""
+    """Units to add to the warehouse, or to remove if negative."""
 
     request_id: str
     sku: str
@@ -198,7 +198,7 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some stocks by SKU, and the SKU after which the next page begins; None at the end."""
+    """Stocks ordered by SKU, and the SKU after which the next page starts (None on the last page)."""
 
     stocks: tuple[Stock, ...]
     next_after: str | None

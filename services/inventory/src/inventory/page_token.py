@@ -1,7 +1,7 @@
-"""Page tokens: opaque, URL-safe text that says after which SKU the next page begins.
+"""Page tokens: opaque, URL-safe text that holds the SKU after which the next page starts.
 
-A token is base64url, unpadded, of a format byte, a CRC-32 and the SKU. The checksum is no secret: it tells tokens of
-ours from text that merely looks like one. Only the one spelling that we give is read back.
+A token is the unpadded base64url of a format byte, a CRC-32 and the SKU. The checksum is not a secret: it detects text
+that only looks like a token. `read_token` accepts only the exact spelling that `write_token` produces.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from inventory.domain import InvalidPageToken
 
 _FORMAT = b"\x01"
 _CHECKSUM_BYTES = 4
-_LONGEST = 400
+_MAX_CHARACTERS = 400
 
 
 def write_token(after: str) -> str:
-    """The token of the page after a SKU."""
+    """The token of the page that starts after a SKU."""
     sku = after.encode()
     payload = _FORMAT + crc32(_FORMAT + sku).to_bytes(_CHECKSUM_BYTES) + sku
     return base64.urlsafe_b64encode(payload).decode().rstrip("=")
 
 
 def read_token(token: str) -> str:
-    """The SKU that a token's page comes after.
+    """The SKU after which the token's page starts.
 
     Raises:
-        InvalidPageToken: `write_token` did not make it.
+        InvalidPageToken: `write_token` did not create the token.
     """
     try:
         padding = "=" * (-len(token) % 4)
-        payload = base64.b64decode(token + padding, altchars=b"-_", validate=True) if len(token) <= _LONGEST else b""
+        payload = (
+            base64.b64decode(token + padding, altchars=b"-_", validate=True) if len(token) <= _MAX_CHARACTERS else b""
+        )
         after = payload[len(_FORMAT) + _CHECKSUM_BYTES :].decode()
     except (binascii.Error, ValueError) as error:
         raise InvalidPageToken from error

@@ -1,8 +1,8 @@
-"""The transactions that make and end reservations. Each runs inside one `Database.write`.
+"""The transactions that create and finish reservations. Each runs inside one `Database.write`.
 
-Locks are taken in one order, the reservation before its stock, and stock by SKU, so on PostgreSQL no two transactions
-wait for each other. (On SQLite a write transaction is alone.) Whatever gives units back or takes them out does so in
-the transaction that ends the reservation: exactly once.
+All take locks in one order, the reservation before its stock, and stock by SKU, so on PostgreSQL no two transactions
+deadlock. (SQLite runs one write transaction at a time.) Units are returned or removed in the same transaction that
+finishes the reservation: exactly once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], datetime]
 
 SWEEP_BATCH = 100
-"""Reservations that one sweep ends at most: a bound on how long it keeps others waiting."""
+"""The most reservations that one sweep expires: it limits how long other writers wait."""
 
 _FIND = (
     select(reservations, reservation_lines.c.sku, reservation_lines.c.quantity)
@@ -47,9 +47,9 @@ _FIND = (
 )
 _FIND_AND_LOCK = _FIND.with_for_update(of=reservations)
 
-_MOVE = (
+_CHANGE_STOCK = (
     update(stock)
-    .where(stock.c.sku == bindparam("moved_sku"))
+    .where(stock.c.sku == bindparam("changed_sku"))
     .values(
         on_hand=stock.c.on_hand + bindparam("on_hand_change"),
         reserved=stock.c.reserved + bindparam("reserved_change"),
@@ -59,22 +59,22 @@ _MOVE = (
 
 
 class UnitsOverdue(Exception):
-    """There are too few units, but reservations have expired whose units are not given back yet."""
+    """There are too few units, but expired reservations still hold some."""
 
 
 async def reserve(
     request: ReservationRequest, hold: timedelta, clock: Clock, connection: AsyncConnection
 ) -> Reservation:
-    """Makes the reservation, or makes this attempt one of those that share it. See InventoryStore.reserve.
+    """Creates the reservation, or adds this attempt to the existing one. See InventoryStore.reserve.
 
     Raises:
-        UnitsOverdue: sweep first, then it may be enough.
+        UnitsOverdue: sweep, then try again.
     """
-    while not (made := await _claim(request, hold, clock(), connection)):
-        known = await find(connection, request.request_id, lock=True)
-        if known:  # else it was undone since
-            await _join(request, known, connection)
-            return known.at(clock())
+    while not (created := await _claim_id(request, hold, clock(), connection)):
+        existing = await find(connection, request.request_id, lock=True)
+        if existing:  # otherwise it was just undone: claim the id again
+            await _add_attempt(request, existing, connection)
+            return existing.at(clock())
     try:
         await _hold(request.lines, connection)
     except InsufficientStock:
@@ -83,26 +83,26 @@ async def reserve(
         raise UnitsOverdue from None
     lines = [{"position": at, "sku": line.sku, "quantity": line.quantity} for at, line in enumerate(request.lines)]
     await connection.execute(reservation_lines.insert().values(reservation_id=request.request_id), lines)
-    await _join(request, made, connection)
-    return made
+    await _add_attempt(request, created, connection)
+    return created
 
 
 async def undo(request_id: str, attempt_id: str, clock: Clock, connection: AsyncConnection) -> bool:
-    """Takes back one attempt; without attempts left, nobody was told of the reservation, and it disappears."""
-    known = await find(connection, request_id, lock=True)
-    if known is None:
-        await _until_made(request_id, clock(), connection)
-        known = await find(connection, request_id, lock=True)
-    if known is None or known.at(clock()).state is not State.RESERVED:
+    """Removes one attempt, and with the last attempt the reservation, which no caller has received."""
+    reservation = await find(connection, request_id, lock=True)
+    if reservation is None:
+        await _wait_for_concurrent_claim(request_id, clock(), connection)
+        reservation = await find(connection, request_id, lock=True)
+    if reservation is None or reservation.at(clock()).state is not State.RESERVED:
         return False
     attempts = reservation_attempts.c
-    mine = (attempts.reservation_id == request_id, attempts.attempt_id == attempt_id)
-    await connection.execute(delete(reservation_attempts).where(*mine))
+    this_attempt = (attempts.reservation_id == request_id, attempts.attempt_id == attempt_id)
+    await connection.execute(delete(reservation_attempts).where(*this_attempt))
     others = select(attempts.attempt_id).where(attempts.reservation_id == request_id).limit(1)
     if await connection.scalar(others) is not None:
         return False
-    await _move(known.lines, connection, reserved=-1)
-    await _remove(request_id, connection)
+    await _change_stock(reservation.lines, connection, reserved=-1)
+    await _delete(request_id, connection)
     return True
 
 
@@ -110,37 +110,37 @@ async def settle(
     reservation_id: str, fingerprint: str, target: State, clock: Clock, connection: AsyncConnection
 ) -> Reservation:
     """Makes a reservation COMMITTED or RELEASED. See InventoryStore.commit and release."""
-    known = await find(connection, reservation_id, lock=True)
-    if known is None or fingerprint not in {"", known.fingerprint}:
+    reservation = await find(connection, reservation_id, lock=True)
+    if reservation is None or fingerprint not in {"", reservation.fingerprint}:
         raise UnknownReservation(reservation_id)
-    if known.at(clock()).must_become(target):
-        await _end([reservation_id], known.lines, target, connection)
-    return replace(known, state=target)
+    if reservation.at(clock()).needs_change_to(target):
+        await _finish([reservation_id], reservation.lines, target, connection)
+    return replace(reservation, state=target)
 
 
 async def sweep(now: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
-    """Makes up to SWEEP_BATCH overdue reservations EXPIRED, and answers how many.
+    """Makes up to SWEEP_BATCH overdue reservations EXPIRED, and returns how many.
 
-    Those that another process is just ending are left to it.
+    Skips reservations that another process has locked.
     """
     lock = due(now, limit=SWEEP_BATCH).with_for_update(skip_locked=True)
     overdue = list(await connection.scalars(lock))
     if overdue:
         with tracer.start_as_current_span("sweep expired reservations") as span:
             span.set_attribute("inventory.expired_reservations", len(overdue))
-            await _end(overdue, await _lines_of(overdue, connection), State.EXPIRED, connection)
+            await _finish(overdue, await _lines_of(overdue, connection), State.EXPIRED, connection)
     return len(overdue)
 
 
 def due(now: datetime, limit: int) -> Select[str]:
-    """The ids of reservations that have expired and are not swept yet, the oldest first."""
+    """Selects the ids of reservations that have expired and are not swept yet, oldest first."""
     columns = reservations.c
     overdue = (columns.state == State.RESERVED, columns.expire_time <= now)
     return select(columns.reservation_id).where(*overdue).order_by(columns.expire_time).limit(limit)
 
 
 async def find(connection: AsyncConnection, reservation_id: str, *, lock: bool = False) -> Reservation | None:
-    """Reads a reservation as it is stored, and keeps others from changing it until the transaction ends if asked."""
+    """The reservation as it is stored; `lock` prevents changes by others until the transaction ends."""
     rows = (await connection.execute(_FIND_AND_LOCK if lock else _FIND, {"id": reservation_id})).all()
     if not rows:
         return None
@@ -154,35 +154,35 @@ async def find(connection: AsyncConnection, reservation_id: str, *, lock: bool =
     )
 
 
-async def _claim(
+async def _claim_id(
     request: ReservationRequest, hold: timedelta, now: datetime, connection: AsyncConnection
 ) -> Reservation | None:
-    """Takes the request's id, unless it is taken. One who is just taking it is waited for."""
-    fresh = Reservation(request.request_id, request.fingerprint, State.RESERVED, request.lines, now, now + hold)
-    taken = await insert_once(
+    """Inserts the reservation; None if its id exists. Waits for a concurrent request with the same id."""
+    new = Reservation(request.request_id, request.fingerprint, State.RESERVED, request.lines, now, now + hold)
+    is_new = await insert_once(
         connection,
         reservations,
-        reservation_id=fresh.reservation_id,
-        fingerprint=fresh.fingerprint,
-        state=fresh.state,
-        create_time=fresh.create_time,
-        expire_time=fresh.expire_time,
+        reservation_id=new.reservation_id,
+        fingerprint=new.fingerprint,
+        state=new.state,
+        create_time=new.create_time,
+        expire_time=new.expire_time,
     )
-    return fresh if taken else None
+    return new if is_new else None
 
 
-async def _until_made(request_id: str, now: datetime, connection: AsyncConnection) -> None:
-    """Waits for an attempt that is just taking the id: its caller may have gone before it was through."""
-    if await _claim(ReservationRequest(request_id, "", (), ""), timedelta(), now, connection):
-        await _remove(request_id, connection)
+async def _wait_for_concurrent_claim(request_id: str, now: datetime, connection: AsyncConnection) -> None:
+    """Waits for a concurrent attempt at the same id, which still runs after its caller has disconnected."""
+    if await _claim_id(ReservationRequest(request_id, "", (), ""), timedelta(), now, connection):
+        await _delete(request_id, connection)
 
 
-async def _remove(reservation_id: str, connection: AsyncConnection) -> None:
+async def _delete(reservation_id: str, connection: AsyncConnection) -> None:
     await connection.execute(delete(reservations).where(reservations.c.reservation_id == reservation_id))
 
 
-async def _join(request: ReservationRequest, reservation: Reservation, connection: AsyncConnection) -> None:
-    """Makes this attempt one of the reservation's, until that has ended for good: by its state, not by any clock."""
+async def _add_attempt(request: ReservationRequest, reservation: Reservation, connection: AsyncConnection) -> None:
+    """Adds this attempt unless the stored state is final; `expire_time` does not matter, because clocks differ."""
     if reservation.fingerprint != request.fingerprint:
         raise RequestIdReused(request.request_id)
     if reservation.state is State.RESERVED:
@@ -203,14 +203,14 @@ async def _hold(lines: Collection[Line], connection: AsyncConnection) -> None:
             raise UnknownSku(line.sku)
         if available[line.sku] < line.quantity:
             raise InsufficientStock(line, available[line.sku])
-    await _move(lines, connection, reserved=+1)
+    await _change_stock(lines, connection, reserved=+1)
 
 
-async def _end(ids: list[str], lines: Iterable[Line], state: State, connection: AsyncConnection) -> None:
-    """Ends reservations that the transaction has locked, and accounts for all their lines."""
+async def _finish(ids: list[str], lines: Iterable[Line], state: State, connection: AsyncConnection) -> None:
+    """Sets the final state of reservations that the transaction has locked, and updates the stock of their lines."""
     await connection.execute(update(reservations).where(reservations.c.reservation_id.in_(ids)).values(state=state))
     await connection.execute(delete(reservation_attempts).where(reservation_attempts.c.reservation_id.in_(ids)))
-    await _move(lines, connection, on_hand=-1 if state is State.COMMITTED else 0, reserved=-1)
+    await _change_stock(lines, connection, on_hand=-1 if state is State.COMMITTED else 0, reserved=-1)
 
 
 async def _lines_of(ids: list[str], connection: AsyncConnection) -> list[Line]:
@@ -220,10 +220,14 @@ async def _lines_of(ids: list[str], connection: AsyncConnection) -> list[Line]:
     return [Line(sku, quantity) for sku, quantity in await connection.execute(query)]
 
 
-async def _move(lines: Iterable[Line], connection: AsyncConnection, *, on_hand: int = 0, reserved: int) -> None:
+async def _change_stock(lines: Iterable[Line], connection: AsyncConnection, *, on_hand: int = 0, reserved: int) -> None:
     """Changes stock by each line's quantity times `on_hand` and `reserved`."""
-    moves = [
-        {"moved_sku": line.sku, "on_hand_change": on_hand * line.quantity, "reserved_change": reserved * line.quantity}
+    changes = [
+        {
+            "changed_sku": line.sku,
+            "on_hand_change": on_hand * line.quantity,
+            "reserved_change": reserved * line.quantity,
+        }
         for line in sorted(lines, key=lambda line: line.sku)
     ]
-    await connection.execute(_MOVE, moves)
+    await connection.execute(_CHANGE_STOCK, changes)

@@ -1,4 +1,4 @@
-"""The shop's catalogue that a new database starts with: `seed.csv`."""
+"""Fills a new database with the shop's catalogue, `seed.csv`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def seed(connection: AsyncConnection) -> None:
-    """Fills the stock table, if it is empty."""
+    """Fills the stock table if it is empty."""
     if await connection.scalar(select(stock.c.sku).limit(1)) is None:
         await connection.execute(stock.insert(), await asyncio.to_thread(read_catalogue))
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class InventoryServicer(pb_grpc.InventoryServiceServicer):
-    """Answers the calls of `inventory_service.proto` from a store, and holds nothing of its own."""
+    """Implements `inventory_service.proto` on a store. Stateless."""
 
     def __init__(self, store: InventoryStore) -> None:
         self._store = store
 
     async def GetStock(self, request: pb.GetStockRequest, context: Context) -> pb.GetStockResponse:
-        """One stock now."""
+        """Reads the stock of one SKU."""
         sku = convert.to_sku(request)
         stocks = await self._store.stocks([sku])
         if sku not in stocks:
@@ -31,7 +31,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         return pb.GetStockResponse(stock=convert.from_stock(stocks[sku]))
 
     async def BatchGetStock(self, request: pb.BatchGetStockRequest, context: Context) -> pb.BatchGetStockResponse:
-        """Many stocks, of one moment."""
+        """Reads many stocks at one moment."""
         skus = convert.to_skus(request)
         stocks = await self._store.stocks(set(skus))
         return pb.BatchGetStockResponse(
@@ -40,7 +40,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         )
 
     async def ListStock(self, request: pb.ListStockRequest, context: Context) -> pb.ListStockResponse:
-        """One page of all stock."""
+        """Reads one page of all stock."""
         page = await self._store.page(*convert.to_page(request))
         token = write_token(page.next_after) if page.next_after else ""
         return pb.ListStockResponse(stocks=map(convert.from_stock, page.stocks), next_page_token=token)
@@ -53,7 +53,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
     async def UndoReserveStock(
         self, request: pb.UndoReserveStockRequest, context: Context
     ) -> pb.UndoReserveStockResponse:
-        """Takes back an attempt that nobody was told of."""
+        """Undoes an attempt whose reservation no caller has received."""
         return pb.UndoReserveStockResponse(undone=await self._store.undo(*convert.to_attempt(request)))
 
     async def GetReservation(self, request: pb.GetReservationRequest, context: Context) -> pb.GetReservationResponse:
@@ -64,7 +64,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
     async def CommitReservation(
         self, request: pb.CommitReservationRequest, context: Context
     ) -> pb.CommitReservationResponse:
-        """Takes the units out of the warehouse."""
+        """Removes the units from the warehouse."""
         id_ = convert.to_reservation_id(request.reservation_id)
         reservation = await self._store.commit(id_, request.fingerprint)
         return pb.CommitReservationResponse(reservation=convert.from_reservation(reservation))
@@ -72,12 +72,12 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
     async def ReleaseReservation(
         self, request: pb.ReleaseReservationRequest, context: Context
     ) -> pb.ReleaseReservationResponse:
-        """Gives the units back."""
+        """Makes the units available again."""
         id_ = convert.to_reservation_id(request.reservation_id)
         reservation = await self._store.release(id_, request.fingerprint)
         return pb.ReleaseReservationResponse(reservation=convert.from_reservation(reservation))
 
     async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.AdjustStockResponse:
-        """Changes what is on hand."""
+        """Changes the units on hand."""
         stock = await self._store.adjust(convert.to_adjustment(request))
         return pb.AdjustStockResponse(stock=convert.from_stock(stock))

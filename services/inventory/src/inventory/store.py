@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 
 class InventoryStore:
-    """The store, on SQLite or PostgreSQL. It keeps nothing in memory: several processes may share one database.
+    """The store, on SQLite or PostgreSQL. It caches nothing, so several processes may share one database.
 
     Every method may also raise DatabaseUnavailable.
 
     Args:
-        database: where; the caller closes it.
-        clock: the present time, an aware datetime.
-        hold: how long a reservation lasts.
-        tracer: makes the span of a sweep that found something.
+        database: the caller closes it.
+        clock: returns the current time, an aware datetime.
+        hold: the lifetime of a reservation.
+        tracer: creates a span for each sweep that finds expired reservations.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], hold: timedelta, tracer: Tracer) -> None:
@@ -51,7 +51,7 @@ class InventoryStore:
         self._tracer = tracer
 
     async def stocks(self, skus: Collection[str]) -> dict[str, Stock]:
-        """The stock of the known ones among some SKUs, by SKU, of one moment."""
+        """The stock of each SKU that exists, by SKU, read at one moment."""
         async with self._database.read() as connection:
             rows = await connection.execute(select(stock).where(stock.c.sku.in_(sorted(skus))))
         return {row.sku: _stock(row) for row in rows}
@@ -65,23 +65,23 @@ class InventoryStore:
         return Page(stocks, stocks[-1].sku if len(found) > size else None)
 
     async def adjust(self, adjustment: Adjustment) -> Stock:
-        """Changes what is on hand, once, and returns the stock as it is now.
+        """Changes the units on hand, once, and returns the current stock.
 
         Raises:
-            RequestIdReused: the id is known with another adjustment.
-            UnknownSku: there is no such stock.
-            AdjustmentBelowReserved: too few units would be left.
+            RequestIdReused: the id was used for a different adjustment.
+            UnknownSku: there is no stock of the SKU.
+            AdjustmentBelowReserved: fewer units would be left than are reserved.
         """
         return await self._database.write(partial(_adjust, adjustment))
 
     async def reserve(self, request: ReservationRequest) -> Reservation:
-        """Holds all lines or none; the same request again returns the reservation as it is now.
+        """Holds all lines or none; a repeat of the request returns the current reservation.
 
-        Units whose reservations have just expired refuse nobody: they are swept first.
+        If there are too few units, expired reservations are swept first.
 
         Raises:
-            RequestIdReused: the id is known with another fingerprint.
-            UnknownSku, InsufficientStock: of the first such line, in the order of the request.
+            RequestIdReused: the id was used with another fingerprint.
+            UnknownSku, InsufficientStock: for the first such line, in the order of the request.
         """
         work = partial(reserving.reserve, request, self._hold, self._clock)
         while True:
@@ -91,14 +91,14 @@ class InventoryStore:
                 await self.sweep()
 
     async def undo(self, request_id: str, attempt_id: str) -> bool:
-        """Takes back one attempt, and with the last one the reservation; returns whether the reservation went."""
+        """Removes one attempt, and with the last one the reservation; returns whether it removed the reservation."""
         return await self._database.write(partial(reserving.undo, request_id, attempt_id, self._clock))
 
     async def reservation(self, reservation_id: str) -> Reservation:
         """Reads a reservation.
 
         Raises:
-            UnknownReservation: there is none of that id.
+            UnknownReservation: no reservation has this id.
         """
         async with self._database.read() as connection:
             found = await reserving.find(connection, reservation_id)
@@ -107,7 +107,7 @@ class InventoryStore:
         return found.at(self._clock())
 
     async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """Takes the units out of the warehouse, once. With a fingerprint, another one's reservation is unknown.
+        """Removes the units from the warehouse, once. A reservation with another fingerprint counts as unknown.
 
         Raises:
             UnknownReservation, ReservationReleased, ReservationExpired: there is nothing to commit.
@@ -116,18 +116,18 @@ class InventoryStore:
         return await self._database.write(work)
 
     async def release(self, reservation_id: str, fingerprint: str = "") -> Reservation:
-        """Gives the units back, once. With a fingerprint, another one's reservation is unknown.
+        """Makes the units available again, once. A reservation with another fingerprint counts as unknown.
 
         Raises:
-            UnknownReservation, ReservationCommitted, ReservationExpired: there is nothing to give back.
+            UnknownReservation, ReservationCommitted, ReservationExpired: there is nothing to release.
         """
         work = partial(reserving.settle, reservation_id, fingerprint, State.RELEASED, self._clock)
         return await self._database.write(work)
 
     async def sweep(self) -> int:
-        """Gives back the units of some expired reservations, and returns their number, 0 when none is left.
+        """Returns the units of some expired reservations to stock; returns how many reservations, 0 when none is left.
 
-        Takes no lock when nothing is due.
+        Takes no lock when no reservation has expired.
         """
         now = self._clock()
         async with self._database.read() as connection:
@@ -140,7 +140,7 @@ class InventoryStore:
 async def _adjust(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
     sku, delta = adjustment.sku, adjustment.delta
     if not await insert_once(connection, adjustments, request_id=adjustment.request_id, sku=sku, delta=delta):
-        return await _adjusted_before(adjustment, connection)
+        return await _stock_after_repeat(adjustment, connection)
     change = (
         update(stock)
         .where(stock.c.sku == sku, stock.c.on_hand + delta >= stock.c.reserved)
@@ -149,18 +149,18 @@ async def _adjust(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
     )
     if row := (await connection.execute(change)).one_or_none():
         return _stock(row)
-    raise AdjustmentBelowReserved(await _known_stock(sku, connection), delta)
+    raise AdjustmentBelowReserved(await _require_stock(sku, connection), delta)
 
 
-async def _adjusted_before(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
-    known = select(adjustments).where(adjustments.c.request_id == adjustment.request_id)
-    row = (await connection.execute(known)).one()
+async def _stock_after_repeat(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
+    first = select(adjustments).where(adjustments.c.request_id == adjustment.request_id)
+    row = (await connection.execute(first)).one()
     if (row.sku, row.delta) != (adjustment.sku, adjustment.delta):
         raise RequestIdReused(adjustment.request_id)
-    return await _known_stock(adjustment.sku, connection)
+    return await _require_stock(adjustment.sku, connection)
 
 
-async def _known_stock(sku: str, connection: AsyncConnection) -> Stock:
+async def _require_stock(sku: str, connection: AsyncConnection) -> Stock:
     row = (await connection.execute(select(stock).where(stock.c.sku == sku))).one_or_none()
     if row is None:
         raise UnknownSku(sku)

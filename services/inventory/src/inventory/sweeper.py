@@ -1,4 +1,4 @@
-"""Gives back the units of expired reservations, for as long as the process lives."""
+"""Returns the units of expired reservations to stock while the process runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger("inventory.sweeper")
 
 
 async def sweep_forever(store: InventoryStore, interval: float) -> NoReturn:
-    """Sweeps every `interval` seconds until cancelled; several processes may do so at once on one database.
+    """Sweeps every `interval` seconds until cancelled; several processes may do so on one database.
 
-    An outage of the database is waited out, and logged once.
+    Continues after a database outage, which it logs once.
     """
     reachable = True
     while True:

@@ -8,7 +8,7 @@ from meshkit.database.columns import UtcMicros
 
 metadata = MetaData()
 
-# SKUs sort by their bytes: the pages of ListStock and the order of row locks are the same on every database.
+# SKUs sort by their bytes, so ListStock pages and row locks have the same order on every database.
 SKU = String(64).with_variant(String(64, collation="C"), "postgresql")
 
 stock = Table(

@@ -1,4 +1,4 @@
-"""Stock, reservations with their lines and attempts, and adjustments."""
+"""Creates the tables of stock, of reservations with their lines and attempts, and of adjustments."""
 
 from alembic import op
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Integer, String
@@ -11,7 +11,7 @@ RESERVATION = "reservations.reservation_id"
 
 
 def upgrade() -> None:
-    """Makes the tables."""
+    """Creates the tables."""
     op.create_table(
         "stock",
         Column("sku", SKU, primary_key=True),
