@@ -1,4 +1,4 @@
-"""One error of each kind, as the comments of error_reason.proto show it."""
+"""One error of each kind, as in the comments of error_reason.proto."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pricing's database without the service around it."""
+"""Pricing's database, without the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meshkit.database import Database
     from meshkit.testing import SpanCapture
 
-PATIENCE = 60.0  # of a hundred calls at once on a busy machine
+PATIENCE = 60.0  # for a hundred concurrent calls on a busy machine
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ def test_amounts_are_units_and_nanos_of_one_sign(money: Money, units: int, nanos
 
 
 @given(currency=currencies, minor=st.integers(-MAX_AMOUNT, MAX_AMOUNT))
-def test_every_amount_comes_back_as_it_went(currency: str, minor: int) -> None:
+def test_every_amount_survives_conversion_to_money_and_back(currency: str, minor: int) -> None:
     money = Money(currency, minor)
     written = PbMoney.FromString(from_money(money).SerializeToString())
     assert not list(money_violations(written, "price"))
@@ -45,12 +45,12 @@ def test_every_amount_comes_back_as_it_went(currency: str, minor: int) -> None:
         (PbMoney(currency_code="EUR", units=1, nanos=-2_000_000_000), "between"),
         (PbMoney(currency_code="EUR", units=1, nanos=-10_000_000), "sign"),
         (PbMoney(currency_code="EUR", units=-1, nanos=10_000_000), "sign"),
-        (PbMoney(currency_code="EUR", units=1, nanos=1_000_000), "EUR has 2 digits"),
-        (PbMoney(currency_code="JPY", units=1, nanos=500_000_000), "JPY has 0 digits"),
-        (PbMoney(currency_code="KWD", units=1, nanos=100_000), "KWD has 3 digits"),
+        (PbMoney(currency_code="EUR", units=1, nanos=1_000_000), "EUR has 2 decimal digits"),
+        (PbMoney(currency_code="JPY", units=1, nanos=500_000_000), "JPY has 0 decimal digits"),
+        (PbMoney(currency_code="KWD", units=1, nanos=100_000), "KWD has 3 decimal digits"),
     ],
 )
-def test_what_is_no_amount_in_whole_minor_units_is_told(money: PbMoney, description: str) -> None:
+def test_an_amount_not_in_whole_minor_units_is_a_violation(money: PbMoney, description: str) -> None:
     (violation,) = money_violations(money, "list_price")
     assert violation.field == "list_price.nanos"
     assert description in violation.description

@@ -82,14 +82,14 @@ def test_halves_go_to_the_even_minor_unit(minor: int, expected: int) -> None:
     assert price.unit_price == Money("JPY", expected)
 
 
-def test_a_price_never_rounds_down_to_nothing() -> None:
+def test_a_price_never_rounds_down_to_zero() -> None:
     cheap = ListPrice("X", "", Money("JPY", 1))
     price = make_book(cheap, rates={"EUR": Decimal(1), "JPY": Decimal(1000)}).price(Line("X", 5), "EUR")
     assert (price.unit_price.minor, price.total.minor) == (1, 5)
 
 
 @pytest.mark.parametrize(("quantity", "expected"), [(9, 1690), (10, 1606), (49, 1606), (50, 1521), (100, 1521)])
-def test_the_highest_break_reached_is_taken_off(quantity: int, expected: int) -> None:
+def test_the_highest_break_reached_applies(quantity: int, expected: int) -> None:
     book = make_book(TEA, breaks=(tier("all", 50, "10"), tier("all", 10, "5")))
     assert book.price(Line("TEA-0001", quantity), "EUR").unit_price.minor == expected
 
@@ -101,29 +101,29 @@ def test_breaks_of_a_more_specific_scope_replace_the_others() -> None:
     assert make_book(HERB, breaks=(general, category, own)).price(line, "EUR").unit_price.minor == 540
 
 
-def test_the_best_promotion_that_applies_is_taken_and_no_other() -> None:
+def test_only_the_best_promotion_applies() -> None:
     offers = (promotion("a", "all", "5"), promotion("b", "sku:TEA-0001", "10"), promotion("c", "sku:OTHER", "90"))
     price = make_book(TEA, promotions=offers).price(Line("TEA-0001", 1), "EUR")
     assert (price.promotion, price.unit_price.minor) == ("b", 1521)
 
 
-def test_a_promotion_comes_on_top_of_the_break() -> None:
+def test_a_promotion_applies_after_the_break() -> None:
     book = make_book(TEA, breaks=(tier("all", 10, "5"),), promotions=(promotion("a", "all", "10"),))
     assert book.price(Line("TEA-0001", 12), "EUR").unit_price.minor == 1445  # 16.90 * 0.95 * 0.90 = 14.4495
 
 
-def test_a_category_covers_what_is_below_it_and_not_what_merely_begins_like_it() -> None:
+def test_a_category_includes_its_subcategories_and_not_categories_with_the_same_prefix() -> None:
     book = make_book(HERB, POT, promotions=(promotion("tea-time", "category:tea", "10"),))
     assert book.price(Line("HRB-0001", 1), "EUR").promotion == "tea-time"
     assert book.price(Line("POT-0001", 1), "EUR").promotion == ""
 
 
-def test_scopes_go_from_the_sku_to_everything() -> None:
+def test_scopes_are_ordered_from_the_sku_to_all() -> None:
     assert scopes_of("HRB-1", "tea/herbal") == ("sku:HRB-1", "category:tea/herbal", "category:tea", "all")
     assert scopes_of("NEW-1", "") == ("sku:NEW-1", "all")
 
 
-def test_a_currency_without_a_rate_is_unknown_before_the_sku_is() -> None:
+def test_an_unknown_currency_is_reported_before_an_unknown_sku() -> None:
     with pytest.raises(UnknownCurrency) as caught:
         make_book().price(Line("GONE", 1), "SEK")
     assert caught.value.fields == {"currency": "SEK"}
@@ -131,12 +131,12 @@ def test_a_currency_without_a_rate_is_unknown_before_the_sku_is() -> None:
         make_book().prices([Line("GONE", 1)], "SEK")
 
 
-def test_a_rate_without_known_minor_digits_is_no_use() -> None:
+def test_a_currency_with_a_rate_and_without_minor_digits_is_unknown() -> None:
     with pytest.raises(UnknownCurrency):
         make_book(TEA, rates={"EUR": Decimal(1), "XAU": Decimal(1)}).price(Line("TEA-0001", 1), "XAU")
 
 
-def test_prices_keep_the_order_asked_and_list_each_missing_sku_once() -> None:
+def test_prices_keep_the_order_of_the_request_and_list_each_missing_sku_once() -> None:
     lines = [Line("B", 1), Line("TEA-0001", 1), Line("A", 1), Line("B", 2), Line("HRB-0001", 1), Line("TEA-0001", 2)]
     prices, missing = make_book(TEA, HERB).prices(lines, "EUR")
     assert [price.line for price in prices] == [lines[1], lines[4], lines[5]]
@@ -155,7 +155,7 @@ def test_a_quote_freezes_each_line_and_their_sum() -> None:
     )
 
 
-def test_a_quote_of_an_unknown_sku_names_it() -> None:
+def test_the_error_of_a_quote_names_the_unknown_sku() -> None:
     with pytest.raises(UnknownSku) as caught:
         make_book(TEA).quote(Order("id", (Line("TEA-0001", 2), Line("GONE", 3)), "EUR", "digest"))
     assert caught.value.fields == {"sku": "GONE"}
@@ -164,14 +164,14 @@ def test_a_quote_of_an_unknown_sku_names_it() -> None:
 HUGE = {"EUR": Decimal(1), "KRW": Decimal(10) ** 9}
 
 
-def test_a_total_beyond_int64_is_refused_at_its_line() -> None:
+def test_a_line_total_beyond_int64_is_rejected() -> None:
     book = make_book(TEA, HERB, rates=HUGE)
     with pytest.raises(InvalidRequest) as caught:
         book.prices([Line("HRB-0001", 1), Line("TEA-0001", MAX_QUANTITY * 1000)], "KRW")
     assert [violation.field for violation in caught.value.violations] == ["lines[1].quantity"]
 
 
-def test_an_order_total_beyond_int64_is_refused_though_its_lines_fit() -> None:
+def test_an_order_total_beyond_int64_is_rejected() -> None:
     items = [ListPrice(f"SKU-{number}", "", Money("EUR", MAX_LIST_PRICE)) for number in range(100)]
     lines = tuple(Line(item.sku, 100) for item in items)
     with pytest.raises(InvalidRequest) as caught:
@@ -187,7 +187,7 @@ per_euro = st.decimals(min_value="0.00001", max_value="100000", places=5)
 def independent_unit_price(
     item: ListPrice, percents_off: list[Decimal], currency: str, rates: dict[str, Decimal]
 ) -> int:
-    """The rule once more, with fractions and with Python's own half-even rounding of them."""
+    """The same rule, calculated with fractions and Python's half-even rounding."""
     amount = Fraction(item.price.minor, 10 ** MINOR_DIGITS[item.price.currency])
     for percent in percents_off:
         amount *= 1 - Fraction(percent) / 100

@@ -16,7 +16,7 @@ from tests.service_process import channel_to, running
 pytestmark = pytest.mark.timeout(120)  # they start processes
 
 
-async def test_two_processes_on_one_new_database_make_one_quote_of_one_id(database_url: str) -> None:
+async def test_two_processes_on_one_new_database_create_one_quote_for_one_id(database_url: str) -> None:
     lines = [pb.PriceLine(sku="TEA-0001", quantity=12), pb.PriceLine(sku="COF-0018", quantity=1)]
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(running("pricing", database_url=database_url)) for _ in range(2)]
@@ -29,7 +29,7 @@ async def test_two_processes_on_one_new_database_make_one_quote_of_one_id(databa
             assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
 
 
-async def test_a_quote_survives_the_death_of_the_process_that_made_it(database_url: str) -> None:
+async def test_a_quote_survives_sigkill_of_the_process(database_url: str) -> None:
     request = pb.CreateQuoteRequest(
         request_id=str(uuid.uuid4()),
         lines=[pb.PriceLine(sku="TEA-0001", quantity=12)],

@@ -14,12 +14,12 @@ from pricing.seed import read_seeds
 pytestmark = pytest.mark.unit
 
 
-def test_the_shop_has_at_least_200_list_prices_each_sku_once() -> None:
+def test_the_seeds_have_at_least_200_list_prices_each_sku_once() -> None:
     skus = [row["sku"] for row in read_seeds("list_prices")]
     assert len(set(skus)) == len(skus) >= 200
 
 
-def test_the_shop_stocks_all_that_has_a_price_and_three_things_without() -> None:
+def test_every_sku_with_a_price_has_stock_and_three_skus_with_stock_have_no_price() -> None:
     stocked = {row["sku"]: row["category"] for row in read_catalogue()}
     priced = {row["sku"]: row["category"] for row in read_seeds("list_prices")}
     assert priced.items() <= stocked.items()
@@ -33,7 +33,7 @@ def test_list_prices_are_whole_minor_units_of_known_currencies() -> None:
         assert 1 <= minor <= MAX_LIST_PRICE, row
 
 
-def test_every_currency_has_rates_of_several_days_and_one_long_past() -> None:
+def test_every_currency_has_rates_of_several_days_and_an_old_one() -> None:
     days = Counter(row["currency"] for row in read_seeds("rates"))
     old = {row["currency"] for row in read_seeds("rates") if date.fromisoformat(row["valid_from"]) <= date(2024, 1, 1)}
     assert days.keys() == old == MINOR_DIGITS.keys() - {BASE_CURRENCY}
@@ -41,18 +41,18 @@ def test_every_currency_has_rates_of_several_days_and_one_long_past() -> None:
     assert all(Decimal(row["per_euro"]) > 0 for row in read_seeds("rates"))
 
 
-def test_nothing_is_given_away_or_made_dearer() -> None:
+def test_every_discount_is_above_0_and_below_100_percent() -> None:
     for row in [*read_seeds("quantity_breaks"), *read_seeds("promotions")]:
         assert 0 < Decimal(row["percent_off"]) < 100, row
 
 
-def test_what_breaks_and_promotions_are_made_for_exists() -> None:
+def test_the_scopes_of_breaks_and_promotions_exist() -> None:
     prices = list(read_seeds("list_prices"))
     known = {f"sku:{row['sku']}" for row in prices} | {f"category:{row['category']}" for row in prices} | {"all"}
     assert {row["scope"] for row in [*read_seeds("quantity_breaks"), *read_seeds("promotions")]} <= known
 
 
-def test_some_promotions_are_past_some_last_for_years_and_some_are_to_come() -> None:
+def test_the_seeds_have_past_current_and_future_promotions() -> None:
     spans = [
         (date.fromisoformat(row["valid_from"]), date.fromisoformat(row["valid_until"]))
         for row in read_seeds("promotions")

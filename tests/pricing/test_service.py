@@ -1,4 +1,4 @@
-"""The pricing service over real gRPC, as another service sees it."""
+"""The pricing service over real gRPC, as other services call it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Pricing:
-    """The running service: a stub for it, the service itself and the spans it makes."""
+    """The running service: its stub, the service itself and its spans."""
 
     stub: PricingServiceAsyncStub
     app: GrpcApp
@@ -70,12 +70,14 @@ async def refusal(call: Awaitable[Message]) -> tuple[str, str, dict[str, str]]:
         await call
     error = caught.value
     assert error.domain == "pricing.aiomesh"
-    assert error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}")  # raises ValueError for no reason of ours
+    assert error_reason_pb2.ErrorReason.Value(
+        f"ERROR_REASON_{error.reason}"
+    )  # raises ValueError if the reason is unknown
     return mapping_of(error).code, error.reason, error.fields
 
 
 async def spans_of(pricing: Pricing, method: str) -> list[ReadableSpan]:
-    """All spans of one call, the server's last; it may end a moment after the caller has its answer."""
+    """All spans of one call; the server span is last and may end shortly after the client has the response."""
     while not pricing.capture.spans(f"{PRICING.name}/{method}"):
         await asyncio.sleep(0)
     return pricing.capture.spans()
@@ -90,7 +92,7 @@ def quote_request(*lines: tuple[str, int], currency: str = "EUR") -> pb.CreateQu
     )
 
 
-async def test_a_price_comes_with_all_that_made_it(pricing: Pricing) -> None:
+async def test_a_price_includes_its_list_price_and_promotion(pricing: Pricing) -> None:
     response = await pricing.stub.GetPrice(pb.GetPriceRequest(sku="TEA-0001", quantity=12, currency_code="KWD"))
     price = response.price
     assert (price.sku, price.quantity, price.promotion, price.fraction_digits) == (
@@ -104,7 +106,7 @@ async def test_a_price_comes_with_all_that_made_it(pricing: Pricing) -> None:
     assert price.total == Money(currency_code="KWD", units=62, nanos=148_000_000)
 
 
-async def test_a_batch_answers_known_skus_in_order_and_lists_the_others(pricing: Pricing) -> None:
+async def test_a_batch_returns_known_skus_in_order_and_lists_the_others(pricing: Pricing) -> None:
     asked = ["COF-0019", "GFT-0010", "TEA-0001", "GONE", "GFT-0010", "COF-0019"]
     request = pb.BatchGetPricesRequest(lines=[pb.PriceLine(sku=sku, quantity=1) for sku in asked], currency_code="JPY")
     response = await pricing.stub.BatchGetPrices(request)
@@ -113,7 +115,7 @@ async def test_a_batch_answers_known_skus_in_order_and_lists_the_others(pricing:
     assert {price.fraction_digits for price in response.prices} == {0}
 
 
-async def test_a_batch_costs_what_its_lines_cost_alone(pricing: Pricing) -> None:
+async def test_a_batch_returns_the_same_prices_as_single_calls(pricing: Pricing) -> None:
     lines = [pb.PriceLine(sku=sku, quantity=12) for sku in ("TEA-0001", "HRB-0010", "CUP-0011", "COF-0018")]
     batch = await pricing.stub.BatchGetPrices(pb.BatchGetPricesRequest(lines=lines, currency_code="USD"))
     alone = [
@@ -123,7 +125,7 @@ async def test_a_batch_costs_what_its_lines_cost_alone(pricing: Pricing) -> None
     assert list(batch.prices) == [answer.price for answer in alone]
 
 
-async def test_a_quote_repeats_to_the_byte(pricing: Pricing) -> None:
+async def test_a_repeat_returns_the_same_quote_to_the_byte(pricing: Pricing) -> None:
     request = quote_request(("TEA-0001", 12), ("CUP-0011", 2), currency="GBP")
     first = await pricing.stub.CreateQuote(request)
     again = await pricing.stub.CreateQuote(request)
@@ -135,7 +137,7 @@ async def test_a_quote_repeats_to_the_byte(pricing: Pricing) -> None:
     assert [line.total.currency_code for line in first.quote.lines] == ["GBP", "GBP"]
 
 
-async def test_a_set_price_counts_at_once_and_not_for_old_quotes(pricing: Pricing) -> None:
+async def test_a_new_list_price_applies_at_once_and_not_to_old_quotes(pricing: Pricing) -> None:
     request = quote_request(("TEA-0002", 1))
     before = await pricing.stub.CreateQuote(request)
     new = Money(currency_code="CHF", units=20)
@@ -146,7 +148,7 @@ async def test_a_set_price_counts_at_once_and_not_for_old_quotes(pricing: Pricin
     assert await pricing.stub.CreateQuote(request) == before
 
 
-async def test_refusals_say_why(pricing: Pricing) -> None:
+async def test_each_error_has_its_code_reason_and_fields(pricing: Pricing) -> None:
     stub, unknown = pricing.stub, str(uuid.uuid4())
     get, batch = pb.GetPriceRequest, pb.BatchGetPricesRequest
     lines = [pb.PriceLine(sku="TEA-0001", quantity=1)]
@@ -178,13 +180,13 @@ async def test_refusals_say_why(pricing: Pricing) -> None:
     )
 
 
-async def test_violations_arrive_with_their_paths(pricing: Pricing) -> None:
+async def test_violations_have_their_paths(pricing: Pricing) -> None:
     with pytest.raises(ServiceError) as caught, service_errors():
         await pricing.stub.CreateQuote(quote_request(("TEA-0001", 0), ("TEA-0001", 1)))
     assert [violation.field for violation in caught.value.violations] == ["lines[0].quantity", "lines[1].sku"]
 
 
-async def test_the_most_wrong_request_still_gets_its_answer(pricing: Pricing) -> None:
+async def test_a_request_with_a_hundred_invalid_lines_gets_an_error(pricing: Pricing) -> None:
     lines = [pb.PriceLine(sku="\u202e" * 1000, quantity=-1)] * 100
     request = pb.CreateQuoteRequest(request_id="x" * 10_000, lines=lines, fingerprint="\x00")
     assert (await refusal(pricing.stub.CreateQuote(request)))[1] == "INVALID_REQUEST"
@@ -203,7 +205,7 @@ async def test_a_hundred_lines_are_priced_by_one_statement(pricing: Pricing) -> 
     assert "TEA-0001" not in str(statement.attributes)
 
 
-async def test_the_spans_of_a_new_quote_are_its_reads_and_one_transaction(pricing: Pricing) -> None:
+async def test_a_new_quote_has_spans_for_its_reads_and_one_transaction(pricing: Pricing) -> None:
     await pricing.stub.CreateQuote(quote_request(("TEA-0001", 1), ("TEA-0002", 1)))
     names = [span.name.split()[0] for span in await spans_of(pricing, "CreateQuote")]
     assert names[:2] == ["SELECT", "SELECT"]
@@ -211,13 +213,13 @@ async def test_the_spans_of_a_new_quote_are_its_reads_and_one_transaction(pricin
     assert names[-1].endswith("/CreateQuote")
 
 
-async def test_many_concurrent_quotes_of_one_id_are_one(pricing: Pricing) -> None:
+async def test_concurrent_requests_with_one_id_create_one_quote(pricing: Pricing) -> None:
     request = quote_request(("TEA-0001", 12))
     answers = await asyncio.gather(*(pricing.stub.CreateQuote(request) for _ in range(50)))
     assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
 
 
-async def test_a_caller_that_gives_up_leaves_a_whole_quote_or_none(pricing: Pricing) -> None:
+async def test_a_quote_of_a_cancelled_client_is_complete_or_absent(pricing: Pricing) -> None:
     requests = [quote_request(("TEA-0001", 12), ("CUP-0011", 2), ("KET-0001", 1)) for _ in range(30)]
 
     async def give_up(request: pb.CreateQuoteRequest, turns: int) -> None:
@@ -235,7 +237,7 @@ async def test_a_caller_that_gives_up_leaves_a_whole_quote_or_none(pricing: Pric
         assert (await pricing.stub.GetQuote(pb.GetQuoteRequest(quote_id=request.request_id))).quote == quote
 
 
-async def test_without_a_database_callers_are_told_to_try_again(tmp_path: Path) -> None:
+async def test_without_a_database_calls_are_unavailable_with_retry_info(tmp_path: Path) -> None:
     async with serving(f"sqlite:///{tmp_path}/missing/pricing.db") as pricing:
         with pytest.raises(DatabaseUnavailable):
             await pricing.app.check()

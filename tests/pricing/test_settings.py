@@ -1,4 +1,4 @@
-"""Values of the settings of pricing that it refuses."""
+"""Invalid values of pricing's settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
     ("setting", "value"),
     [("grace_seconds", "soon"), ("drain_seconds", "-1"), ("database_url", "mysql://x"), ("log_level", "x")],
 )
-def test_a_wrong_value_is_refused(setting: str, value: str) -> None:
+def test_an_invalid_value_is_rejected(setting: str, value: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         Settings.model_validate({setting: value})
     assert [problem["loc"] for problem in refusal.value.errors()] == [(setting,)]

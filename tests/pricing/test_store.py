@@ -58,7 +58,7 @@ def change_of(sku: str, minor: int, currency: str = "EUR") -> PriceChange:
     return PriceChange(str(uuid.uuid4()), sku, Money(currency, minor))
 
 
-async def test_the_example_of_the_readme_is_right(store: PriceStore) -> None:
+async def test_the_readme_example_is_correct(store: PriceStore) -> None:
     book = await store.price_book(["TEA-0001"], "JPY")
     price = book.price(Line("TEA-0001", 12), "JPY")
     assert price.list_price == Money("EUR", 1690)
@@ -76,14 +76,14 @@ async def test_a_new_database_holds_the_seeds(database: Database) -> None:
             assert stored == len(list(read_seeds(name)))
 
 
-async def test_a_known_database_is_not_seeded_again(database: Database, database_url: str) -> None:
+async def test_an_existing_database_is_not_seeded_again(database: Database, database_url: str) -> None:
     await PriceStore(database, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
     async with opened(database_url, SpanCapture("pricing")) as again:
         book = await PriceStore(again, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
     assert book.list_prices["TEA-0001"].price == Money("EUR", 1)
 
 
-async def test_a_book_has_what_was_asked_for_and_only_that(store: PriceStore) -> None:
+async def test_a_book_has_only_the_requested_skus_and_currencies(store: PriceStore) -> None:
     book = await store.price_book(["HRB-0010", "BRW-0015", "GONE"], "JPY")
     assert book.list_prices.keys() == {"HRB-0010", "BRW-0015"}
     assert book.rates.keys() == {"EUR", "JPY", "CHF"}
@@ -102,7 +102,7 @@ RATE_OF_MOMENT = {
 }
 
 
-async def test_the_newest_rate_whose_day_has_come_in_utc_applies(store: PriceStore, clock: FakeClock) -> None:
+async def test_the_newest_rate_dated_today_or_earlier_in_utc_applies(store: PriceStore, clock: FakeClock) -> None:
     found = {}
     for moment in RATE_OF_MOMENT:
         clock.now = datetime.fromisoformat(moment)
@@ -110,14 +110,14 @@ async def test_the_newest_rate_whose_day_has_come_in_utc_applies(store: PriceSto
     assert found == RATE_OF_MOMENT
 
 
-async def test_before_its_first_rate_a_currency_is_unknown(store: PriceStore, clock: FakeClock) -> None:
+async def test_a_currency_is_unknown_before_its_first_rate(store: PriceStore, clock: FakeClock) -> None:
     clock.now = datetime(2023, 12, 31, tzinfo=UTC)
     with pytest.raises(UnknownCurrency):
         (await store.price_book(["TEA-0001"], "JPY")).price(Line("TEA-0001", 1), "JPY")
     assert (await store.price_book(["TEA-0001"], "EUR")).price(Line("TEA-0001", 1), "EUR").total.minor == 1690
 
 
-async def test_a_promotion_begins_and_ends_on_the_dot(store: PriceStore, clock: FakeClock) -> None:
+async def test_a_promotion_starts_and_ends_at_its_exact_times(store: PriceStore, clock: FakeClock) -> None:
     start, end, tick = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC), timedelta(microseconds=1)
     applied = []
     for clock.now in (start - tick, start, end - tick, end):
@@ -126,7 +126,7 @@ async def test_a_promotion_begins_and_ends_on_the_dot(store: PriceStore, clock: 
     assert applied == ["", "winter-sale-2026", "winter-sale-2026", ""]
 
 
-async def test_a_quote_is_read_back_as_it_was_made(store: PriceStore) -> None:
+async def test_a_quote_is_stored_and_read_unchanged(store: PriceStore) -> None:
     order = order_of(("TEA-0001", 12), ("COF-0018", 3), ("BRW-0015", 1), currency="KWD")
     made = await store.create_quote(order)
     assert made.total.minor == sum(line.total.minor for line in made.lines)
@@ -135,7 +135,7 @@ async def test_a_quote_is_read_back_as_it_was_made(store: PriceStore) -> None:
     assert await store.get_quote(order.request_id) == made
 
 
-async def test_a_quote_keeps_its_prices_whatever_changes_later(store: PriceStore, clock: FakeClock) -> None:
+async def test_a_quote_keeps_its_prices_after_later_changes(store: PriceStore, clock: FakeClock) -> None:
     order = order_of(("TEA-0001", 12), ("CUP-0001", 1), currency="JPY")
     made = await store.create_quote(order)
     await store.set_price(change_of("TEA-0001", 99_900))
@@ -145,7 +145,7 @@ async def test_a_quote_keeps_its_prices_whatever_changes_later(store: PriceStore
     assert await store.get_quote(order.request_id) == made
 
 
-async def test_an_id_with_another_fingerprint_is_refused_and_changes_nothing(store: PriceStore) -> None:
+async def test_a_known_id_with_another_fingerprint_is_rejected_and_changes_nothing(store: PriceStore) -> None:
     order = order_of(("TEA-0001", 1))
     made = await store.create_quote(order)
     with pytest.raises(RequestIdReused) as caught:
@@ -154,7 +154,7 @@ async def test_an_id_with_another_fingerprint_is_refused_and_changes_nothing(sto
     assert await store.get_quote(order.request_id) == made
 
 
-async def test_a_refused_order_leaves_no_quote_and_may_be_tried_again(store: PriceStore) -> None:
+async def test_a_rejected_order_leaves_no_quote_and_may_be_retried(store: PriceStore) -> None:
     order = order_of(("TEA-0001", 1), ("NEW-0001", 1))
     with pytest.raises(UnknownSku):
         await store.create_quote(order)
@@ -167,7 +167,7 @@ async def test_a_refused_order_leaves_no_quote_and_may_be_tried_again(store: Pri
 async def test_concurrent_attempts_over_two_connections_make_one_quote(database: Database, database_url: str) -> None:
     order = order_of(("TEA-0001", 12), ("TEA-0002", 3))
     async with opened(database_url, SpanCapture("pricing")) as other:
-        # Two clocks far apart: attempts that priced by themselves would differ.
+        # Two clocks far apart: independently calculated quotes would differ.
         stores = [PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW + timedelta(days=4000)))]
         answers = await asyncio.gather(*(stores[turn % 2].create_quote(order) for turn in range(40)))
         async with database.read() as connection:
@@ -176,7 +176,7 @@ async def test_concurrent_attempts_over_two_connections_make_one_quote(database:
     assert stored == 1
 
 
-async def test_of_two_concurrent_contents_of_one_id_one_is_refused(database: Database) -> None:
+async def test_of_two_concurrent_requests_with_one_id_and_different_content_one_is_rejected(database: Database) -> None:
     store, request_id = PriceStore(database, FakeClock(NOW)), str(uuid.uuid4())
     orders = [Order(request_id, (Line("TEA-0001", 1),), currency, currency) for currency in ("EUR", "JPY")]
     answers = await asyncio.gather(*(store.create_quote(order) for order in orders * 5), return_exceptions=True)
@@ -186,7 +186,7 @@ async def test_of_two_concurrent_contents_of_one_id_one_is_refused(database: Dat
     assert len(refused) == 5
 
 
-async def test_a_list_price_is_set_once_for_one_id(store: PriceStore) -> None:
+async def test_a_repeated_price_change_is_applied_once(store: PriceStore) -> None:
     first, second = change_of("TEA-0001", 2000), change_of("TEA-0001", 2500, "USD")
     assert await store.set_price(first) == Money("EUR", 2000)
     assert await store.set_price(second) == Money("USD", 2500)
@@ -196,7 +196,7 @@ async def test_a_list_price_is_set_once_for_one_id(store: PriceStore) -> None:
     assert book.list_prices["TEA-0001"].category == "tea"
 
 
-async def test_a_change_with_a_known_id_and_another_content_is_refused(store: PriceStore) -> None:
+async def test_a_different_change_with_a_known_id_is_rejected(store: PriceStore) -> None:
     first = change_of("TEA-0001", 2000)
     await store.set_price(first)
     for other in (change_of("TEA-0002", 2000), change_of("TEA-0001", 2001), change_of("TEA-0001", 2000, "USD")):
@@ -206,20 +206,20 @@ async def test_a_change_with_a_known_id_and_another_content_is_refused(store: Pr
     assert [book.list_prices[sku].price.minor for sku in ("TEA-0001", "TEA-0002")] == [2000, 1450]
 
 
-async def test_a_price_in_a_currency_without_a_rate_is_not_taken(store: PriceStore, clock: FakeClock) -> None:
+async def test_a_list_price_in_a_currency_without_a_rate_is_rejected(store: PriceStore, clock: FakeClock) -> None:
     clock.now = datetime(2023, 1, 1, tzinfo=UTC)
     with pytest.raises(UnknownCurrency):
         await store.set_price(change_of("TEA-0001", 2000, "SEK"))
     assert (await store.price_book(["TEA-0001"], "EUR")).list_prices["TEA-0001"].price == Money("EUR", 1690)
 
 
-async def test_a_new_sku_has_the_breaks_and_promotions_of_everything_alone(store: PriceStore) -> None:
+async def test_a_new_sku_gets_only_the_breaks_and_promotions_of_the_scope_all(store: PriceStore) -> None:
     await store.set_price(change_of("NEW-0001", 1000))
     price = (await store.price_book(["NEW-0001"], "EUR")).price(Line("NEW-0001", 10), "EUR")
     assert (price.unit_price, price.promotion) == (Money("EUR", 950), "")
 
 
-async def test_one_process_sees_at_once_what_another_one_changed(database: Database, database_url: str) -> None:
+async def test_a_process_sees_the_changes_of_another_process_at_once(database: Database, database_url: str) -> None:
     async with opened(database_url, SpanCapture("pricing")) as other:
         mine, theirs = PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW))
         for minor in (1000, 2000, 3000):
@@ -227,7 +227,7 @@ async def test_one_process_sees_at_once_what_another_one_changed(database: Datab
             assert (await mine.price_book(["TEA-0001"], "EUR")).list_prices["TEA-0001"].price.minor == minor
 
 
-async def test_the_largest_amounts_are_kept_exactly(store: PriceStore) -> None:
+async def test_the_largest_amounts_are_stored_exactly(store: PriceStore) -> None:
     await store.set_price(change_of("TEA-0001", 999_999_999, "KWD"))
     order = order_of(("TEA-0001", 999_999), currency="INR")
     quote = await store.create_quote(order)

@@ -37,13 +37,13 @@ async def build(
     clock: Callable[[], datetime] = utc_now,
     servicer: Callable[[PriceStore], PricingServicer] = PricingServicer,
 ) -> AsyncIterator[GrpcApp]:
-    """Pricing on its database, which is closed at the end of the block.
+    """The pricing service and its database, which is closed at the end of the block.
 
     Args:
-        settings: of the process.
-        telemetry: of the process; the caller shuts it down.
-        clock: the present time, an aware datetime.
-        servicer: makes the servicer from the store.
+        settings: those of the process.
+        telemetry: that of the process; the caller shuts it down.
+        clock: returns the current time, an aware datetime.
+        servicer: creates the servicer from the store.
     """
     tracer = telemetry.tracer_provider.get_tracer("pricing")
     async with open_database(settings.database_url, DatabaseUnavailable, tracer, telemetry.meter) as database:

@@ -1,6 +1,6 @@
-"""Reads a price book in one statement, for reads have no transaction around them and a book is of one moment.
+"""Reads a price book in one statement, because reads have no transaction and a book must show one moment.
 
-The statement is a UNION ALL: each row says what it is in `kind`, the other columns hold
+The statement is a UNION ALL. The column `kind` is the kind of a row; the other columns hold
 
     kind        key       detail    value        number
     list price  sku       category  currency     minor units
@@ -38,7 +38,7 @@ _ZERO: Number = literal_column("0")
 
 
 async def read_book(connection: AsyncConnection, skus: Collection[str], currency: str, moment: datetime) -> PriceBook:
-    """What is in force at `moment` for some SKUs, in one currency and in those that the SKUs are listed in."""
+    """The price book of some SKUs at `moment`, with rates for `currency` and the currencies of the list prices."""
     parameters = {
         "skus": list(skus),
         "scopes": ["all", *(f"sku:{sku}" for sku in skus)],
@@ -71,7 +71,7 @@ def _branch(kind: str, key: Text, detail: Text = _EMPTY, value: Text = _EMPTY, n
 
 
 def _in_scope(scope: Text) -> ColumnElement[bool]:
-    """All categories come along: the SKU's own is known only to the list price beside it."""
+    """Includes all categories, because only the list price, read in the same statement, has the SKU's category."""
     return or_(scope.in_(bindparam("scopes", expanding=True)), scope.startswith("category:"))
 
 
@@ -88,14 +88,14 @@ def _breaks() -> Branch:
 
 
 def _promotions() -> Branch:
-    """Those whose time it is: from `valid_from` on, and no more at `valid_until`."""
+    """The promotions in force: from `valid_from` on, until just before `valid_until`."""
     entries, now = promotions.c, bindparam("now", type_=UtcMicros)
     branch = _branch("promotion", entries.scope, entries.name, entries.percent_off)
     return branch.where(_in_scope(entries.scope), entries.valid_from <= now, now < entries.valid_until)
 
 
 def _rates() -> Branch:
-    """The newest rate of each currency whose day has come."""
+    """The newest rate of each currency that is dated today or earlier."""
     newest = rates.alias("newest")
     day = (
         select(func.max(newest.c.valid_from))

@@ -1,4 +1,4 @@
-"""Protobuf to domain and back. What comes in is validated here: an error names all the wrong fields."""
+"""Converts protobuf to domain values and back. Validates requests: an error names every invalid field."""
 
 from __future__ import annotations
 
@@ -37,30 +37,33 @@ _fingerprint_violations = partial(text_violations, longest=128)
 
 
 def to_line(request: pb.GetPriceRequest) -> tuple[Line, str]:
-    """The line and the currency that GetPrice asks for.
+    """The line and the currency of a GetPrice request.
 
     Raises:
-        InvalidRequest, UnknownCurrency: as the contract says.
+        InvalidRequest: a field is missing or out of range.
+        UnknownCurrency: the currency code is not supported.
     """
     reject([*_line_violations(request, ""), *_missing_currency(request.currency_code)], InvalidRequest)
     return Line(request.sku, request.quantity), check_currency(request.currency_code)
 
 
 def to_lines(request: pb.BatchGetPricesRequest) -> tuple[list[Line], str]:
-    """The lines and the currency that BatchGetPrices asks for.
+    """The lines and the currency of a BatchGetPrices request.
 
     Raises:
-        InvalidRequest, UnknownCurrency: as the contract says.
+        InvalidRequest: a field is missing or out of range.
+        UnknownCurrency: the currency code is not supported.
     """
     reject([*_lines_violations(request.lines), *_missing_currency(request.currency_code)], InvalidRequest)
     return [Line(line.sku, line.quantity) for line in request.lines], check_currency(request.currency_code)
 
 
 def to_order(request: pb.CreateQuoteRequest) -> Order:
-    """What CreateQuote asks for.
+    """The domain form of a CreateQuote request.
 
     Raises:
-        InvalidRequest, UnknownCurrency: as the contract says.
+        InvalidRequest: a field is missing or out of range.
+        UnknownCurrency: the currency code is not supported.
     """
     reject(
         [
@@ -81,10 +84,10 @@ def to_order(request: pb.CreateQuoteRequest) -> Order:
 
 
 def to_quote_id(request: pb.GetQuoteRequest) -> str:
-    """The quote's id.
+    """The id of a GetQuote request.
 
     Raises:
-        UnknownQuote: it is no UUID, so it names no quote.
+        UnknownQuote: the id is not a UUID, so no quote has it.
     """
     if not is_uuid(request.quote_id):
         raise UnknownQuote(request.quote_id)
@@ -92,10 +95,11 @@ def to_quote_id(request: pb.GetQuoteRequest) -> str:
 
 
 def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
-    """What SetPrice asks for.
+    """The domain form of a SetPrice request.
 
     Raises:
-        InvalidRequest, UnknownCurrency: as the contract says.
+        InvalidRequest: a field is missing or out of range.
+        UnknownCurrency: the currency code is not supported.
     """
     reject(
         [
@@ -111,7 +115,7 @@ def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
 
 
 def from_price(price: Price) -> pricing_pb2.Price:
-    """A price now."""
+    """The protobuf message of a price."""
     return pricing_pb2.Price(
         sku=price.line.sku,
         quantity=price.line.quantity,
@@ -124,7 +128,7 @@ def from_price(price: Price) -> pricing_pb2.Price:
 
 
 def from_quote(quote: Quote) -> pricing_pb2.Quote:
-    """A frozen quote."""
+    """The protobuf message of a quote."""
     create_time = Timestamp()
     create_time.FromDatetime(quote.create_time)
     lines = [
@@ -148,26 +152,26 @@ def from_quote(quote: Quote) -> pricing_pb2.Quote:
 
 
 def to_money(money: PbMoney) -> Money:
-    """An amount in whole minor units; the caller has checked `money_violations`."""
+    """The amount in whole minor units; check `money_violations` first."""
     return Money(money.currency_code, _nanos(money) // _nanos_per_minor(money.currency_code))
 
 
 def from_money(money: Money) -> PbMoney:
-    """An amount as google.type.Money: units and nanos of the same sign."""
+    """The amount as google.type.Money: units and nanos have the same sign."""
     sign = -1 if money.minor < 0 else 1
     units, nanos = divmod(abs(money.minor) * _nanos_per_minor(money.currency), _NANOS)
     return PbMoney(currency_code=money.currency, units=sign * units, nanos=sign * nanos)
 
 
 def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:
-    """What keeps an amount of a known currency from being one in whole minor units."""
+    """The reasons why an amount in a known currency is not in whole minor units."""
     if not -_NANOS < money.nanos < _NANOS:
         yield FieldViolation(f"{path}.nanos", "must be between -999,999,999 and +999,999,999")
     elif money.units * money.nanos < 0:
-        yield FieldViolation(f"{path}.nanos", "must have the sign of units")
+        yield FieldViolation(f"{path}.nanos", "must have the same sign as units")
     elif _nanos(money) % _nanos_per_minor(money.currency_code):
         digits = MINOR_DIGITS[money.currency_code]
-        yield FieldViolation(f"{path}.nanos", f"{money.currency_code} has {digits} digits after the point")
+        yield FieldViolation(f"{path}.nanos", f"{money.currency_code} has {digits} decimal digits")
 
 
 def _nanos(money: PbMoney) -> int:
@@ -180,15 +184,15 @@ def _nanos_per_minor(currency: str) -> int:
 
 
 def _list_price_violations(money: PbMoney) -> Iterator[FieldViolation]:
-    wrong = list(money_violations(money, "list_price"))
-    yield from wrong
-    if not wrong and not 1 <= to_money(money).minor <= MAX_LIST_PRICE:
+    violations = list(money_violations(money, "list_price"))
+    yield from violations
+    if not violations and not 1 <= to_money(money).minor <= MAX_LIST_PRICE:
         yield FieldViolation("list_price", f"must be 1 to {MAX_LIST_PRICE} minor units of {money.currency_code}")
 
 
 def _lines_violations(lines: Sequence[pb.PriceLine]) -> Iterator[FieldViolation]:
     if not 1 <= len(lines) <= MAX_LINES:
-        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        yield FieldViolation("lines", f"must have 1 to {MAX_LINES} lines, not {len(lines)}")
         return
     for index, line in enumerate(lines):
         yield from _line_violations(line, f"lines[{index}].")
@@ -204,7 +208,7 @@ def _repeated_skus(lines: Iterable[pb.PriceLine]) -> Iterator[FieldViolation]:
     seen: set[str] = set()
     for index, line in enumerate(lines):
         if line.sku in seen:
-            yield FieldViolation(f"lines[{index}].sku", "is in the order already; each SKU has one line")
+            yield FieldViolation(f"lines[{index}].sku", "repeats an earlier line; send one line for each SKU")
         seen.add(line.sku)
 
 

@@ -1,4 +1,4 @@
-"""What prices and quotes are made of: values, limits and errors. How a price is computed: `price_book.py`."""
+"""The domain of prices and quotes: values, limits and errors. `price_book.py` calculates prices."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ MINOR_DIGITS = {
     "AUD": 2, "BHD": 3, "CAD": 2, "CHF": 2, "CZK": 2, "DKK": 2, "EUR": 2, "GBP": 2, "INR": 2,
     "JPY": 0, "KRW": 0, "KWD": 3, "NOK": 2, "NZD": 2, "PLN": 2, "SEK": 2, "TND": 3, "USD": 2,
 }  # fmt: skip
-"""Digits of each currency's minor unit, as ISO 4217 gives them."""
+"""Decimal digits of each currency's minor unit (ISO 4217)."""
 
 MAX_QUANTITY = 1_000_000
-"""Units of one line, at most."""
+"""The most units of one line."""
 
 MAX_LINES = 100
-"""Lines of one request, at most."""
+"""The most lines of one request."""
 
 MAX_LIST_PRICE = 1_000_000_000
-"""List price of one unit, at most, in minor units of its currency."""
+"""The highest list price of one unit, in minor units of its currency."""
 
 MAX_AMOUNT = 2**63 - 1
-"""Minor units of any amount, at most: what int64 columns and the units of google.type.Money hold."""
+"""The most minor units of any amount: the limit of int64 columns and of the units of google.type.Money."""
 
-# Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
+# Errors travel in HTTP/2 trailers, whose size is limited, so they repeat only this much of an invalid request.
 _SHOWN_CHARACTERS = 64
 
 
 class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
-    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+    """Fields of the request are missing or out of range; `violations` lists the first 30."""
 
 
 class UnknownCurrency(InvalidArgument, domain=DOMAIN):
-    """There is no exchange rate for that currency."""
+    """There is no exchange rate for this currency."""
 
     def __init__(self, currency: str) -> None:
         shown = currency[:_SHOWN_CHARACTERS]
@@ -49,22 +49,22 @@ class UnknownCurrency(InvalidArgument, domain=DOMAIN):
 
 
 class UnknownSku(NotFound, domain=DOMAIN):
-    """There is no price for that SKU."""
+    """There is no price for this SKU."""
 
     def __init__(self, sku: str) -> None:
-        super().__init__(f"no price for sku {sku!r}", sku=sku)
+        super().__init__(f"there is no price for SKU {sku!r}", sku=sku)
 
 
 class UnknownQuote(NotFound, domain=DOMAIN):
-    """There is no quote of that id."""
+    """No quote has this id."""
 
     def __init__(self, quote_id: str) -> None:
         shown = quote_id[:_SHOWN_CHARACTERS]
-        super().__init__(f"no quote {shown!r}", quote_id=shown)
+        super().__init__(f"there is no quote {shown!r}", quote_id=shown)
 
 
 class RequestIdReused(validation.RequestIdReused, domain=DOMAIN):
-    """The request id was used before, for a request with another content."""
+    """The request id was already used for a different request."""
 
 
 class DatabaseUnavailable(Unavailable, domain=DOMAIN):
@@ -81,7 +81,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class ListPrice:
-    """What one unit of a SKU costs before anything is taken off; its category is a path such as `tea/herbal`."""
+    """The price of one unit of a SKU before any discount; its category is a path such as `tea/herbal`."""
 
     sku: str
     category: str
@@ -98,7 +98,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What some units of one SKU cost now; `promotion` names the one applied, empty if none."""
+    """The current price of some units of one SKU; `promotion` is the name of the promotion applied, or empty."""
 
     line: Line
     unit_price: Money
@@ -109,7 +109,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What CreateQuote asks for: the lines, one currency, and the digest of all that the id stands for."""
+    """An order to quote: its lines, its currency, and the digest of the whole order that the id identifies."""
 
     request_id: str
     lines: tuple[Line, ...]
@@ -119,7 +119,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class QuoteLine:
-    """One frozen line."""
+    """One line with frozen prices."""
 
     line: Line
     unit_price: Money
@@ -139,7 +139,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class PriceChange:
-    """What SetPrice asks for."""
+    """A new list price."""
 
     request_id: str
     sku: str
@@ -147,10 +147,10 @@ class PriceChange:
 
 
 def check_currency(currency: str) -> str:
-    """Gives back the ISO 4217 code of a currency that we know the minor unit of.
+    """Returns the ISO 4217 code if its minor unit is known.
 
     Raises:
-        UnknownCurrency: it is no such code, also when in lower case.
+        UnknownCurrency: it is not such a code in upper case.
     """
     if currency not in MINOR_DIGITS:
         raise UnknownCurrency(currency)

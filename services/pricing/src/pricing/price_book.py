@@ -1,14 +1,14 @@
-"""How a price is computed: the price book in force at one moment, and exact arithmetic on it.
+"""Calculates prices: the price book in force at one moment, and exact arithmetic on it.
 
-One unit costs, in minor units of the currency asked for,
+One unit costs, in minor units of the requested currency,
 
     list price * (100 - break) % * (100 - promotion) % * rate of the currency / rate of the list price's currency
 
-rounded once, half to even, and never below one minor unit: rounding gives nothing away for free. The total is the
-unit price times the quantity, an order's total the sum of its lines' totals, so what is shown always adds up.
+rounded once, half to even, and never below one minor unit, so no price is zero. The total is the unit price times the
+quantity, and an order's total is the sum of its lines' totals, so the amounts shown always add up.
 
-`break` is that of the highest `min_quantity` reached among the breaks of the most specific scope that has any: a SKU
-with breaks of its own knows no others. `promotion` is the best one that applies; promotions do not add up.
+`break` comes from the most specific scope that has breaks (a SKU with breaks ignores those of its category): it is the
+one with the highest `min_quantity` reached. `promotion` is the best one that applies; promotions are not added.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from pricing.domain import Line, ListPrice, Order
 
 BASE_CURRENCY = "EUR"
-"""The currency that rates are quoted against: a rate says how much of its currency one euro buys."""
+"""The currency that rates are quoted against: a rate is the amount of its currency that one euro buys."""
 
 _EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
-_NOTHING_OFF = Decimal(0)
+_NO_DISCOUNT = Decimal(0)
 
 
 def scopes_of(sku: str, category: str) -> tuple[str, ...]:
-    """All that breaks and promotions of a SKU may be made for, the most specific first.
+    """The scopes of the breaks and promotions that apply to a SKU, most specific first.
 
     For `HRB-0001` in `tea/herbal`: `sku:HRB-0001`, `category:tea/herbal`, `category:tea`, `all`.
     """
@@ -55,7 +55,7 @@ def scopes_of(sku: str, category: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class QuantityBreak:
-    """From `min_quantity` units on, `percent_off` (above 0, below 100) is taken off the SKUs in `scope`."""
+    """A discount of `percent_off` (above 0, below 100) on SKUs in `scope`, from `min_quantity` units on."""
 
     scope: str
     min_quantity: int
@@ -64,7 +64,7 @@ class QuantityBreak:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A promotion in force: `percent_off` (above 0, below 100) is taken off the SKUs in `scope`."""
+    """A promotion in force: a discount of `percent_off` (above 0, below 100) on SKUs in `scope`."""
 
     name: str
     scope: str
@@ -73,9 +73,9 @@ class Promotion:
 
 @dataclass(frozen=True)
 class PriceBook:
-    """All that decides about the prices of some SKUs, as it was in force at `moment`, an aware datetime.
+    """Everything that determines the prices of some SKUs at `moment`, an aware datetime.
 
-    `list_prices` holds the SKUs asked for that have a price, `rates` for each currency how much of it one euro buys.
+    `list_prices` holds the requested SKUs that have a price; `rates`, how much of each currency one euro buys.
     """
 
     moment: datetime
@@ -85,10 +85,10 @@ class PriceBook:
     rates: Mapping[str, Decimal]
 
     def price(self, line: Line, currency: str, *, field: str = "quantity") -> Price:
-        """Prices one line; `field` is where the request says its quantity.
+        """The price of one line; `field` is the path of its quantity in the request.
 
         Raises:
-            UnknownCurrency: there is no rate for it.
+            UnknownCurrency: there is no rate for the currency.
             UnknownSku: the SKU has no price.
             InvalidRequest: the total is above MAX_AMOUNT.
         """
@@ -96,28 +96,28 @@ class PriceBook:
         item = self._list_price(line.sku)
         scopes = scopes_of(item.sku, item.category)
         promotion = self._promotion(scopes)
-        percents_off = (self._break(scopes, line.quantity), promotion.percent_off if promotion else _NOTHING_OFF)
+        percents_off = (self._break(scopes, line.quantity), promotion.percent_off if promotion else _NO_DISCOUNT)
         unit_price = _unit_price(item.price, percents_off, currency, rate=rate, over=self.rate(item.price.currency))
         total = _amount(currency, unit_price.minor * line.quantity, field)
         return Price(line, unit_price, total, list_price=item.price, promotion=promotion.name if promotion else "")
 
     def prices(self, lines: Sequence[Line], currency: str) -> tuple[list[Price], list[str]]:
-        """Prices lines in their order; the second list has the SKUs without a price, each once.
+        """The prices of the lines, in their order, and the SKUs without a price, each once.
 
         Raises:
-            UnknownCurrency: there is no rate for it.
+            UnknownCurrency: there is no rate for the currency.
             InvalidRequest: a total is above MAX_AMOUNT.
         """
         self.rate(currency)
-        known = [(index, line) for index, line in enumerate(lines) if line.sku in self.list_prices]
-        prices = [self.price(line, currency, field=f"lines[{index}].quantity") for index, line in known]
+        priced = [(index, line) for index, line in enumerate(lines) if line.sku in self.list_prices]
+        prices = [self.price(line, currency, field=f"lines[{index}].quantity") for index, line in priced]
         return prices, list(dict.fromkeys(line.sku for line in lines if line.sku not in self.list_prices))
 
     def quote(self, order: Order) -> Quote:
-        """Freezes the prices of an order's lines.
+        """A quote with the current prices of an order's lines.
 
         Raises:
-            UnknownCurrency: there is no rate for it.
+            UnknownCurrency: there is no rate for the currency.
             UnknownSku: a SKU has no price.
             InvalidRequest: a total is above MAX_AMOUNT.
         """
@@ -136,7 +136,7 @@ class PriceBook:
         """How much of the currency one euro buys.
 
         Raises:
-            UnknownCurrency: there is no rate for it.
+            UnknownCurrency: there is no rate for the currency.
         """
         if currency not in self.rates or currency not in MINOR_DIGITS:
             raise UnknownCurrency(currency)
@@ -151,12 +151,12 @@ class PriceBook:
         for scope in scopes:
             if breaks := [entry for entry in self.breaks if entry.scope == scope]:
                 reached = [entry for entry in breaks if entry.min_quantity <= quantity]
-                return max(reached, key=lambda entry: entry.min_quantity).percent_off if reached else _NOTHING_OFF
-        return _NOTHING_OFF
+                return max(reached, key=lambda entry: entry.min_quantity).percent_off if reached else _NO_DISCOUNT
+        return _NO_DISCOUNT
 
     def _promotion(self, scopes: Sequence[str]) -> Promotion | None:
-        applying = [promotion for promotion in self.promotions if promotion.scope in scopes]
-        return max(applying, key=lambda promotion: (promotion.percent_off, promotion.name), default=None)
+        applicable = [promotion for promotion in self.promotions if promotion.scope in scopes]
+        return max(applicable, key=lambda promotion: (promotion.percent_off, promotion.name), default=None)
 
 
 def _unit_price(
@@ -172,7 +172,7 @@ def _unit_price(
 
 
 def _half_even(numerator: Decimal, denominator: Decimal) -> int:
-    """Rounds a positive ratio without ever dividing inexactly: thirds have no exact Decimal."""
+    """Rounds a positive ratio without an inexact division, because a third has no exact Decimal."""
     quotient, rest = divmod(numerator, denominator)
     return int(quotient) + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 

@@ -1,4 +1,4 @@
-"""The shop's list prices, quantity breaks, promotions and rates that a new database starts with: `seeds/*.csv`."""
+"""Fills a new database with the shop's list prices, quantity breaks, promotions and rates, from `seeds/*.csv`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row: TypeAlias = "dict[str, str | int | datetime]"
 
 
 async def seed(connection: AsyncConnection) -> None:
-    """Fills new tables, in the transaction that made them."""
+    """Fills new tables, in the transaction that creates them."""
     for table, read in _READ.items():
         await connection.execute(table.insert(), await asyncio.to_thread(_rows, table.name, read))
 

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class PricingServicer(pb_grpc.PricingServiceServicer):
-    """Answers the calls of `pricing_service.proto` from a store, and holds nothing of its own."""
+    """Implements `pricing_service.proto` on a store. Stateless."""
 
     def __init__(self, store: PriceStore) -> None:
         self._store = store
 
     async def GetPrice(self, request: pb.GetPriceRequest, context: Context) -> pb.GetPriceResponse:
-        """One price now."""
+        """Calculates one current price."""
         line, currency = convert.to_line(request)
         book = await self._store.price_book([line.sku], currency)
         return pb.GetPriceResponse(price=convert.from_price(book.price(line, currency)))
 
     async def BatchGetPrices(self, request: pb.BatchGetPricesRequest, context: Context) -> pb.BatchGetPricesResponse:
-        """Many prices, of one moment."""
+        """Calculates many prices at one moment."""
         lines, currency = convert.to_lines(request)
         book = await self._store.price_book({line.sku for line in lines}, currency)
         prices, missing = book.prices(lines, currency)

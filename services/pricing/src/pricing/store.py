@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class PriceStore:
-    """The store, on SQLite or PostgreSQL. It keeps nothing in memory: several processes may share one database.
+    """The store, on SQLite or PostgreSQL. It caches nothing, so several processes may share one database.
 
     Every method may also raise DatabaseUnavailable.
 
     Args:
-        database: where; the caller closes it.
-        clock: the present time, an aware datetime.
+        database: the caller closes it.
+        clock: returns the current time, an aware datetime.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
@@ -39,17 +39,17 @@ class PriceStore:
         self._clock = clock
 
     async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
-        """All that decides now about the prices of some SKUs in one currency, as of one moment."""
+        """Everything that currently determines the prices of some SKUs in one currency, read at one moment."""
         async with self._database.read() as connection:
             return await read_book(connection, skus, currency, self._clock())
 
     async def create_quote(self, order: Order) -> Quote:
-        """Freezes an order's prices; the same request again returns the quote made then.
+        """Freezes an order's prices; a repeat of the request returns the first quote.
 
         A repeat takes no write lock; of concurrent attempts, the first to insert wins.
 
         Raises:
-            RequestIdReused: the id is known with another fingerprint.
+            RequestIdReused: the id was used with another fingerprint.
             UnknownCurrency, UnknownSku, InvalidRequest: as `PriceBook.quote`.
         """
         quote = await self._find_quote(order.request_id) or await self._make_quote(order)
@@ -61,7 +61,7 @@ class PriceStore:
         """Reads a quote.
 
         Raises:
-            UnknownQuote: there is none of that id.
+            UnknownQuote: no quote has this id.
         """
         quote = await self._find_quote(quote_id)
         if quote is None:
@@ -69,11 +69,11 @@ class PriceStore:
         return quote
 
     async def set_price(self, change: PriceChange) -> Money:
-        """Changes a list price, once, and returns the list price as it is now.
+        """Changes a list price, once, and returns the current list price.
 
         Raises:
-            RequestIdReused: the id is known with another change.
-            UnknownCurrency: there is no rate for its currency.
+            RequestIdReused: the id was used for a different change.
+            UnknownCurrency: there is no rate for the currency.
         """
         book = await self.price_book([], change.price.currency)
         book.rate(change.price.currency)
@@ -125,7 +125,7 @@ def _to_quote(rows: Sequence[Row[*tuple[Any, ...]]]) -> Quote:
 
 
 async def _insert_quote(quote: Quote, connection: AsyncConnection) -> bool:
-    """Whether the quote is new; if it is not, nothing is changed."""
+    """Inserts the quote unless its id exists; returns whether it did."""
     new = await insert_once(
         connection,
         quotes,
@@ -155,7 +155,7 @@ def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
 
 
 async def _change_price(change: PriceChange, moment: datetime, connection: AsyncConnection) -> Money:
-    """Applies the change if its id is new, and answers the list price after it."""
+    """Applies the change if its id is new, and returns the current list price."""
     price = {"currency": change.price.currency, "minor": change.price.minor}
     row = {"request_id": change.request_id, "sku": change.sku, "create_time": moment, **price}
     if not await insert_once(connection, price_changes, **row):
@@ -169,6 +169,6 @@ async def _change_price(change: PriceChange, moment: datetime, connection: Async
 async def _require_same(change: PriceChange, connection: AsyncConnection) -> None:
     columns = price_changes.c
     statement = select(columns.sku, columns.currency, columns.minor).where(columns.request_id == change.request_id)
-    known = (await connection.execute(statement)).one()
-    if tuple(known) != (change.sku, change.price.currency, change.price.minor):
+    first = (await connection.execute(statement)).one()
+    if tuple(first) != (change.sku, change.price.currency, change.price.minor):
         raise RequestIdReused(change.request_id)

@@ -1,4 +1,4 @@
-"""The tables of pricing. Amounts are integers in minor units; rates and percentages text, as SQLite has no decimals.
+"""The tables of pricing. Amounts are integers in minor units; rates and percentages are text (SQLite has no decimals).
 
 Times are UTC: moments in integer microseconds since 1970, the days of rates as ISO dates.
 """

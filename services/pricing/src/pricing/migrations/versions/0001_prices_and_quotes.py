@@ -1,4 +1,4 @@
-"""List prices, quantity breaks, promotions, rates, and the quotes made from them."""
+"""Creates the tables of list prices, quantity breaks, promotions, rates and quotes."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Makes the tables."""
+    """Creates the tables."""
     op.create_table(
         "list_prices",
         Column("sku", String(64), primary_key=True),
