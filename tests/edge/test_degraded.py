@@ -271,3 +271,25 @@ async def test_violations_that_a_backend_names_reach_the_caller(tmp_path: Path) 
         answer = await running.get("/v1/products/TEA-0001")
     assert_problem(answer, 400, "INVALID_ARGUMENT")
     assert answer.body["errors"] == [{"field": "sku", "description": "too common"}]
+
+
+async def test_an_address_of_a_backend_is_in_the_log_and_the_span_and_in_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with nobody() as address:
+        async with mesh(tmp_path, inventory_target=address, pricing_target=address) as shop:
+            answers = [
+                await shop.get("/v1/products/TEA-0001"),
+                await shop.order(("TEA-0001", 1)),
+                await shop.ask("POST", "/v1/orders/6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b/commit"),
+            ]
+            spans = [span for span in await shop.spans() if span.status.description]
+    host, _, port = address.partition(":")
+    for answer in answers:
+        assert_problem(answer, 503, "UNAVAILABLE")
+        assert host not in answer.text
+        assert port not in answer.text
+    assert "inventory GetStock: a call to another service failed: UNAVAILABLE (" in caplog.text
+    assert address in caplog.text
+    assert all(address in str(span.status.description) for span in spans)
+    assert spans

@@ -9,9 +9,11 @@ import pytest
 from grpc_status import rpc_status
 
 from meshkit import errors
-from meshkit.errors import FieldViolation, ServiceError, mapping_of
-from meshkit.status import service_errors
-from tests.meshkit.echo import echo
+from meshkit.client.channel import open_channel
+from meshkit.errors import FieldViolation, ServiceError, in_words, mapping_of
+from meshkit.status import OF_SERVICES, read_error, service_errors, write_status
+from meshkit.testing import SpanCapture
+from tests.meshkit.echo import SERVICE, echo
 
 TABLE = [
     (errors.InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT, 400),
@@ -125,8 +127,9 @@ async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, 
         raise AssertionError
 
     async with echo(UnaryUnary=handler) as service:
-        with pytest.raises(kind, match="from elsewhere"), service_errors():
+        with pytest.raises(kind) as caught, service_errors():
             await service.unary()
+    assert "from elsewhere" in in_words(caught.value)
 
 
 async def test_a_peer_that_cannot_be_reached_is_unavailable() -> None:
@@ -136,3 +139,30 @@ async def test_a_peer_that_cannot_be_reached_is_unavailable() -> None:
         lost = replace(service, channel=channel)
         with pytest.raises(errors.Unavailable), service_errors():
             await lost.unary()
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:{port}", "dns:///shop.invalid:{port}"])
+async def test_only_the_log_and_the_span_name_the_address_of_a_peer_that_cannot_be_reached(target: str) -> None:
+    async with echo() as service:
+        port = service.address.rpartition(":")[2]
+    capture, address = SpanCapture("client"), target.format(port=port)
+    host = address.rpartition("/")[2].rpartition(":")[0]
+    async with open_channel(address, service=SERVICE, repeatable=(), limit=5, telemetry=capture.telemetry) as channel:
+        with pytest.raises(errors.Unavailable) as caught, service_errors():
+            await replace(service, channel=channel).unary()
+
+    read_by_callers = f"{caught.value} {caught.value.message} {write_status(caught.value)}"
+    assert "a call to another service failed: UNAVAILABLE" in read_by_callers
+    assert not [part for part in (host, port, "ipv4") if part in read_by_callers]
+    assert host in in_words(caught.value)
+    assert host in (capture.spans()[0].status.description or "")
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_the_text_of_a_bare_code_that_grpc_itself_may_make_is_for_the_log_only(code: grpc.StatusCode) -> None:
+    failure = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "at 10.1.2.3")
+
+    error = read_error(failure)
+
+    assert "10.1.2.3" in in_words(error)
+    assert ("10.1.2.3" in error.message) is (code.name in OF_SERVICES)

@@ -39,6 +39,8 @@ class FieldViolation:
 class ServiceError(Exception):
     """An error that a caller may branch on.
 
+    Its text is for callers. What only operators may know, such as an address, is a note of it (PEP 678) or its cause.
+
     Attributes:
         reason: UPPER_SNAKE, from the class's name; the value of the API's ErrorReason enum without its prefix.
         domain: whose reason it is, such as `inventory.aiomesh`; empty for errors of the transport.
@@ -176,7 +178,16 @@ def mapping_of_code(code: str) -> ErrorMapping:
 
 
 def in_words(error: BaseException) -> str:
-    """What failed and, on one line, why: callers are told the first alone, the log is told both."""
-    said, cause = str(error).partition("\n")[0] or type(error).__name__, error.__cause__
-    why = in_words(cause) if cause and str(cause) else said
+    """What failed and, on one line, why: callers get the first only, the log gets both.
+
+    Why is in the notes of the error or, without any, in its cause.
+    """
+    said, cause = _first_line(str(error)) or type(error).__name__, error.__cause__
+    why = "; ".join(map(_first_line, getattr(error, "__notes__", ())))
+    if not why and cause and str(cause):
+        why = in_words(cause)
     return said if why in said else f"{said} ({why})"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

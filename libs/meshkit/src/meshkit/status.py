@@ -34,21 +34,40 @@ def write_status(error: ServiceError) -> status_pb2.Status:
     return status
 
 
+OF_SERVICES = {
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "DATA_LOSS",
+}
+"""The codes that gRPC itself never makes (https://grpc.io/docs/guides/status-codes/): their text is a service's own."""
+
+
 def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
     """The ServiceError that a failed call brought: that of its details, or of its bare code without them.
+
+    With a bare code the text may be gRPC's own, which names addresses and hosts. Then it is a note of the error, for
+    logs and tracebacks, and the error's message names the code only.
 
     A bare CANCELLED is Unavailable: a server that stops cancels the calls that it has not begun. (The caller's own
     cancellation is no AioRpcError.)
     """
-    kind = mapping_of_code(error.code().name).kind
-    message = error.details() or error.code().name
+    code, text = error.code().name, error.details() or ""
+    kind = mapping_of_code(code).kind
     try:
         status = rpc_status.from_call(cast("grpc.Call", error))  # whose accessors it has
     except ValueError:  # details that contradict the code: believe the code
         status = None
     if status:
-        return _read_details(kind, message, status)
-    return Unavailable(message) if kind is Cancelled else kind(message)
+        return _read_details(kind, text or code, status)
+    if text and code in OF_SERVICES:
+        return kind(text)
+    bare = (Unavailable if kind is Cancelled else kind)(f"a call to another service failed: {code}")
+    bare.add_note(text or code)
+    return bare
 
 
 @contextmanager

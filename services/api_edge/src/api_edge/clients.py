@@ -19,7 +19,7 @@ from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
 from api_edge.timings import Timing, timings
 from meshkit.api import Api
-from meshkit.errors import ServiceError, mapping_of
+from meshkit.errors import ServiceError, in_words, mapping_of
 from meshkit.status import service_errors
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def _call(service: str, method: str) -> Iterator[None]:
         with service_errors():
             yield
     except ServiceError as error:
-        if not error.domain:  # of the transport, whose text names addresses: not for callers
-            log.info("%s %s: %s", service, method, error)
+        if not error.domain:  # of the transport
+            log.info("%s %s: %s", service, method, in_words(error))
             error.message = f"{service} {method} failed: {mapping_of(error).code}"
         raise
     finally:

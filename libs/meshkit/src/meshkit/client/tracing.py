@@ -53,12 +53,12 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
             context = set_span_in_context(span)
             began, ended = method.begin(), False
 
-            def end(code: str) -> None:
+            def end(code: str, details: str | None = None) -> None:
                 nonlocal ended
                 if not ended:
                     ended = True
                     method.end(began, code, context)
-                    _end(span, code)
+                    _end(span, code, details)
 
             # The tasks of the call, such as the one that takes the requests, belong to the span.
             token = otel_context.attach(context)
@@ -78,13 +78,13 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
     return surround
 
 
-def _end_with_status(call: grpc.aio.Call, end: Callable[[str], None]) -> None:
+def _end_with_status(call: grpc.aio.Call, end: Callable[[str, str | None], None]) -> None:
     """Ends a call that is done, once the status is its server's."""
-    code = _result(call.code()).name
-    if _result(call.details()) == WRITE_FAILED:
-        asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code)
+    code, details = _result(call.code()).name, _result(call.details())
+    if details == WRITE_FAILED:
+        asyncio.get_running_loop().call_later(STATUS_SECONDS, end, code, details)
     else:
-        end(code)
+        end(code, details)
 
 
 def _server(target: str) -> Attributes:
@@ -112,9 +112,9 @@ def _result(coroutine: Coroutine[None, None, T]) -> T:
     raise AssertionError("the call is not done")
 
 
-def _end(span: Span, code: str) -> None:
+def _end(span: Span, code: str, details: str | None) -> None:
     span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, code)
     if code in semconv.CLIENT_ERRORS:
         span.set_attribute(semconv.ERROR_TYPE, code)
-        span.set_status(Status(StatusCode.ERROR))
+        span.set_status(Status(StatusCode.ERROR, details or None))
     span.end()
