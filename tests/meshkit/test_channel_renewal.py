@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -15,43 +13,7 @@ from meshkit.client.channel import open_channel
 from meshkit.server.health import NOT_SERVING
 from meshkit.testing import SpanCapture
 from tests.meshkit.echo import SERVICE, echo
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-NO_SUCH_NAME = 3
-
-
-class Names(asyncio.DatagramProtocol):
-    """A DNS server (RFC 1035) that knows one IPv4 address for every name, or none, and counts the questions."""
-
-    address: IPv4Address | None = None
-    asked = 0
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.asked += 1
-        end = data.index(b"\0", 12) + 5
-        (kind,) = struct.unpack("!H", data[end - 4 : end - 2])
-        known = self.address if kind == 1 else None
-        answer = struct.pack("!HHHIH4s", 0xC00C, 1, 1, 0, 4, known.packed) if known else b""
-        flags = 0x8180 | (0 if self.address else NO_SUCH_NAME)
-        self.transport.sendto(
-            data[:2] + struct.pack("!5H", flags, 1, int(bool(answer)), 0, 0) + data[12:end] + answer, addr
-        )
-
-
-@asynccontextmanager
-async def dns() -> AsyncIterator[tuple[str, Names]]:
-    """A DNS server on a free port, and its address."""
-    transport, names = await asyncio.get_running_loop().create_datagram_endpoint(Names, ("127.0.0.1", 0))
-    host, port = transport.get_extra_info("sockname")
-    try:
-        yield f"{host}:{port}", names
-    finally:
-        transport.close()
+from tests.meshkit.names import dns
 
 
 async def answer(request: bytes, context: object) -> bytes:
