@@ -14,7 +14,7 @@ from meshkit.server.health import SERVING, Health
 from meshkit.testing import SpanCapture, listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from meshkit.telemetry import Instrumentation
     from meshkit.telemetry.metrics import MetricsPage
@@ -56,9 +56,17 @@ async def echo(
     limit: float = 5.0,
     listen: str = "127.0.0.1:0",
     pages: tuple[MetricsPage, MetricsPage] | None = None,
+    credentials: tuple[grpc.ServerCredentials | None, grpc.ChannelCredentials | None] = (None, None),
+    server_interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    client_interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    server_options: Sequence[tuple[str, int | str]] = (),
+    client_options: Sequence[tuple[str, int | str]] = (),
     **handlers: Any,
 ) -> AsyncIterator[Echo]:
-    """Serves the handlers, named by their arity such as `UnaryUnary`; pages show the metrics of client and server."""
+    """Serves the handlers, named by their arity such as `UnaryUnary`.
+
+    `pages` show the metrics of client and server; `credentials` are those of server and client.
+    """
 
     def add(server: grpc.aio.Server) -> None:
         methods = {name: MAKERS[name](handler) for name, handler in handlers.items()}
@@ -70,11 +78,24 @@ async def echo(
     )
     health = Health(SERVICE, always_healthy)
     await health._publish(SERVING)
-    built = build_server(services={SERVICE: add}, health=health, telemetry=server.telemetry)
+    built = build_server(
+        services={SERVICE: add},
+        health=health,
+        telemetry=server.telemetry,
+        interceptors=server_interceptors,
+        options=server_options,
+    )
     async with (
-        listening(built, listen) as address,
+        listening(built, listen, credentials=credentials[0]) as address,
         open_channel(
-            address, service=SERVICE, repeatable=repeatable, limit=limit, telemetry=client.telemetry
+            address,
+            service=SERVICE,
+            repeatable=repeatable,
+            limit=limit,
+            telemetry=client.telemetry,
+            credentials=credentials[1],
+            interceptors=client_interceptors,
+            options=client_options,
         ) as channel,
     ):
         yield Echo(channel, address, client, server, health, built)

@@ -114,6 +114,7 @@ async def serve(
     listen: str,
     health: Health,
     stop: Stop,
+    credentials: grpc.ServerCredentials | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
     drain_seconds: float,
     grace_seconds: float,
@@ -125,6 +126,7 @@ async def serve(
         listen: `host:port`; port 0 takes a free one, the log says which.
         health: decides between SERVING and NOT_SERVING.
         stop: when to end.
+        credentials: for TLS, such as `grpc.ssl_server_credentials(…)`; plain text without.
         background: coroutines that run beside the server and are cancelled after it. One that fails ends the process,
             which answers the RPCs in flight first.
         drain_seconds: how long to go on serving after NOT_SERVING.
@@ -133,7 +135,7 @@ async def serve(
     Raises:
         AddressInUse: `listen` cannot be bound.
     """
-    port = bind(server, listen)
+    port = bind(server, listen, credentials)
     await server.start()
     log.info("listening on %s", f"{listen.rpartition(':')[0]}:{port}", extra={"port": port})
     async with running(health.watch, *background):
@@ -147,12 +149,15 @@ async def serve(
     log.info("stopped")
 
 
-def bind(server: grpc.aio.Server, listen: str) -> int:
-    """Binds the server to `host:port` and answers the port. Raises AddressInUse."""
+def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Binds the server to `host:port`, for TLS if there are credentials, and returns the port. Raises AddressInUse."""
     try:
-        return server.add_insecure_port(listen)
+        return server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as error:
-        raise AddressInUse(f"cannot listen on {listen}: is the port taken, or the host not of this machine?") from error
+        hint = "is the port taken, or the host not of this machine"
+        if credentials:
+            hint += ", and do the key and the certificate belong together"
+        raise AddressInUse(f"cannot listen on {listen}: {hint}?") from error
 
 
 @asynccontextmanager

@@ -56,6 +56,7 @@ class GrpcApp:
         health: NOT_SERVING until the check passes.
         check: raises while the service cannot serve.
         background: coroutines that run beside the server, see `lifecycle.serve`.
+        credentials: for TLS; plain text without.
     """
 
     settings: ProcessSettings
@@ -63,6 +64,7 @@ class GrpcApp:
     health: Health
     check: Callable[[], Awaitable[None]]
     background: Sequence[Callable[[], Awaitable[None]]] = ()
+    credentials: grpc.ServerCredentials | None = None
 
     async def serve(self, stop: Stop) -> None:
         """See App."""
@@ -71,6 +73,7 @@ class GrpcApp:
             listen=self.settings.listen,
             health=self.health,
             stop=stop,
+            credentials=self.credentials,
             background=self.background,
             drain_seconds=self.settings.drain_seconds,
             grace_seconds=self.settings.grace_seconds,
@@ -94,6 +97,9 @@ def grpc_app(
     *,
     check: Callable[[], Awaitable[None]] = always_ready,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
+    credentials: grpc.ServerCredentials | None = None,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    options: Sequence[tuple[str, int | str]] = (),
 ) -> GrpcApp:
     """A gRPC service with health and reflection.
 
@@ -104,10 +110,15 @@ def grpc_app(
         telemetry: of the process.
         check: raises while the service cannot serve.
         background: coroutines that run beside the server, see `lifecycle.serve`.
+        credentials: for TLS, such as `grpc.ssl_server_credentials(…)`; plain text without.
+        interceptors: gRPC's, see `build_server`, as for the next.
+        options: of gRPC's core.
     """
     health = Health(api.name, check)
-    server = build_server(services={api.name: add}, health=health, telemetry=telemetry)
-    return GrpcApp(settings, server, health, check, background)
+    server = build_server(
+        services={api.name: add}, health=health, telemetry=telemetry, interceptors=interceptors, options=options
+    )
+    return GrpcApp(settings, server, health, check, background, credentials)
 
 
 def main(

@@ -62,12 +62,20 @@ def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
     except ValueError:  # details that contradict the code: believe the code
         status = None
     if status:
-        return _read_details(kind, text or code, status)
-    if text and code in OF_SERVICES:
-        return kind(text)
-    bare = (Unavailable if kind is Cancelled else kind)(f"a call to another service failed: {code}")
-    bare.add_note(text or code)
-    return bare
+        found = _read_details(kind, text or code, status)
+    elif text and code in OF_SERVICES:
+        found = kind(text)
+    else:
+        found = (Unavailable if kind is Cancelled else kind)(f"a call to another service failed: {code}")
+    found.add_note(code if text in found.message else text)
+    return found
+
+
+def call_failure(error: ServiceError) -> grpc.aio.AioRpcError:
+    """The failure of a call that bears this error: `read_error` returns it again."""
+    status = rpc_status.to_status(write_status(error))
+    trailing = grpc.aio.Metadata(*status.trailing_metadata)
+    return grpc.aio.AioRpcError(status.code, grpc.aio.Metadata(), trailing, status.details)
 
 
 @contextmanager

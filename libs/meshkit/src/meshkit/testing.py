@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from meshkit.lifecycle import bind
 from meshkit.telemetry.provider import Telemetry
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class SpanCapture:
 
 
 @asynccontextmanager
-async def listening(server: grpc.aio.Server, listen: str = "127.0.0.1:0") -> AsyncIterator[str]:
-    """Starts the server, on a free loopback port by default, answers its address, and stops it without grace."""
-    port = server.add_insecure_port(listen)
+async def listening(
+    server: grpc.aio.Server, listen: str = "127.0.0.1:0", *, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
+    """Starts the server, on a free loopback port by default, yields its address, and stops it without grace."""
+    port = bind(server, listen, credentials)
     await server.start()
     try:
         yield f"{listen.rpartition(':')[0]}:{port}"

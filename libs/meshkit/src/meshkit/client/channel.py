@@ -12,6 +12,7 @@ import grpc
 
 from meshkit.client.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshkit.client.deadlines import deadlines
+from meshkit.client.interceptors import user_interceptors
 from meshkit.client.policy import channel_options
 from meshkit.client.renewal import Renewal
 from meshkit.client.request_stream import request_stream_interceptors
@@ -37,7 +38,15 @@ if TYPE_CHECKING:
 
 
 def open_channel(
-    target: str, *, service: str, repeatable: Sequence[str], limit: float, telemetry: Telemetry
+    target: str,
+    *,
+    service: str,
+    repeatable: Sequence[str],
+    limit: float,
+    telemetry: Telemetry,
+    credentials: grpc.ChannelCredentials | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    options: Sequence[tuple[str, int | str]] = (),
 ) -> Channel:
     """A channel to one service. The caller closes it; calls fail fast while the service cannot be reached.
 
@@ -47,12 +56,20 @@ def open_channel(
         repeatable: the methods that may be retried: reads, and mutations that carry a request id.
         limit: seconds that any one call may take, however much budget remains.
         telemetry: whose spans the calls make.
+        credentials: for TLS, such as `grpc.ssl_channel_credentials(…)`; plain text without.
+        interceptors: gRPC's; each call passes through them in this order, see `Channel` for where.
+        options: of gRPC's core. One that meshkit sets, too (`meshkit.client.policy`), has the value given here:
+            a `grpc.service_config` replaces the whole of meshkit's, `repeatable` included.
     """
     connect = partial(
-        grpc.aio.insecure_channel,
+        partial(grpc.aio.secure_channel, credentials=credentials) if credentials else grpc.aio.insecure_channel,
         target,
-        options=channel_options(service, repeatable),
-        interceptors=[*contrib.client_interceptors(telemetry), *request_stream_interceptors()],
+        options=channel_options(service, repeatable, options),
+        interceptors=[
+            *contrib.client_interceptors(telemetry),
+            *user_interceptors(interceptors),
+            *request_stream_interceptors(),
+        ],
     )
     return Channel(connect, concerns(target, limit, telemetry), grace=limit)
 
@@ -72,7 +89,9 @@ class Channel(grpc.aio.Channel):
     2. This class: `close` ends the call, and a closed channel starts none.
     3. `meshkit.client.renewal`: the call is made on the newest of gRPC's channels that was ready.
     4. `concerns`: `meshkit.client.tracing`, then `meshkit.client.deadlines`.
-    5. gRPC's interceptors: `meshkit.telemetry.contrib` if chosen, then `meshkit.client.request_stream`.
+    5. gRPC's interceptors: `meshkit.telemetry.contrib` if chosen, then those given to `open_channel`
+       (`meshkit.client.interceptors`), then `meshkit.client.request_stream`. So all that an interceptor does with a
+       call, another attempt included, is within the call's span and its deadline.
     6. gRPC's core, configured by `meshkit.client.policy`: balancing, retries, connections.
 
     Args:

@@ -32,9 +32,12 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def channel_options(service: str, repeatable: Sequence[str]) -> list[tuple[str, int | str]]:
-    """The options of a channel to a service, whose `repeatable` methods may be retried."""
-    return [*OPTIONS, ("grpc.service_config", service_config(service, repeatable))]
+def channel_options(
+    service: str, repeatable: Sequence[str], own: Sequence[tuple[str, int | str]] = ()
+) -> list[tuple[str, int | str]]:
+    """The options of a channel to a service, whose `repeatable` methods may be retried; `own` ones replace others."""
+    ours: dict[str, int | str] = {**dict(OPTIONS), "grpc.service_config": service_config(service, repeatable)}
+    return [*{**ours, **dict(own)}.items()]
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:

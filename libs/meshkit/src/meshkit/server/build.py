@@ -14,7 +14,7 @@ from meshkit.server.tracing import tracing, unknown_method_tracing
 from meshkit.telemetry import contrib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from meshkit.server.health import Health
     from meshkit.server.types import Concern
@@ -33,17 +33,30 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 def build_server(
-    *, services: dict[str, Callable[[grpc.aio.Server], None]], health: Health, telemetry: Telemetry
+    *,
+    services: dict[str, Callable[[grpc.aio.Server], None]],
+    health: Health,
+    telemetry: Telemetry,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    options: Sequence[tuple[str, int | str]] = (),
 ) -> grpc.aio.Server:
     """A server with its services, grpc.health.v1 and reflection, not yet listening. The caller stops it.
+
+    It has no credentials: a port has them, so `meshkit.lifecycle.serve` takes them.
 
     Args:
         services: for each full service name, what adds its servicer to the server.
         health: the health servicer.
         telemetry: whose spans the RPCs make.
+        interceptors: gRPC's; each RPC, health checks and reflection included, passes through them in this order, see
+            `concerns` for where.
+        options: of gRPC's core. One that meshkit sets, too (`OPTIONS`), has the value given here.
     """
     surround = HandlerInterceptor(concerns(telemetry), unknown_method_concerns(telemetry))
-    server = grpc.aio.server(interceptors=[surround, *contrib.server_interceptors(telemetry)], options=OPTIONS)
+    server = grpc.aio.server(
+        interceptors=[surround, *interceptors, *contrib.server_interceptors(telemetry)],
+        options=[*{**dict(OPTIONS), **dict(options)}.items()],
+    )
     for add in services.values():
         add(server)
     health.add_to(server)
@@ -55,7 +68,8 @@ def concerns(telemetry: Telemetry) -> list[Concern]:
     """What surrounds each handler, the outermost first.
 
     Tracing sees how every RPC ends; errors turns what the handler raises into a status; deadlines refuses what comes
-    too late and opens the budget of the rest.
+    too late and opens the budget of the rest. Within all three are gRPC's interceptors: those given to `build_server`,
+    then contrib's if chosen. So a ServiceError that an interceptor raises is the status of the RPC, and in its span.
     """
     own_tracing = [] if contrib.is_chosen(telemetry) else [tracing(telemetry)]
     return [*own_tracing, errors, deadlines]

@@ -33,7 +33,7 @@ INFRASTRUCTURE = "/grpc."
 
 
 class HandlerInterceptor(grpc.aio.ServerInterceptor):
-    """Surrounds the handler of every method, but those of health checking and reflection.
+    """Surrounds the handler of every method, but those of health checking and reflection; the first of interceptors.
 
     Args:
         concerns: the first is the outermost. Each is called once for each method.
@@ -51,10 +51,14 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The handler of a method with what surrounds it."""
-        handler, method = await continuation(handler_call_details), handler_call_details.method
+        """The handler of a method with what surrounds it, or one that raises what an interceptor has raised."""
+        method = handler_call_details.method
         if method.startswith(INFRASTRUCTURE):
-            return handler
+            return await continuation(handler_call_details)
+        try:
+            handler = await continuation(handler_call_details)
+        except Exception as error:  # noqa: BLE001 - it is raised again, within the concerns
+            return surround(method, _raising(error), self._concerns)
         if handler is None:
             concerns = self._unknown_method_concerns
             return surround(method, UNKNOWN_METHOD, concerns) if concerns else None
@@ -62,6 +66,13 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
         if known is None or known[0] is not handler:
             known = self._surrounded[method] = (handler, surround(method, handler, self._concerns))
         return known[1]
+
+
+def _raising(error: Exception) -> Handler:
+    async def respond(_requests: AsyncIterator[bytes], _context: CallContext[bytes, bytes]) -> None:
+        raise error
+
+    return grpc.stream_stream_rpc_method_handler(respond)
 
 
 async def _respond_to_unknown_method(_requests: AsyncIterator[bytes], context: CallContext[bytes, bytes]) -> None:
