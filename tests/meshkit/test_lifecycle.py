@@ -73,3 +73,10 @@ async def test_a_server_that_is_to_hurry_is_stopped_once() -> None:
         stop.request()
         stop.request()
         await serve(server, listen="127.0.0.1:0", health=health, stop=stop, drain_seconds=60, grace_seconds=60)
+
+
+async def test_a_server_is_asked_to_stop_without_a_word_on_drain_and_grace() -> None:
+    health, stop = Health(SERVICE, nothing_to_check), Stop()
+    server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
+    stop.request()
+    await serve(server, listen="127.0.0.1:0", health=health, stop=stop)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit.lifecycle import DRAIN_SECONDS, GRACE_SECONDS
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
@@ -47,9 +49,9 @@ class ProcessSettings(BaseSettings):
     """Address that the server listens on. Port 0 takes a free port; the log names it."""
     metrics_listen: OptionalAddress = ""
     """Address of the Prometheus page `/metrics`. Empty: no such page."""
-    drain_seconds: Seconds = 0.0
+    drain_seconds: Seconds = DRAIN_SECONDS
     """Seconds that a stopping process still accepts requests after it reports NOT_SERVING."""
-    grace_seconds: Seconds = 5.0
+    grace_seconds: Seconds = GRACE_SECONDS
     """Seconds that requests in flight may take after that, before they are cancelled."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshkit.lifecycle")
 
+DRAIN_SECONDS = 0.0
+"""How long to go on serving after NOT_SERVING, by default: not at all, which is right where nothing balances load."""
+
+GRACE_SECONDS = 5.0
+"""How long requests in flight may take after that, by default."""
+
 
 class AddressInUse(Exception):
     """The address to listen on cannot be bound."""
@@ -116,8 +122,8 @@ async def serve(
     stop: Stop,
     credentials: grpc.ServerCredentials | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
-    drain_seconds: float,
-    grace_seconds: float,
+    drain_seconds: float = DRAIN_SECONDS,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """Serves until `stop` is requested, then drains and stops the server.
 

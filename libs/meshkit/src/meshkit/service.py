@@ -127,6 +127,7 @@ def main(
     build: Callable[[Settings, Telemetry], AbstractAsyncContextManager[App]],
     *,
     has_metrics_route: bool = False,
+    set_global: bool = False,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Runs a service until SIGTERM or SIGINT, then ends the process.
@@ -139,6 +140,7 @@ def main(
         settings_class: is read from the environment.
         build: makes the service of its settings and its telemetry.
         has_metrics_route: whether the service itself shows its metrics, besides the page on `metrics_listen`.
+        set_global: whether its telemetry is the global one too, see `configure`.
         loop_factory: makes the event loop, if not asyncio's own.
     """
     read_arguments(name, settings_class, sys.argv[1:])
@@ -146,7 +148,7 @@ def main(
     configure_logs(name, settings.log_level)
     warn_of_unknown_variables(settings_class)
     prometheus = has_metrics_route or bool(settings.metrics_listen)
-    telemetry = configure(name, instrumentation=settings.telemetry, prometheus=prometheus)
+    telemetry = configure(name, instrumentation=settings.telemetry, prometheus=prometheus, set_global=set_global)
 
     async def serve(stop: Stop) -> None:
         async with build(settings, telemetry) as app:

@@ -1,7 +1,7 @@
 """Makes the OpenTelemetry providers of one process and shuts them down last.
 
 Configured by the standard `OTEL_*` variables alone. Nothing is exported unless an OTLP endpoint is set. Providers
-are passed to whoever makes spans; the global ones stay untouched.
+are passed to whoever makes spans; the global ones stay untouched unless `configure` is asked to set them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from opentelemetry import metrics
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
@@ -74,6 +74,7 @@ def configure(
     *,
     instrumentation: Instrumentation = "native",
     prometheus: bool = False,
+    set_global: bool = False,
 ) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
@@ -86,18 +87,32 @@ def configure(
         service_name: what the process is called, unless the standard variables say otherwise.
         instrumentation: whose interceptors make the spans of RPCs.
         prometheus: whether there is a `page` of the metrics.
+        set_global: whether these are the global providers too, with the propagators of the standard variables, for
+            libraries that look for them there. OpenTelemetry takes global providers once in a process.
     """
     variables.prepare()
     with variables.exit_on_invalid_variable():
-        own = resource(service_name)
-        provider = tracer_provider(own)
-        if not (prometheus or variables.exports_metrics()):
-            return Telemetry(provider, instrumentation=instrumentation)
-        from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
+        telemetry = _telemetry(resource(service_name), instrumentation, prometheus=prometheus)
+        if set_global:
+            _set_global(telemetry)
+        return telemetry
 
-        page = MetricsPage() if prometheus else None
-        meters = meter_provider([page.reader] if page else [], own, exporting=variables.exports_metrics())
-        return Telemetry(provider, meters, instrumentation, page)
+
+def _telemetry(own: Resource, instrumentation: Instrumentation, *, prometheus: bool) -> Telemetry:
+    provider = tracer_provider(own)
+    if not (prometheus or variables.exports_metrics()):
+        return Telemetry(provider, instrumentation=instrumentation)
+    from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
+
+    page = MetricsPage() if prometheus else None
+    meters = meter_provider([page.reader] if page else [], own, exporting=variables.exports_metrics())
+    return Telemetry(provider, meters, instrumentation, page)
+
+
+def _set_global(telemetry: Telemetry) -> None:
+    trace.set_tracer_provider(telemetry.tracer_provider)
+    metrics.set_meter_provider(telemetry.meter_provider)
+    propagate.set_global_textmap(variables.propagator())
 
 
 def tracer_provider(own: Resource) -> TracerProvider:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate
@@ -50,14 +51,28 @@ def prepare() -> None:
     """
     for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del os.environ[name]
-    if _values("OTEL_PROPAGATORS") == ["none"]:
-        propagate.set_global_textmap(NoPropagator([]))
+    if "none" in propagators():
+        propagate.set_global_textmap(propagator())
     for name, supported in SUPPORTED.items():
         for value in _values(name):
             if value not in supported and not is_disabled():
                 log.warning(
                     "%s=%s is not supported and is ignored; supported: %s", name, value, ", ".join(supported) or "none"
                 )
+
+
+def propagators() -> list[str]:
+    """The names of the propagators."""
+    return _values("OTEL_PROPAGATORS") or ["tracecontext", "baggage"]
+
+
+def propagator() -> CompositePropagator:
+    """What the propagators do together. OpenTelemetry makes it, too, when it is imported, but for `none`."""
+    names = propagators()
+    if "none" in names:
+        return NoPropagator([])
+    found = entry_points(group="opentelemetry_propagator")
+    return CompositePropagator([found[name].load()() for name in names])
 
 
 @contextmanager
