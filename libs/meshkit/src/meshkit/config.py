@@ -8,9 +8,14 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from meshkit.lifecycle import DRAIN_SECONDS, GRACE_SECONDS
 
 Settings = TypeVar("Settings", bound=BaseSettings)
+
+DRAIN_SECONDS = 0.0
+"""How long to go on serving after NOT_SERVING, by default: not at all, which is right where nothing balances load."""
+
+GRACE_SECONDS = 5.0
+"""How long requests in flight may take after that, by default."""
 
 
 def _host_and_port(address: str) -> str:

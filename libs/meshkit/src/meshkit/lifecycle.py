@@ -25,6 +25,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from meshkit.config import DRAIN_SECONDS, GRACE_SECONDS
 from meshkit.telemetry.loop import watch_loop
 
 if TYPE_CHECKING:
@@ -33,16 +34,10 @@ if TYPE_CHECKING:
     import grpc
 
     from meshkit.server.health import Health
-    from meshkit.telemetry.metrics import MetricsPage
+    from meshkit.telemetry.prometheus import MetricsPage
     from meshkit.telemetry.provider import Telemetry
 
 log = logging.getLogger("meshkit.lifecycle")
-
-DRAIN_SECONDS = 0.0
-"""How long to go on serving after NOT_SERVING, by default: not at all, which is right where nothing balances load."""
-
-GRACE_SECONDS = 5.0
-"""How long requests in flight may take after that, by default."""
 
 
 class AddressInUse(Exception):
