@@ -180,7 +180,8 @@ def test_an_image_takes_nothing_but_finished_environments() -> None:
 def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None:
     """A new kind of file has to be thought of: it is listed here or left out there."""
     member = r"(src/.+|pyproject\.toml)"
-    wanted = re.compile(rf"libs/\w+/{member}|services/(entrypoint\.py|\w+/({member}|requirements\.lock))")
+    library = r"(src/.+|pyproject\.toml|README\.md|LICENSE)"
+    wanted = re.compile(rf"libs/\w+/{library}|services/(entrypoint\.py|\w+/({member}|requirements\.lock))")
     paths = {path.relative_to(ROOT).as_posix() for path in texts()}
     assert {path for path in paths if in_context(path)} == {path for path in paths if wanted.fullmatch(path)}
 

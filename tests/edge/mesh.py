@@ -29,7 +29,7 @@ from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
 from meshkit.lifecycle import Stop
 from meshkit.server.health import SERVING
-from meshkit.telemetry.metrics import MetricsPage
+from meshkit.telemetry.prometheus import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, listening
 from pricing.servicer import PricingServicer
 

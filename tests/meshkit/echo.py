@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from meshkit.telemetry import Instrumentation
-    from meshkit.telemetry.metrics import MetricsPage
+    from meshkit.telemetry.prometheus import MetricsPage
 
 SERVICE = "test.Echo"
 MAKERS: dict[str, Callable[..., Any]] = {

@@ -20,7 +20,7 @@ from inventory.domain import DatabaseUnavailable
 from inventory.seed import seed
 from meshkit.database import check_database
 from meshkit.database.database import Database
-from meshkit.telemetry.metrics import MetricsPage
+from meshkit.telemetry.prometheus import MetricsPage
 from meshkit.testing import SpanCapture, listening
 from tests.edge.mesh import nobody
 from tests.meshkit.echo import SERVICE, echo

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import grpc
 
     from meshkit.config import Instrumentation
-    from meshkit.telemetry.metrics import MetricsPage
+    from meshkit.telemetry.prometheus import MetricsPage
 
 
 @dataclass(frozen=True)

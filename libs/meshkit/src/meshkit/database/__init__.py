@@ -1,10 +1,15 @@
-"""SQLite and PostgreSQL for one service."""
+"""SQLite and PostgreSQL for one service: `pip install 'meshkit[database]'`."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from meshkit.extras import require
+
+require("database")
+
+# isort: split
 from meshkit.database.database import Database
 
 if TYPE_CHECKING:

@@ -1,8 +1,13 @@
-"""opentelemetry-instrumentation-grpc instead of meshkit's own tracing: all that the setting `contrib` does."""
+"""opentelemetry-instrumentation-grpc instead of meshkit's own tracing: all that the setting `contrib` does.
+
+It needs an extra: `pip install 'meshkit[contrib]'`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from meshkit.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +26,7 @@ def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor
     """Contrib's interceptors of a channel, none unless chosen; they belong first, around all others."""
     if not is_chosen(telemetry):
         return []
+    require("contrib")
     from opentelemetry.instrumentation.grpc import aio_client_interceptors  # noqa: PLC0415 - only where chosen
 
     make: Callable[..., list[grpc.aio.ClientInterceptor]] = aio_client_interceptors
@@ -35,6 +41,7 @@ def server_interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor
     """
     if not is_chosen(telemetry):
         return []
+    require("contrib")
     from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters  # noqa: PLC0415 - only where chosen
 
     make: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor

@@ -17,13 +17,14 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
+from meshkit.extras import require
 from meshkit.telemetry import semconv, variables
 from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
 from meshkit.telemetry.rpc_metrics import CallMetrics, client_calls, server_calls
 
 if TYPE_CHECKING:
     from meshkit.config import Instrumentation
-    from meshkit.telemetry.metrics import MetricsPage
+    from meshkit.telemetry.prometheus import MetricsPage
 
 TEXT_LENGTH = 2048
 """Characters of an attribute of a span, unless the standard variables say: a batch of spans must fit in a message."""
@@ -89,7 +90,12 @@ def configure(
         prometheus: whether there is a `page` of the metrics.
         set_global: whether these are the global providers too, with the propagators of the standard variables, for
             libraries that look for them there. OpenTelemetry takes global providers once in a process.
+
+    Raises:
+        ImportError: an extra of meshkit is not installed, `contrib` or `prometheus`.
     """
+    if instrumentation == "contrib":
+        require("contrib")
     variables.prepare()
     with variables.exit_on_invalid_variable():
         telemetry = _telemetry(resource(service_name), instrumentation, prometheus=prometheus)
@@ -102,11 +108,17 @@ def _telemetry(own: Resource, instrumentation: Instrumentation, *, prometheus: b
     provider = tracer_provider(own)
     if not (prometheus or variables.exports_metrics()):
         return Telemetry(provider, instrumentation=instrumentation)
-    from meshkit.telemetry.metrics import MetricsPage, meter_provider  # noqa: PLC0415 - costs 60 ms
+    from meshkit.telemetry.metrics import meter_provider  # noqa: PLC0415 - costs time
 
-    page = MetricsPage() if prometheus else None
+    page = _page() if prometheus else None
     meters = meter_provider([page.reader] if page else [], own, exporting=variables.exports_metrics())
     return Telemetry(provider, meters, instrumentation, page)
+
+
+def _page() -> MetricsPage:
+    from meshkit.telemetry.prometheus import MetricsPage  # noqa: PLC0415 - an extra
+
+    return MetricsPage()
 
 
 def _set_global(telemetry: Telemetry) -> None:

@@ -11,7 +11,7 @@ from api_edge.domain import ShuttingDown
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop
-    from meshkit.telemetry.metrics import MetricsPage
+    from meshkit.telemetry.prometheus import MetricsPage
 
 
 def router(stop: Stop, page: MetricsPage | None) -> APIRouter:
