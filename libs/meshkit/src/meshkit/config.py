@@ -8,7 +8,6 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 DRAIN_SECONDS = 0.0
