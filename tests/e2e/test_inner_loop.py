@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import uuid
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.local_mesh import LocalMesh, call, order, trace
 from tests.repository import ROOT, SERVICES
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.service_process import process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 PRODUCT = "/v1/products/TEA-0001"
 
 
-async def test_a_service_that_is_left_out_is_used_when_its_printed_command_has_started_it(tmp_path: Path) -> None:
-    with LocalMesh(tmp_path / "state", {"WITHOUT": "pricing"}).running() as mesh:
+def launch(workspace: Path, service: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments of Python and the variables with which VS Code debugs a service in a workspace."""
+    text = (ROOT / ".vscode" / "launch.json").read_text()
+    text = text.replace("${workspaceFolder}", str(workspace)).replace("${input:service}", service)
+    (configuration,) = json.loads(text)["configurations"]
+    lines = Path(configuration["envFile"]).read_text().splitlines()
+    return ["-m", configuration["module"]], dict(line.split("=", 1) for line in lines)
+
+
+async def test_a_service_that_is_left_out_is_used_when_its_printed_command_or_a_debugger_starts_it(
+    tmp_path: Path,
+) -> None:
+    with LocalMesh(tmp_path / ".localmesh", {"WITHOUT": "pricing"}).running() as mesh:
         command = mesh.read_until("-m pricing")
         assert (await call(mesh, "GET", PRODUCT)).body["price"] is None
         shell = await asyncio.create_subprocess_shell(
@@ -36,6 +46,9 @@ async def test_a_service_that_is_left_out_is_used_when_its_printed_command_has_s
         shell.terminate()
         assert await shell.wait() == 0
         await asyncio.to_thread(mesh.read_until, "pricing has ended")
+        arguments, variables = launch(tmp_path, "pricing")
+        async with process(*arguments, environment={"PATH": os.environ["PATH"], **variables}):
+            await asyncio.to_thread(mesh.read_until, "pricing is ready")
         assert mesh.stop() == 0
 
 
