@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ def test_a_restart_waits_for_no_drain(tmp_path: Path, edge: Path) -> None:
         (edge / "new.py").touch()
         mesh.until("edge is ready again")
         assert mesh.journal == ["edge serves", "edge stopping", "edge hurried", "edge serves"]
+        mesh.send(signal.SIGINT)
+        mesh.until("stopping")
+        mesh.send(signal.SIGINT)
+        assert mesh.end() == 0
+        assert "Task was destroyed" not in mesh.text
 
 
 def test_a_child_that_does_not_stop_is_killed_to_be_restarted(tmp_path: Path, edge: Path) -> None:

@@ -3,6 +3,7 @@
 The specification is JSON: `{"stages": [[{"name": …, "port": …, "arguments": […]}]], "patience": {…}}`.
 """
 
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ class Specification(TypedDict):
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(50, 2, 2)  # so that asyncio soon says which task was dropped while it was pending
     state_dir = Path(sys.argv[1])
     specification: Specification = json.loads(sys.argv[2])
     stages = tuple(

@@ -44,7 +44,9 @@ async def _kill(child: Child) -> bool:
 async def _ends(child: Child, limit: float, impatience: asyncio.Event) -> bool:
     """Waits for the end of a child, for `limit` seconds at most or until the user loses patience."""
     waits = [asyncio.create_task(child.ended()), asyncio.create_task(impatience.wait())]
-    await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    try:
+        await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
     return not child.is_running
