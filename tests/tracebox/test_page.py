@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import combinations
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.browser import Tab, browsing, needs_browser
 from tests.tracebox.running import Tracebox, running
-from tests.tracebox.spans import Plain, export, span
+from tests.tracebox.spans import T0, Plain, export, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -197,3 +199,102 @@ async def test_a_trace_that_comes_late_is_shown(tracebox: Tracebox, tab: Tab) ->
     await tab.show(f"{tracebox.url}/trace/a", until="document.querySelector('#looking code')")
     await tracebox.export(export(span(0xA, 1, "late")))
     await tab.wait("document.querySelector('.span-row')")
+
+
+FOUND = "[...document.querySelectorAll('.trace-row .operation')].map((e) => e.textContent).join()"
+PROBLEM = "document.getElementById('problem').hidden ? '' : document.getElementById('problem').textContent"
+ADDRESS = "Object.fromEntries(new URLSearchParams(location.search))"
+
+
+async def search(tab: Tab, **fields: str) -> None:
+    """Fills in the form and presses the button."""
+    form = "document.getElementById('filters')"
+    for name, text in fields.items():
+        field = f"{form}.elements['{name}']"
+        await tab.value(
+            f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+        )
+    await tab.value(f"{form}.requestSubmit()")
+
+
+async def reload_in_another_tab(tab: Tab) -> None:
+    """Opens the address of the page anew, as who it was sent to does."""
+    address = await tab.value("location.href")
+    await tab.show("about:blank", until="location.href === 'about:blank'")
+    await tab.show(address, until="document.querySelector('.trace-row')")
+
+
+async def test_a_search_by_tags_stays_in_the_address(tracebox: Tracebox, tab: Tab) -> None:
+    tags: dict[str, dict[str, Plain]] = {
+        "both": {"http.response.status_code": 404, "url.query": "sku=A&sku=B"},
+        "one": {"http.response.status_code": 404, "url.query": "sku=A"},
+        "other": {"http.response.status_code": 200},
+        "quoted": {"db.query.text": 'SELECT "a" = ?'},
+    }
+    for number, (name, attributes) in enumerate(tags.items(), start=1):
+        await tracebox.export(export(span(number, 1, name, tags=attributes, at=(-number, 0))))
+    await tab.show(f"{tracebox.url}/search", until=f"{FOUND} === 'both,one,other,quoted'")
+    for text, names in {
+        "http.response.status_code=404": "both,one",
+        "http.response.status_code=404  url.query=sku=A&sku=B": "both",
+        'db.query.text="SELECT \\"a\\" = ?"': "quoted",
+        '{"http.response.status_code": "200"}': "other",
+    }.items():
+        await search(tab, tags=text)
+        await tab.wait(f"{FOUND} === '{names}'")
+        await reload_in_another_tab(tab)
+        assert await tab.value(FOUND) == names
+        assert await tab.value("document.getElementById('filters').elements.tags.value.split('=').length") > 1
+        sent = json.loads((await tab.value(ADDRESS))["tags"])
+        query = urlencode({"service": "shop", "start": 0, "tags": json.dumps(sent)})
+        jaegers = await tracebox.data(f"/api/traces?{query}")
+        assert [trace["spans"][0]["operationName"] for trace in reversed(jaegers)] == names.split(",")
+
+
+async def test_a_search_by_time_stays_in_the_address(tracebox: Tracebox, tab: Tab) -> None:
+    for number, seconds in enumerate((0, 60, 120), start=1):
+        await tracebox.export(export(span(number, 1, f"at {seconds}", at=(1000 * seconds, 1000 * seconds + 1))))
+    await tab.show(f"{tracebox.url}/search", until=f"{FOUND} === 'at 120,at 60,at 0'")
+    local = "((s) => new Date(s * 1000 - new Date(s * 1000).getTimezoneOffset() * 60000).toISOString().slice(0, 19))"
+    start, end = [await tab.value(f"{local}({T0 + seconds})") for seconds in (30, 60)]
+    await search(tab, lookback="custom", **{"from": start, "to": end})
+    await tab.wait(f"{FOUND} === 'at 60'")
+    address = await tab.value(ADDRESS)
+    assert address == {"lookback": "custom", "start": f"{T0 + 30}000000", "end": f"{T0 + 60}999999"}
+    await reload_in_another_tab(tab)
+    assert await tab.value(FOUND) == "at 60"
+    assert await tab.value("document.getElementById('filters').elements.to.value") == end
+    await search(tab, lookback="15m")
+    await tab.wait("!document.getElementById('empty').hidden")
+    assert await tab.value(ADDRESS) == {"lookback": "15m"}
+
+
+async def test_a_wrong_search_is_explained_in_the_form_and_nothing_is_searched(tracebox: Tracebox, tab: Tab) -> None:
+    await tracebox.export(export(span(1, 1)))
+    await tab.show(f"{tracebox.url}/search", until="document.querySelector('.trace-row')")
+    assert await tab.value("document.querySelector('#filters #problem').hidden")
+    wrong: dict[str, dict[str, str]] = {
+        "Write tags as key=value": {"tags": "cached"},
+        "with a space between them": {"tags": 'a="1"b=2'},
+        "a value with spaces in quotes": {"tags": 'a="open'},
+        "is there twice": {"tags": "a=1 a=2"},
+        "are strings": {"tags": '{"a": 1}'},
+        "must not be later": {
+            "tags": "",
+            "lookback": "custom",
+            "from": "2026-01-02T00:00:00",
+            "to": "2026-01-01T00:00:00",
+        },
+        "Write the duration like": {"lookback": "", "minDuration": "soon"},
+    }
+    for message, fields in wrong.items():
+        await search(tab, **fields)
+        await tab.wait(f"({PROBLEM}).includes('{message}')")
+    await search(tab, minDuration="")
+    await tab.wait(f"({PROBLEM}) === ''")
+    for address, message in {
+        "tags=cached": "Write tags",
+        "lookback=soon": "Write the time range",
+        "start=x": "",
+    }.items():
+        await tab.show(f"{tracebox.url}/search?{address}", until=f"({PROBLEM}).includes('{message}')")

@@ -6,6 +6,7 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from tracebox.parameters import InvalidQuery, Parameters, check_limit
+from tracebox.search import FOREVER
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +51,11 @@ def test_a_time_that_is_not_a_whole_number_is_refused(text: str) -> None:
 
 def test_a_window_is_given_in_microseconds() -> None:
     assert given(start="-5", end="+7").window() == (-5000, 7000)
+
+
+def test_a_window_of_all_times_may_have_one_end() -> None:
+    assert given().window(None) == (0, FOREVER // 1000 * 1000)
+    assert given(end="7").window(None) == (0, 7000)
 
 
 @pytest.mark.parametrize("text", ["many", "2147483648", "-2147483649"])

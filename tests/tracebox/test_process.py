@@ -154,6 +154,8 @@ async def test_a_search_has_a_limit_and_comes_newest_arrival_first(tracebox: Tra
         ("/summaries?service=a&limit=-2147483648", 400, LIMIT),
         ("/summaries?limit=0", 400, LIMIT),
         ("/summaries?minDuration=5", 400, f"'minDuration' {DURATION}"),
+        ("/summaries?start=x", 400, f"'start' {MICROSECONDS}"),
+        ("/summaries?tags=n%3D3", 400, TAGS),
     ],
 )
 async def test_an_invalid_query_gets_jaegers_status_and_envelope_and_a_plain_message(
@@ -193,7 +195,8 @@ async def test_every_address_of_the_page_gives_it_and_all_that_it_loads_is_here(
 
 
 async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
-    await tracebox.export(export(span(0xA, 2, parent=1, at=(2, 8), error="no"), service="stock"))
+    stock = span(0xA, 2, parent=1, at=(2, 8), error="no", tags={"otel": "x=y"})
+    await tracebox.export(export(stock, service="stock"))
     await tracebox.export(export(span(0xA, 1, "GET /", at=(0, 10)), service="edge"))
     await tracebox.export(export(span(0xB, 3, "quick", at=(20, 21)), service="edge"))
     answer = await tracebox.get("/summaries")
@@ -212,7 +215,9 @@ async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
         "services": {"edge": 1, "stock": 1},
     }
     assert answer["held"]["traces"] == 2
-    for query in ("errors=true", "minDuration=5ms", "service=stock", "service=edge&operation=GET%20/"):
+    at = T0 * 1_000_000
+    queries = ["errors=true", "minDuration=5ms", "service=stock", "service=edge&operation=GET%20/"]
+    for query in (*queries, f"start={at}&end={at + 10_000}", 'tags={"otel":"x%3Dy"}', "tag=otel:x%3Dy"):
         found = (await tracebox.get(f"/summaries?{query}"))["traces"]
         assert [trace["traceID"] for trace in found] == ["000000000000000a"], query
 

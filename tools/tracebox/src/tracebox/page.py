@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tracebox.jaeger import format_trace_id
 from tracebox.outcome import outcome
 from tracebox.parameters import Parameters, check_limit
-from tracebox.search import Search, find_traces
+from tracebox.search import find_traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,14 +85,10 @@ class Page:
     async def summaries(self, request: Request) -> Response:
         """The traces found, newest arrival first, and how full the store is.
 
-        Unlike Jaeger's search this needs no service, and does not return whole traces.
+        Unlike Jaeger's search this needs no service, covers all times by default, and does not return whole traces.
         """
         parameters = Parameters(request.query_params)
-        search = Search(
-            service=parameters.text("service"),
-            operation=parameters.text("operation"),
-            duration_min=parameters.duration("minDuration"),
-        )
+        search = parameters.search(lookback_us=None)
         failed_only, limit = parameters.flag("errors"), parameters.limit()
         check_limit(limit)
         found = (t for t in find_traces(self._store, search) if not failed_only or any(map(_failed, t.spans)))

@@ -12,7 +12,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from tracebox.search import BOOLEANS, Search
+from tracebox.search import BOOLEANS, FOREVER, Search
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
@@ -80,9 +80,9 @@ class Parameters:
         """All `traceID`."""
         return [parse_trace_id(text) for text in self._query.getlist("traceID")]
 
-    def search(self) -> Search:
-        """What to search for; the service may be missing."""
-        start_min, start_max = self.window()
+    def search(self, lookback_us: int | None = _DEFAULT_LOOKBACK_US) -> Search:
+        """What to search for; the service may be missing. For `lookback_us` see `window`."""
+        start_min, start_max = self.window(lookback_us)
         shortest, longest = self.duration("minDuration"), self.duration("maxDuration")
         if shortest and longest and longest < shortest:
             raise InvalidQuery("'maxDuration' must not be shorter than 'minDuration'.")
@@ -96,10 +96,11 @@ class Parameters:
             tags=self._tags(),
         )
 
-    def window(self) -> tuple[int, int]:
-        """`start` and `end` in nanoseconds; by default the last 48 hours."""
+    def window(self, lookback_us: int | None = _DEFAULT_LOOKBACK_US) -> tuple[int, int]:
+        """`start` and `end` in nanoseconds; by default the last 48 hours, and all times if `lookback_us` is None."""
         now = time.time_ns() // 1000
-        return self._microseconds("start", now - _DEFAULT_LOOKBACK_US), self._microseconds("end", now)
+        first, last = (0, FOREVER // 1000) if lookback_us is None else (now - lookback_us, now)
+        return self._microseconds("start", first), self._microseconds("end", last)
 
     def _microseconds(self, name: str, default: int) -> int:
         problem = f"'{name}' must be a time in whole microseconds since 1970, such as 1767323045000000."

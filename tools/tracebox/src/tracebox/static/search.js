@@ -4,10 +4,13 @@ import { hue } from "./colours.js";
 import { byId, el, getJson } from "./dom.js";
 import * as format from "./format.js";
 import { describe, rowShade, shade } from "./outcome.js";
+import { readPeriod, resolvePeriod, showPeriod, suggestPeriod } from "./period.js";
 import { plot } from "./plot.js";
+import { formatTags, parseTags } from "./tags.js";
 
 const REFRESH_MS = 2000;
 const DEFAULT_LIMIT = "50";
+const TYPED = new Set(["minDuration", "tags", "from", "to"]); // searched for by Enter or the button
 const form = byId("filters");
 let timer = 0;
 let latest = ""; // what is shown, to leave the list alone while nothing changes
@@ -22,7 +25,8 @@ export async function showSearch() {
   });
   form.addEventListener("change", (event) => {
     if (event.target.name === "service") form.elements.operation.value = "";
-    if (event.target.name !== "minDuration") find();
+    if (event.target.name === "lookback" && showBetween()) suggestPeriod(form.elements);
+    if (!TYPED.has(event.target.name)) find();
   });
   addEventListener("popstate", load);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
@@ -35,35 +39,71 @@ async function load() {
   form.elements.minDuration.value = wanted.get("minDuration") ?? "";
   form.elements.errors.checked = wanted.get("errors") === "true";
   form.elements.auto.checked = wanted.get("auto") === "true";
+  form.elements.tags.value = tagsText(wanted.get("tags") ?? "");
+  select(form.elements.lookback, wanted.get("lookback") || (wanted.has("start") || wanted.has("end") ? "custom" : ""));
+  showPeriod(form.elements, wanted);
+  showBetween();
   select(form.elements.limit, wanted.get("limit") || DEFAULT_LIMIT);
   select(form.elements.service, wanted.get("service") ?? "");
   select(form.elements.operation, wanted.get("operation") ?? "");
   await refresh();
 }
 
+/** The field's text for the tags of an address, which stays as it is if it is wrong. */
+function tagsText(text) {
+  try {
+    return formatTags(parseTags(text));
+  } catch {
+    return text;
+  }
+}
+
+/** Show the two times if they are wanted, and say whether they are. */
+function showBetween() {
+  const custom = form.elements.lookback.value === "custom";
+  byId("between").hidden = !custom;
+  return custom;
+}
+
 /** Search for what the form says now, and put it into the address. */
 async function find() {
   const field = form.elements.minDuration;
   if (/^\s*[0-9.]+\s*$/.test(field.value)) field.value = `${field.value.trim()}ms`;
-  const query = filters();
+  const query = filtersOrProblem();
+  if (!query) return;
   if (form.elements.auto.checked) query.set("auto", "true");
   const search = query.toString();
   if (`?${search}` !== location.search) history.pushState(null, "", `/search${search ? `?${search}` : ""}`);
   await refresh();
 }
 
+/** The form as the parameters of the address; throws an Error for people. */
 function filters() {
   const query = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) {
-    const text = value.trim();
-    if (text && name !== "auto" && !(name === "limit" && text === DEFAULT_LIMIT)) query.set(name, text);
+  for (const name of ["service", "operation", "minDuration", "limit", "errors"]) {
+    const text = new FormData(form).get(name)?.trim();
+    if (text && !(name === "limit" && text === DEFAULT_LIMIT)) query.set(name, text);
   }
+  const tags = parseTags(form.elements.tags.value);
+  if (Object.keys(tags).length) query.set("tags", JSON.stringify(tags));
+  for (const [name, value] of Object.entries(readPeriod(form.elements))) query.set(name, value);
   return query;
+}
+
+function filtersOrProblem() {
+  try {
+    return filters();
+  } catch (error) {
+    showProblem(error.message);
+    return null;
+  }
 }
 
 async function refresh() {
   clearTimeout(timer);
-  const query = filters();
+  const query = filtersOrProblem();
+  if (!query) return refreshNames().catch(() => null);
+  resolvePeriod(query);
   if (!query.has("limit")) query.set("limit", DEFAULT_LIMIT);
   sessionStorage.setItem("search", location.search);
   let held = null;
@@ -207,7 +247,7 @@ function nothingMatches() {
   };
   return [
     el("h2", { text: "No trace matches" }),
-    el("p", { text: "One span has to satisfy service, operation and duration at once." }),
+    el("p", { text: "One span has to satisfy service, operation, tags, time and duration at once." }),
     el("button", { type: "button", class: "primary", text: "Show all traces", onclick: clear }),
   ];
 }
