@@ -295,6 +295,6 @@ async def test_a_wrong_search_is_explained_in_the_form_and_nothing_is_searched(t
     for address, message in {
         "tags=cached": "Write tags",
         "lookback=soon": "Write the time range",
-        "start=x": "",
+        "start=x": "Fill in",
     }.items():
         await tab.show(f"{tracebox.url}/search?{address}", until=f"({PROBLEM}).includes('{message}')")

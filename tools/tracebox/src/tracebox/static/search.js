@@ -13,6 +13,7 @@ const DEFAULT_LIMIT = "50";
 const TYPED = new Set(["minDuration", "tags", "from", "to"]); // searched for by Enter or the button
 const form = byId("filters");
 let timer = 0;
+let searches = 0; // how many there were: the response to an earlier one is not shown
 let latest = ""; // what is shown, to leave the list alone while nothing changes
 let known = null; // the ids shown before, to mark what is new
 
@@ -94,6 +95,7 @@ function filtersOrProblem() {
   try {
     return filters();
   } catch (error) {
+    searches++;
     showProblem(error.message);
     return null;
   }
@@ -107,12 +109,15 @@ async function refresh() {
   if (!query.has("limit")) query.set("limit", DEFAULT_LIMIT);
   sessionStorage.setItem("search", location.search);
   let held = null;
+  const search = ++searches;
   try {
     const [answer] = await Promise.all([getJson(`/summaries?${query}`), refreshNames()]);
+    if (search !== searches) return;
     held = answer.held;
     showProblem("");
     show(answer);
   } catch (error) {
+    if (search !== searches) return;
     showProblem(explain(error));
   }
   const again = form.elements.auto.checked || held?.traces === 0;
