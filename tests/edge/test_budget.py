@@ -14,13 +14,15 @@ from fastapi.routing import APIRoute
 
 from api_edge.rest.budget import route_with_budget
 from api_edge.rest.middleware import BodyLimits
-from api_edge.rest.problem_details import add_handlers
+from api_edge.rest.problem_details import Problems
 from api_edge.rest.server import listen_socket, serve
 from meshkit.deadline import remaining
 from meshkit.lifecycle import Stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+PROBLEMS = Problems(domain="test.example")
 
 HOUR, DAY, MOMENT = 3600.0, 86400.0, 0.05
 
@@ -55,11 +57,11 @@ async def before_and_after(seconds: float) -> AsyncIterator[bytes]:
 
 def api() -> FastAPI:
     app = FastAPI()
-    app.add_middleware(BodyLimits)
+    app.add_middleware(BodyLimits, problems=PROBLEMS)
     for prefix, seconds in (("/hour", HOUR), ("/day", DAY), ("/moment", MOMENT)):
         app.include_router(routes(prefix, route_with_budget(seconds)))
     app.include_router(routes("/none", APIRoute))
-    add_handlers(app, app.routes)
+    PROBLEMS.add_handlers(app)
     return app
 
 
@@ -67,7 +69,7 @@ def api() -> FastAPI:
 async def serving() -> AsyncIterator[aiohttp.ClientSession]:
     stop, listener = Stop(), listen_socket("127.0.0.1:0")
     host, port = listener.getsockname()
-    task = asyncio.create_task(serve(api(), listener=listener, stop=stop, drain_seconds=0, grace_seconds=5))
+    task = asyncio.create_task(serve(api(), problems=PROBLEMS, listener=listener, stop=stop))
     try:
         async with aiohttp.ClientSession(f"http://{host}:{port}") as http:
             yield http

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from api_edge import clients
-from api_edge.rest.build import build_app
+from api_edge.rest.build import PROBLEMS, build_app
 from api_edge.rest.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.client.channel import open_channel
@@ -37,6 +37,7 @@ class EdgeApp:
         settings = self.settings
         await serve(
             build_app(self.storefront, stop=stop, telemetry=self.telemetry, trace_url=settings.trace_url),
+            problems=PROBLEMS,
             listener=listener or listen_socket(settings.listen),
             stop=stop,
             drain_seconds=settings.drain_seconds,

@@ -8,7 +8,6 @@ The only place that calls a stub. Deadlines, retries and spans are the channel's
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import contextmanager
 from datetime import UTC
 from decimal import Decimal
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
-from api_edge.timings import Timing, timings
+from api_edge.timings import timed
 from meshkit.api import Api
 from meshkit.errors import ServiceError, in_words, mapping_of
 from meshkit.status import service_errors
@@ -41,18 +40,14 @@ PRICING_API = Api(pricing_service_pb2.DESCRIPTOR.services_by_name["PricingServic
 
 @contextmanager
 def _call(service: str, method: str) -> Iterator[None]:
-    started = time.perf_counter()
     try:
-        with service_errors():
+        with timed(service, method), service_errors():
             yield
     except ServiceError as error:
         if not error.domain:  # of the transport
             log.info("%s %s: %s", service, method, in_words(error))
             error.message = f"{service} {method} failed: {mapping_of(error).code}"
         raise
-    finally:
-        if (noted := timings.get()) is not None:
-            noted.append(Timing(service, method, (time.perf_counter() - started) * 1000))
 
 
 class InventoryClient:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from meshkit import validation
-from meshkit.errors import InvalidArgument, NotFound, ServiceError, Unavailable, mapping_of
+from meshkit.errors import InvalidArgument, NotFound, ServiceError, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,13 +170,6 @@ class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
 
     def __init__(self) -> None:
         super().__init__("Idempotency-Key must be 1 to 255 printable ASCII characters")
-
-
-class ShuttingDown(Unavailable, domain=DOMAIN):
-    """The process is ending; another one may have the answer."""
-
-    def __init__(self) -> None:
-        super().__init__("this server is shutting down")
 
 
 def degradation(service: str, error: ServiceError) -> Degradation:

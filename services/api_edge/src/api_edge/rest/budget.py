@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
-from api_edge.domain import DOMAIN
+from api_edge.rest.problem_details import AppError
 from meshkit.deadline import budget
 from meshkit.errors import InvalidArgument
 
@@ -26,7 +26,7 @@ HEADER = "X-Request-Timeout-Ms"
 MAX_TIMEOUT_MS = 30_000
 
 
-class InvalidTimeout(InvalidArgument, domain=DOMAIN):
+class InvalidTimeout(AppError, InvalidArgument):
     """The X-Request-Timeout-Ms header is not a time budget."""
 
     def __init__(self) -> None:

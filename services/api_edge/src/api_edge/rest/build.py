@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException
 
+from api_edge.domain import DOMAIN
 from api_edge.rest.budget import requested_seconds
 from api_edge.rest.middleware import BodyLimits, TraceHeaders
 from api_edge.rest.openapi import document
-from api_edge.rest.paths import ASSETS, OPENAPI, is_untraced
-from api_edge.rest.problem_details import add_handlers
+from api_edge.rest.paths import ASSETS, OPENAPI, PROBES, is_untraced
+from api_edge.rest.problem_details import Problems
 from api_edge.rest.routes import docs, orders, probes, products
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from api_edge.storefront import Storefront
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
+
+log = logging.getLogger("api_edge.access")
+
+PROBLEMS = Problems(domain=DOMAIN, type_prefix="urn:aiomesh:problem:")
 
 DESCRIPTION = """\
 The storefront of aiomesh. Every response below `/v1` carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the
@@ -45,8 +51,8 @@ def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace
         telemetry=_telemetry(telemetry),
     )
     app.openapi = partial(document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
-    app.add_middleware(BodyLimits)
-    app.add_middleware(TraceHeaders, trace_url=trace_url)
+    app.add_middleware(BodyLimits, problems=PROBLEMS)
+    app.add_middleware(TraceHeaders, problems=PROBLEMS, trace_url=trace_url, probes=PROBES, access_log=log)
     _add_routes(
         app, [products.router(storefront), orders.router(storefront), docs.router, probes.router(stop, telemetry.page)]
     )
@@ -68,7 +74,7 @@ def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     for router in routers:
         app.include_router(router)
     app.router.default = _no_route
-    add_handlers(app, [*app.routes, *(route for router in routers for route in router.routes)])
+    PROBLEMS.add_handlers(app, [route for router in routers for route in router.routes])
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI

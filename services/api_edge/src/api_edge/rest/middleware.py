@@ -9,50 +9,67 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi.exceptions import HTTPException
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 
-from api_edge.domain import ShuttingDown
-from api_edge.rest.paths import PROBES
-from api_edge.rest.problem_details import http_problem, internal_error, service_problem
-from api_edge.rest.server import CANCELLED_FOR
+from api_edge.rest.server import CANCELLED_FOR, ShuttingDown
 from api_edge.timings import Timing, timings
 from meshkit.deadline import remaining
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-log = logging.getLogger("api_edge.access")
+    from api_edge.rest.problem_details import Problems
+
+log = logging.getLogger("meshkit.access")
 
 MAX_BODY_BYTES = 1024 * 1024
 DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
 """How much of a body that is too large is read and dropped, so that its sender can read why."""
 
-TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 TOO_SLOW = "the body did not come within the time budget of the request"
 
 
 class TraceHeaders:
-    """Adds the trace to every response but those of probes, and logs one line for each request.
+    """Adds the trace to every response, and logs one line for each request.
 
     `traceresponse` (W3C Trace Context, level 2), whose flags say whether the trace was sampled, `X-Trace-Id`,
     `Server-Timing`, and for a trace that was sampled, and so can be looked at, `Link: …; rel="trace"`.
     An exception that nothing else handled becomes a problem here.
+
+    Args:
+        app: the app inside.
+        problems: render that exception, and what is cancelled.
+        trace_url: where a trace can be looked at, with `{trace_id}` in it; empty: no links.
+        probes: the paths that machines poll, which get neither headers nor log lines.
+        access_log: gets the lines.
     """
 
-    def __init__(self, app: ASGIApp, trace_url: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        problems: Problems,
+        trace_url: str = "",
+        probes: Container[str] = (),
+        access_log: logging.Logger = log,
+    ) -> None:
         self._app = app
-        self._trace_url = trace_url
+        self._probes = probes
+        self._exchange = partial(Exchange, problems=problems, trace_url=trace_url, access_log=access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app inside (ASGI)."""
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or scope["path"] in self._probes:
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, self._trace_url)
+        exchange = self._exchange(scope, receive, send)
         token = timings.set(exchange.timings)
         try:
             await exchange.run(self._app)
@@ -64,9 +81,20 @@ class TraceHeaders:
 class Exchange:
     """One request and its response, which this sends with the trace headers."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_url: str) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        problems: Problems,
+        trace_url: str,
+        access_log: logging.Logger,
+    ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
+        self._problems = problems
         self._trace_url = trace_url
+        self._access_log = access_log
         self._start = time.perf_counter()
         self._status = 0
         self.timings: list[Timing] = []
@@ -78,13 +106,13 @@ class Exchange:
         except asyncio.CancelledError:  # the client may be gone: the span and the log still show how it ended
             if not self._status:
                 error = self._scope["state"].get(CANCELLED_FOR) or ShuttingDown()
-                await self._respond(service_problem(self._scope["path"], error))
+                await self._respond(self._problems.of_error(self._scope["path"], error))
         except Exception as error:
             if self._status:
                 raise
-            log.exception("%s %s failed", self._scope["method"], self._scope["path"])
+            self._access_log.exception("%s %s failed", self._scope["method"], self._scope["path"])
             get_current_span().record_exception(error)
-            await self._respond(internal_error(self._scope["path"]))
+            await self._respond(self._problems.of_bug(self._scope["path"]))
 
     def log(self) -> None:
         """Writes the line of the access log."""
@@ -92,7 +120,7 @@ class Exchange:
         host, port = self._scope["client"] or ("", 0)
         duration = round(self._milliseconds(), 2)
         fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": f"{host}:{port}"}
-        log.info("%s %s %s", method, path, status, extra=fields)
+        self._access_log.info("%s %s %s", method, path, status, extra=fields)
 
     async def _respond(self, response: ASGIApp) -> None:
         await response(self._scope, self._receive, self._send_with_headers)
@@ -119,24 +147,26 @@ class Exchange:
 
 
 class BodyLimits:
-    """Refuses bodies of more than 1 MiB, and those that do not come within the budget of the request."""
+    """Refuses bodies of more than `max_bytes`, and those that do not come within the budget of the request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, problems: Problems, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app = app
+        self._problems = problems
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app inside (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _declared_length(headers := Headers(scope=scope)) > MAX_BODY_BYTES:
-            problem = http_problem(scope["path"], 413, TOO_LARGE)
+        elif _declared_length(headers := Headers(scope=scope)) > self._max_bytes:
+            problem = self._problems.of_status(scope["path"], 413, too_large(self._max_bytes))
             if "expect" in headers:  # a client that asks first sends no body: its next bytes would be read as one
                 problem.headers["Connection"] = "close"
             else:
                 await _discard(receive)
             await problem(scope, receive, send)
         else:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, _limited(receive, self._max_bytes), send)
 
 
 def _declared_length(headers: Headers) -> int:
@@ -144,7 +174,12 @@ def _declared_length(headers: Headers) -> int:
     return int(length.lstrip("0") or 0) if length.isdecimal() else 0  # Python reads no more than 4300 digits
 
 
-def _limited(receive: Receive) -> Receive:
+def too_large(max_bytes: int) -> str:
+    """What a problem says of a body above the limit."""
+    return f"the body is larger than {max_bytes} bytes"
+
+
+def _limited(receive: Receive, max_bytes: int) -> Receive:
     """Watches a body while it comes in: how long that takes, and its size if it does not declare it."""
     total, complete = 0, False
 
@@ -155,10 +190,10 @@ def _limited(receive: Receive) -> Receive:
         message = await _in_time(receive)
         complete = not message.get("more_body")
         total += len(message.get("body", b""))
-        if total > MAX_BODY_BYTES:
+        if total > max_bytes:
             if not complete:
                 await _discard(receive)
-            raise HTTPException(413, TOO_LARGE)
+            raise HTTPException(413, too_large(max_bytes))
         return message
 
     return limited

@@ -11,11 +11,10 @@ from urllib.parse import quote
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from opentelemetry.trace import format_trace_id, get_current_span
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from api_edge.domain import DOMAIN
-from api_edge.rest.schemas import Problem, Violation
 from meshkit.errors import ResourceExhausted, ServiceError, Unavailable, mapping_of
 
 if TYPE_CHECKING:
@@ -43,6 +42,29 @@ TITLES = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client C
 MAX_VIOLATIONS, MAX_FIELD = 30, 200
 """How much of a wrong request an answer repeats: fields, and characters of a field's path."""
 
+
+class Violation(BaseModel):
+    """One wrong field of a request."""
+
+    field: str = Field(examples=["lines[0].quantity"], description="Its path in the body, or the parameter's name")
+    description: str = Field(examples=["Input should be greater than or equal to 1"])
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457, application/problem+json)."""
+
+    type: str = Field(examples=["urn:aiomesh:problem:insufficient-stock"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["TEA-0001: 12 requested, 5 available"])
+    instance: str = Field(examples=["/v1/orders"])
+    reason: str = Field(examples=["INSUFFICIENT_STOCK"])
+    domain: str = Field(examples=["inventory.aiomesh"], description="Whose reason it is")
+    metadata: dict[str, str] = Field(examples=[{"sku": "TEA-0001", "requested": "12", "available": "5"}])
+    errors: list[Violation] = Field(examples=[[]], description="The wrong fields")
+    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
+
+
 NOT_JSON = Violation(field="body", description="is not JSON in UTF-8")
 
 PATH_CHARACTERS = "/:@!$&'()*+,;="
@@ -55,70 +77,111 @@ RETRY_AFTER = 1.0
 """Seconds to wait before another try where the error does not say: a lost backend is tried again once a second."""
 
 
-def add_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Renders every error that reaches the app as a problem. The routes tell which methods a path has."""
-    app.exception_handler(ServiceError)(_service_error)
-    app.exception_handler(RequestValidationError)(_validation_error)
-    app.exception_handler(HTTPException)(partial(_http_error, routes))
+class AppError(ServiceError):
+    """An error of the HTTP side itself, whose domain is that of the `Problems` that render it."""
+
+
+class Problems:
+    """Makes problems of errors.
+
+    Args:
+        domain: whose reasons those of HTTP itself are, such as `api_edge.aiomesh`.
+        type_prefix: what stands before the reason in a problem's type.
+    """
+
+    def __init__(self, *, domain: str, type_prefix: str = "urn:problem:") -> None:
+        self._domain = domain
+        self._type_prefix = type_prefix
+
+    def add_handlers(self, app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
+        """Renders every error that reaches the app as a problem.
+
+        The routes tell which methods a path has: those of the app, and of included routers if they are given.
+        """
+        app.exception_handler(ServiceError)(self._service_error)
+        app.exception_handler(RequestValidationError)(self._validation_error)
+        app.exception_handler(HTTPException)(partial(self._http_error, app, routes))
+
+    def of_error(self, path: str, error: ServiceError) -> Response:
+        """The problem of a ServiceError: its kind decides the status."""
+        response = self._response(
+            path,
+            mapping_of(error).http,
+            detail=error.message,
+            reason=error.reason,
+            domain=self._domain if isinstance(error, AppError) else error.domain,
+            metadata=error.fields,
+            errors=[Violation(field=item.field, description=item.description) for item in error.violations],
+        )
+        if error.retry_after is not None or isinstance(error, (Unavailable, ResourceExhausted)):
+            response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or RETRY_AFTER)))
+        return response
+
+    def of_status(self, path: str, status: int, detail: str, *, errors: Sequence[Violation] = ()) -> Response:
+        """The problem of an error that HTTP itself knows."""
+        reason = REASONS.get(status, http.HTTPStatus(status).name)
+        return self._response(path, status, detail=detail, reason=reason, domain=self._domain, errors=errors)
+
+    def of_bug(self, path: str) -> Response:
+        """The problem of an unexpected exception; what it was stands in the log alone."""
+        return self.of_status(path, 500, "internal error")
+
+    async def _service_error(self, request: Request, error: ServiceError) -> Response:
+        return self.of_error(request.scope["path"], error)
+
+    async def _validation_error(self, request: Request, error: RequestValidationError) -> Response:
+        errors = [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]]
+        fields = ", ".join(dict.fromkeys(violation.field for violation in errors))
+        return self.of_status(request.scope["path"], 422, f"the request is not valid: {fields}", errors=errors)
+
+    async def _http_error(
+        self, app: FastAPI, routes: Sequence[BaseRoute], request: Request, error: HTTPException
+    ) -> Response:
+        path, method = request.scope["path"], request.method
+        match error.status_code:
+            case 400:  # FastAPI's answer to a body that is not even text
+                return self.of_status(path, 422, "the request is not valid: body", errors=[NOT_JSON])
+            case 404:
+                return self.of_status(path, 404, f"there is no {method} {path}")
+            case 405:
+                response = self.of_status(path, 405, f"there is no {method} {path}")
+                response.headers["Allow"] = ", ".join(_methods([*app.routes, *routes], path) or FILE_METHODS)
+                return response
+            case status:
+                response = self.of_status(path, status, error.detail)
+                response.headers.update(error.headers or {})
+                return response
+
+    def _response(
+        self,
+        path: str,
+        status: int,
+        *,
+        detail: str,
+        reason: str,
+        domain: str,
+        metadata: dict[str, str] | None = None,
+        errors: Sequence[Violation] = (),
+    ) -> Response:
+        span = get_current_span().get_span_context()
+        problem = Problem(
+            type=self._type_prefix + reason.lower().replace("_", "-"),
+            title=title(status),
+            status=status,
+            detail=detail,
+            instance=quote(path, safe=PATH_CHARACTERS),
+            reason=reason,
+            domain=domain,
+            metadata=metadata or {},
+            errors=list(errors),
+            trace_id=format_trace_id(span.trace_id) if span.is_valid else "",
+        )
+        return Response(problem.model_dump_json(), status, media_type=MEDIA_TYPE)
 
 
 def title(status: int) -> str:
     """The name of an HTTP status."""
     return TITLES.get(status) or http.HTTPStatus(status).phrase
-
-
-def internal_error(path: str) -> Response:
-    """The problem of a bug; what it was stands in the log alone."""
-    return http_problem(path, 500, "internal error")
-
-
-def http_problem(path: str, status: int, detail: str, *, errors: Sequence[Violation] = ()) -> Response:
-    """The problem of an error that HTTP itself knows."""
-    reason = REASONS.get(status, http.HTTPStatus(status).name)
-    return _response(path, status, detail=detail, reason=reason, domain=DOMAIN, errors=errors)
-
-
-def service_problem(path: str, error: ServiceError) -> Response:
-    """The problem of a ServiceError: its kind decides the status."""
-    response = _response(
-        path,
-        mapping_of(error).http,
-        detail=error.message,
-        reason=error.reason,
-        domain=error.domain,
-        metadata=error.fields,
-        errors=[Violation(field=item.field, description=item.description) for item in error.violations],
-    )
-    if error.retry_after is not None or isinstance(error, (Unavailable, ResourceExhausted)):
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or RETRY_AFTER)))
-    return response
-
-
-async def _service_error(request: Request, error: ServiceError) -> Response:
-    return service_problem(request.scope["path"], error)
-
-
-async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    errors = [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]]
-    fields = ", ".join(dict.fromkeys(violation.field for violation in errors))
-    return http_problem(request.scope["path"], 422, f"the request is not valid: {fields}", errors=errors)
-
-
-async def _http_error(routes: Sequence[BaseRoute], request: Request, error: HTTPException) -> Response:
-    path, method = request.scope["path"], request.method
-    match error.status_code:
-        case 400:  # FastAPI's answer to a body that is not even text
-            return http_problem(path, 422, "the request is not valid: body", errors=[NOT_JSON])
-        case 404:
-            return http_problem(path, 404, f"there is no {method} {path}")
-        case 405:
-            response = http_problem(path, 405, f"there is no {method} {path}")
-            response.headers["Allow"] = ", ".join(_methods(routes, path) or FILE_METHODS)
-            return response
-        case status:
-            response = http_problem(path, status, error.detail)
-            response.headers.update(error.headers or {})
-            return response
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
@@ -134,29 +197,3 @@ def _violation(item: dict[str, Any]) -> Violation:
     source, *path = item["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     return Violation(field=(field or str(source))[:MAX_FIELD], description=item["msg"])
-
-
-def _response(
-    path: str,
-    status: int,
-    *,
-    detail: str,
-    reason: str,
-    domain: str,
-    metadata: dict[str, str] | None = None,
-    errors: Sequence[Violation] = (),
-) -> Response:
-    span = get_current_span().get_span_context()
-    problem = Problem(
-        type=f"urn:aiomesh:problem:{reason.lower().replace('_', '-')}",
-        title=title(status),
-        status=status,
-        detail=detail,
-        instance=quote(path, safe=PATH_CHARACTERS),
-        reason=reason,
-        domain=domain,
-        metadata=metadata or {},
-        errors=list(errors),
-        trace_id=format_trace_id(span.trace_id) if span.is_valid else "",
-    )
-    return Response(problem.model_dump_json(), status, media_type=MEDIA_TYPE)

@@ -160,25 +160,3 @@ class Order(BaseModel):
             total=str(order.quote.total),
             expire_time=order.reservation.expire_time,
         )
-
-
-class Violation(BaseModel):
-    """One wrong field of a request."""
-
-    field: str = Field(examples=["lines[0].quantity"], description="Its path in the body, or the parameter's name")
-    description: str = Field(examples=["Input should be greater than or equal to 1"])
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457, application/problem+json)."""
-
-    type: str = Field(examples=["urn:aiomesh:problem:insufficient-stock"])
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
-    detail: str = Field(examples=["TEA-0001: 12 requested, 5 available"])
-    instance: str = Field(examples=["/v1/orders"])
-    reason: str = Field(examples=["INSUFFICIENT_STOCK"])
-    domain: str = Field(examples=["inventory.aiomesh"], description="Whose reason it is")
-    metadata: dict[str, str] = Field(examples=[{"sku": "TEA-0001", "requested": "12", "available": "5"}])
-    errors: list[Violation] = Field(examples=[[]], description="The wrong fields")
-    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])

@@ -18,9 +18,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api_edge.domain import DOMAIN
-from api_edge.rest.problem_details import service_problem
-from meshkit.errors import Cancelled, InvalidArgument
+from api_edge.rest.problem_details import AppError
+from meshkit.config import DRAIN_SECONDS, GRACE_SECONDS
+from meshkit.errors import Cancelled, InvalidArgument, Unavailable
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from api_edge.rest.problem_details import Problems
     from meshkit.errors import ServiceError
     from meshkit.lifecycle import Stop
 
@@ -45,18 +46,25 @@ CANCELLED_FOR = "cancelled_for"
 """In the ASGI scope's `state`: the error for which the connection cancelled a request that had no answer yet."""
 
 
-class ClientDisconnected(Cancelled, domain=DOMAIN):
+class ClientDisconnected(AppError, Cancelled):
     """The client disconnected before its request had a response."""
 
     def __init__(self) -> None:
         super().__init__("the client closed its connection")
 
 
-class InvalidHttp(InvalidArgument, domain=DOMAIN):
+class InvalidHttp(AppError, InvalidArgument):
     """What the client sent is not HTTP."""
 
     def __init__(self) -> None:
         super().__init__("what came is no HTTP/1.1 request")
+
+
+class ShuttingDown(AppError, Unavailable):
+    """The process is ending; another one may have the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down")
 
 
 class DrainingProtocol(HttpToolsProtocol):
@@ -74,9 +82,10 @@ class DrainingProtocol(HttpToolsProtocol):
     this one (RFC 9110, section 7.8). httptools would drop the body of its request.
     """
 
-    def __init__(self, *args: Any, stop: Stop, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stop: Stop, problems: Problems, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stop = stop
+        self._problems = problems
         self._reading = False
         self._unanswered: tuple[asyncio.Task[None], Scope] | None = None
         self._broken: InvalidHttp | None = None
@@ -135,7 +144,7 @@ class DrainingProtocol(HttpToolsProtocol):
             return
         peer = ":".join(map(str, self.client or ()))
         log.info("%s from %s", msg, peer, extra={"status": 400, "peer": peer})
-        response = service_problem("/", self._broken)
+        response = self._problems.of_error("/", self._broken)
         head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in response.raw_headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", response.body]))
         self.transport.close()
@@ -215,12 +224,19 @@ def listen_socket(listen: str) -> socket.socket:
 
 
 async def serve(
-    app: FastAPI, *, listener: socket.socket, stop: Stop, drain_seconds: float, grace_seconds: float
+    app: FastAPI,
+    *,
+    problems: Problems,
+    listener: socket.socket,
+    stop: Stop,
+    drain_seconds: float = DRAIN_SECONDS,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """Serves until `stop` is requested, then drains and stops.
 
     Args:
         app: the application.
+        problems: render what is not HTTP.
         listener: a listening socket; closed at the end.
         stop: when to end; a second request skips the waiting.
         drain_seconds: how long to go on accepting, with `Connection: close` on every answer.
@@ -228,7 +244,7 @@ async def serve(
     """
     host, port = listener.getsockname()[:2]
     log.info("listening on %s:%s", host, port, extra={"port": port})
-    server = Server(_config(app, stop))
+    server = Server(_config(app, stop, problems))
     serving = asyncio.create_task(server.serve([listener]))
     await _until(stop.requested, serving)
     if not serving.done():
@@ -241,10 +257,10 @@ async def serve(
     log.info("stopped")
 
 
-def _config(app: FastAPI, stop: Stop) -> uvicorn.Config:
+def _config(app: FastAPI, stop: Stop, problems: Problems) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=cast("type[asyncio.Protocol]", partial(DrainingProtocol, stop=stop)),
+        http=cast("type[asyncio.Protocol]", partial(DrainingProtocol, stop=stop, problems=problems)),
         ws="none",
         lifespan="off",
         log_config=None,
