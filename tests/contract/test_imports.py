@@ -96,6 +96,8 @@ def objections_in_service(module: str, name: str) -> Iterator[str]:
         yield "generated code stays in servicer, convert and clients"
     if top(name) in SPEAKS_HTTP and part(module) != "rest":
         yield "HTTP stays in rest"
+    if within(name, "meshkit.fastapi") and part(module) not in {"rest", "app"}:
+        yield "HTTP stays in rest"
     importers = IMPORTERS.get(part(name)) if within(name, top(module)) else None
     if importers is not None and part(module) not in importers:
         yield f"{part(name)} is for {', '.join(sorted(importers)) or 'nobody'}"
@@ -160,6 +162,7 @@ def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
         ("api_edge.servicer", "from api_edge.rest.schemas import Order", "rest is for app, rest"),
         ("api_edge.storefront", "from starlette.requests import Request", "HTTP stays in rest"),
         ("api_edge.app", "from fastapi import FastAPI", "HTTP stays in rest"),
+        ("api_edge.clients", "from meshkit.fastapi.middleware import TraceHeaders", "HTTP stays in rest"),
         ("api_edge.rules", "from api_edge.storefront import Storefront", "a domain imports the standard library"),
         ("api_edge.storefront", "from api_edge.rest.routes import orders", "rest is for app, rest"),
         ("inventory.sweeper", "from inventory.settings import Settings", "settings is for __main__, app"),

@@ -24,9 +24,9 @@ import pricing.settings
 import tests.inventory.opened
 import tests.pricing.opened
 from api_edge.app import build
-from api_edge.rest.server import listen_socket
 from api_edge.settings import Settings
 from inventory.servicer import InventoryServicer
+from meshkit.fastapi.server import listen_socket
 from meshkit.lifecycle import Stop
 from meshkit.server.health import SERVING
 from meshkit.telemetry.prometheus import MetricsPage

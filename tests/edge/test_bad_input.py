@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from api_edge.rest.middleware import DISCARD_SECONDS
+from meshkit.fastapi.middleware import DISCARD_SECONDS
 from tests.edge.mesh import PROBLEM, Answer, Mesh, assert_problem, get, mesh, post_order, wire
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Body, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 
-from api_edge.rest.budget import route_with_budget
-from api_edge.rest.middleware import BodyLimits
-from api_edge.rest.problem_details import Problems
-from api_edge.rest.server import listen_socket, serve
 from meshkit.deadline import remaining
+from meshkit.fastapi.budget import route_with_budget
+from meshkit.fastapi.middleware import BodyLimits
+from meshkit.fastapi.problem_details import Problems
+from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_edge.rest.server import listen_socket
 from inventory.servicer import InventoryServicer
+from meshkit.fastapi.server import listen_socket
 from tests.edge.mesh import Answer, Mesh, Wire, assert_problem, get, mesh, post_order, wire
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from api_edge.rest.openapi import EXAMPLES
-from api_edge.rest.problem_details import Problem
+from meshkit.fastapi.problem_details import Problem
 from tests.edge.mesh import PROBLEM, Answer, Mesh, mesh
 from tests.inventory.opened import HOLD
 

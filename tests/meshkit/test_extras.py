@@ -14,7 +14,7 @@ import pytest
 import meshkit
 from meshkit.extras import MODULES
 
-WINGS = {"meshkit.database": "database", "meshkit.telemetry.prometheus": "prometheus"}
+WINGS = {"meshkit.database": "database", "meshkit.fastapi": "fastapi", "meshkit.telemetry.prometheus": "prometheus"}
 """The parts of meshkit that an extra is for, by their names; `contrib` is for no module but a setting."""
 
 BARE = [
@@ -52,6 +52,7 @@ def test_a_bare_meshkit_imports_nothing_of_an_extra() -> None:
     ("program", "extra", "package"),
     [
         *((f"import {wing}", extra, package) for wing, extra in WINGS.items() for package in MODULES[extra][::3]),
+        ("import meshkit.fastapi.budget", "fastapi", "fastapi"),
         ("import meshkit.database.columns", "database", "sqlalchemy"),
         (
             "from meshkit.telemetry import configure; configure('shop', prometheus=True)",

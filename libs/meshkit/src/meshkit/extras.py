@@ -7,6 +7,7 @@ from importlib.util import find_spec
 MODULES = {
     "contrib": ("opentelemetry.instrumentation.grpc",),
     "database": ("sqlalchemy", "greenlet", "alembic", "aiosqlite", "asyncpg"),
+    "fastapi": ("fastapi", "starlette", "uvicorn", "httptools"),
     "prometheus": ("prometheus_client", "opentelemetry.exporter.prometheus"),
 }
 """What each extra lets one import."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from api_edge import clients
 from api_edge.rest.build import PROBLEMS, build_app
-from api_edge.rest.server import listen_socket, serve
 from api_edge.storefront import Storefront
 from meshkit.client.channel import open_channel
+from meshkit.fastapi.server import listen_socket, serve
 
 if TYPE_CHECKING:
     import socket

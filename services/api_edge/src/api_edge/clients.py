@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
-from api_edge.timings import timed
 from meshkit.api import Api
 from meshkit.errors import ServiceError, in_words, mapping_of
 from meshkit.status import service_errors
+from meshkit.timings import timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

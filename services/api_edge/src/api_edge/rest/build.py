@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, HTTPException
 
 from api_edge.domain import DOMAIN
-from api_edge.rest.budget import requested_seconds
-from api_edge.rest.middleware import BodyLimits, TraceHeaders
 from api_edge.rest.openapi import document
 from api_edge.rest.paths import ASSETS, OPENAPI, PROBES, is_untraced
-from api_edge.rest.problem_details import Problems
 from api_edge.rest.routes import docs, orders, probes, products
+from meshkit.fastapi.budget import requested_seconds
+from meshkit.fastapi.middleware import BodyLimits, TraceHeaders
+from meshkit.fastapi.problem_details import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

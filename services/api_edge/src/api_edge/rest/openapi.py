@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
-from api_edge.rest.problem_details import MEDIA_TYPE, Problem, title
+from meshkit.fastapi.problem_details import MEDIA_TYPE, Problem, title
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

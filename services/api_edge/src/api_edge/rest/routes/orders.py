@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Re
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
 from api_edge.domain import InvalidIdempotencyKey, Line
-from api_edge.rest.budget import route_with_budget
 from api_edge.rest.openapi import ORDER_ID, error_responses
 from api_edge.rest.schemas import NewOrder, Order
 from api_edge.rules import KEY, check_key
+from meshkit.fastapi.budget import route_with_budget
 
 if TYPE_CHECKING:
     from api_edge.storefront import Storefront

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from api_edge.rest.server import ShuttingDown
+from meshkit.fastapi.server import ShuttingDown
 
 if TYPE_CHECKING:
     from meshkit.lifecycle import Stop

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query
 
 from api_edge.domain import Line
-from api_edge.rest.budget import route_with_budget
 from api_edge.rest.openapi import error_responses
 from api_edge.rest.schemas import IN_DIGITS, Product, ProductPage, Sku
 from api_edge.rules import DEFAULT_CURRENCY, DEFAULT_PAGE, MAX_LINES, MAX_PAGE, MAX_QUANTITY
+from meshkit.fastapi.budget import route_with_budget
 
 if TYPE_CHECKING:
     from api_edge.storefront import Storefront

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
-from api_edge.rest.problem_details import AppError
 from meshkit.deadline import budget
 from meshkit.errors import InvalidArgument
+from meshkit.fastapi.problem_details import AppError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

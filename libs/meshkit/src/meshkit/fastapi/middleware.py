@@ -16,16 +16,16 @@ from fastapi.exceptions import HTTPException
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 
-from api_edge.rest.server import CANCELLED_FOR, ShuttingDown
-from api_edge.timings import Timing, timings
 from meshkit.deadline import remaining
+from meshkit.fastapi.server import CANCELLED_FOR, ShuttingDown
+from meshkit.timings import Timing, timings
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from api_edge.rest.problem_details import Problems
+    from meshkit.fastapi.problem_details import Problems
 
 log = logging.getLogger("meshkit.access")
 

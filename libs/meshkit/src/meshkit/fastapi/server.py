@@ -1,4 +1,4 @@
-"""Runs the edge on uvicorn under meshkit's lifecycle: the signals are ours, and no request that was begun is lost.
+"""Runs an app on uvicorn under meshkit's lifecycle: the signals are ours, and no request that was begun is lost.
 
 A request whose client has gone is cancelled. Gone is whoever closes the connection, or only its own direction of it:
 TCP says both by the same FIN, and RFC 9112 (section 9.5) asks for prompt closure of both sides.
@@ -18,9 +18,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api_edge.rest.problem_details import AppError
 from meshkit.config import DRAIN_SECONDS, GRACE_SECONDS
 from meshkit.errors import Cancelled, InvalidArgument, Unavailable
+from meshkit.fastapi.problem_details import AppError
 from meshkit.lifecycle import AddressInUse
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from api_edge.rest.problem_details import Problems
     from meshkit.errors import ServiceError
+    from meshkit.fastapi.problem_details import Problems
     from meshkit.lifecycle import Stop
 
-log = logging.getLogger("api_edge.server")
+log = logging.getLogger("meshkit.http")
 
 KEEP_ALIVE_SECONDS = 75
 """Above the idle time-out of the usual load balancers (60 s), or they reuse connections that are being closed."""
