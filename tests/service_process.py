@@ -133,12 +133,14 @@ async def running(
 
 
 @asynccontextmanager
-async def process(*arguments: str, environment: Mapping[str, str]) -> AsyncIterator[ServiceProcess]:
+async def process(
+    *arguments: str, environment: Mapping[str, str], python: str = sys.executable
+) -> AsyncIterator[ServiceProcess]:
     """A process of Python in an empty folder, killed at the end of the block."""
     pipe = asyncio.subprocess.PIPE
     with TemporaryDirectory() as folder:
         started = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env=environment, cwd=folder, stdout=pipe, stderr=pipe
+            python, *arguments, env=environment, cwd=folder, stdout=pipe, stderr=pipe
         )
         service = ServiceProcess(started)
         try:
