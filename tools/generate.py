@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools import configuration_docs, protos, service_lists
+from tools import configuration_docs, error_docs, protos, service_lists
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 def generated_texts() -> dict[Path, str]:
     """The text of every generated file that is no code, as it has to be."""
-    return service_lists.generated(ROOT) | configuration_docs.generated(ROOT)
+    return service_lists.generated(ROOT) | configuration_docs.generated(ROOT) | error_docs.generated(ROOT)
 
 
 def _code() -> dict[Path, bytes]:

@@ -53,13 +53,13 @@ class Violation(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457, application/problem+json)."""
 
-    type: str = Field(examples=["urn:aiomesh:problem:insufficient-stock"])
+    type: str = Field(examples=["urn:problem:insufficient-stock"])
     title: str = Field(examples=["Conflict"])
     status: int = Field(examples=[409])
     detail: str = Field(examples=["TEA-0001: 12 requested, 5 available"])
     instance: str = Field(examples=["/v1/orders"])
     reason: str = Field(examples=["INSUFFICIENT_STOCK"])
-    domain: str = Field(examples=["inventory.aiomesh"], description="Whose reason it is")
+    domain: str = Field(examples=["stock.example"], description="Whose reason it is")
     metadata: dict[str, str] = Field(examples=[{"sku": "TEA-0001", "requested": "12", "available": "5"}])
     errors: list[Violation] = Field(examples=[[]], description="The wrong fields")
     trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
