@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import CHROMIUM, FLAGS, needs_browser
-from tests.edge.mesh import Mesh, mesh
+from tests.browser import CHROMIUM, FLAGS, browsing, needs_browser
+from tests.edge.mesh import PROBLEM, Mesh, mesh
+from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ async def test_the_page_needs_nothing_from_elsewhere(shop: Mesh) -> None:
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "//" not in re.sub(r"(?m)^\s*<!--.*-->$", "", page.text)
     parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert len(parts) == 3
+    assert len(parts) == 4
     for part in parts:
         async with shop.http.get(shop.url + part) as answer:
             assert answer.status == 200
@@ -62,3 +63,109 @@ async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_
     shown, _ = await browser.communicate()
     operations = re.findall(r'class="opblock opblock-(get|post|delete)"', shown.decode())
     assert sorted(operations) == ["delete", "get", "get", "get", "post", "post"]
+
+
+async def examples(shop: Mesh, method: str, path: str, status: int) -> dict[str, Any]:
+    """The documented responses of a route, by the names of the examples."""
+    document = (await shop.get("/openapi.json")).body
+    content = document["paths"][path][method]["responses"][str(status)]["content"]
+    found = content.get("application/json") or content[PROBLEM]
+    return {name: example["value"] for name, example in found["examples"].items()}
+
+
+async def new_order(shop: Mesh) -> dict[str, Any]:
+    """The request that the documentation offers for an order, with the key of its example."""
+    document = (await shop.get("/openapi.json")).body
+    responses = document["paths"]["/v1/orders"]["post"]["responses"]
+    (body,) = document["components"]["schemas"]["NewOrder"]["examples"]
+    return {"json": body, "headers": {"Idempotency-Key": responses["201"]["headers"]["Idempotency-Key"]["example"]}}
+
+
+async def test_the_examples_of_products_are_what_the_seeded_shop_returns(shop: Mesh) -> None:
+    document = (await shop.get("/openapi.json")).body
+    (sku,) = [item for item in document["paths"]["/v1/products"]["get"]["parameters"] if item["name"] == "sku"]
+    query = "&".join(f"sku={example}" for example in sku["schema"]["example"])
+    assert (await shop.get(f"/v1/products?{query}")).body == (await examples(shop, "get", "/v1/products", 200))[
+        "two products"
+    ]
+    product = (await examples(shop, "get", "/v1/products/{sku}", 200))["with a price"]
+    (path,) = [item for item in document["paths"]["/v1/products/{sku}"]["get"]["parameters"] if item["name"] == "sku"]
+    assert (await shop.get(f"/v1/products/{path['schema']['example']}")).body == product
+
+
+async def test_the_example_order_is_accepted_and_its_life_is_that_of_the_examples(shop: Mesh) -> None:
+    path = "/v1/orders/{order_id}"
+    placed = await shop.ask("POST", "/v1/orders", **await new_order(shop))
+    assert placed.status == 201
+    assert placed.body == (await examples(shop, "post", "/v1/orders", 201))["reserved"]
+    read = await shop.get(placed.headers["Location"])
+    assert read.body == (await examples(shop, "get", path, 200))["reserved"]
+    committed = await shop.ask("POST", f"{placed.headers['Location']}/commit")
+    assert committed.body == (await examples(shop, "post", f"{path}/commit", 200))["committed"]
+
+
+async def test_the_example_order_can_be_released_or_expire(tmp_path: Path) -> None:
+    path = "/v1/orders/{order_id}"
+    for name in ("released", "expired"):
+        (tmp_path / name).mkdir()
+        async with mesh(tmp_path / name) as shop:
+            location = (await shop.ask("POST", "/v1/orders", **await new_order(shop))).headers["Location"]
+            if name == "expired":
+                shop.clock.turn(HOLD)
+            method = "DELETE" if name == "released" else "GET"
+            assert (await shop.ask(method, location)).body == (await examples(shop, method.lower(), path, 200))[name]
+
+
+@pytest.mark.parametrize(
+    ("method", "template", "path", "reason"),
+    [
+        ("get", "/v1/products/{sku}", "/v1/products/TEA-9999", "UNKNOWN_SKU"),
+        ("get", "/v1/products", "/v1/products?sku=TEA-9999", "UNKNOWN_SKU"),
+        ("post", "/v1/orders", "TEA-9999 1", "UNKNOWN_SKU"),
+        ("post", "/v1/orders", "TEA-0001 501", "INSUFFICIENT_STOCK"),
+    ],
+)
+async def test_the_examples_of_refusals_are_what_the_seeded_shop_returns(
+    shop: Mesh, method: str, template: str, path: str, reason: str
+) -> None:
+    if method == "post":
+        sku, quantity = path.split(" ")
+        answer = await shop.order((sku, int(quantity)))
+    else:
+        answer = await shop.get(path)
+    example = (await examples(shop, method, template, answer.status))[reason]
+    assert answer.body == example | {"trace_id": answer.trace_id}
+
+
+STATUS = "document.querySelector('.live-responses-table .response .response-col_status')?.textContent.trim()"
+
+
+@needs_browser
+@pytest.mark.timeout(60)
+async def test_what_is_filled_in_can_be_executed_as_it_is(shop: Mesh, tmp_path: Path) -> None:
+    async with browsing(tmp_path / "profile") as tab:
+        for operation, status in {
+            "products/get_product": 200,
+            "products/list_products": 200,
+            "orders/place_order": 201,
+        }.items():
+            await tab.show("about:blank", until="location.href === 'about:blank'")
+            await tab.show(f"{shop.url}/docs#/{operation}", until="document.querySelector('button.execute')")
+            await tab.value("document.querySelector('button.execute').click()")
+            await tab.wait(f"({STATUS})?.startsWith('{status}')")
+
+
+@needs_browser
+@pytest.mark.timeout(60)
+async def test_the_page_is_dark_where_the_system_is_and_follows_it(shop: Mesh, tmp_path: Path) -> None:
+    async with browsing(tmp_path / "profile") as tab:
+        await tab.prefer("dark")
+        await tab.show(f"{shop.url}/docs", until="document.querySelector('.opblock')")
+        for scheme, is_dark in (("dark", True), ("light", False), ("dark", True)):
+            await tab.prefer(scheme)
+            await tab.wait(f"document.documentElement.classList.contains('dark-mode') === {str(is_dark).lower()}")
+            for selector, style in {"html": "backgroundColor", ".opblock-summary-path": "color"}.items():
+                color = await tab.value(f"getComputedStyle(document.querySelector('{selector}')).{style}")
+                red, green, blue, *alpha = (float(part) for part in re.findall("[0-9.]+", color))
+                bright = alpha == [0] or red + green + blue > 384  # what is transparent is as white as the sheet
+                assert bright is (is_dark == (style == "color")), (scheme, selector, color)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
+from api_edge.rest.examples import ORDER_ID
 from meshkit.fastapi.problem_details import MEDIA_TYPE, Problem, title
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 EDGE, INVENTORY, PRICING = "api_edge.aiomesh", "inventory.aiomesh", "pricing.aiomesh"
 SCHEMAS = "#/components/schemas/"
-ORDER_ID = "6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b"
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ EXAMPLES = {
     "INVALID_IDEMPOTENCY_KEY": Example(400, EDGE, "Idempotency-Key must be 1 to 255 printable ASCII characters"),
     "INVALID_PAGE_TOKEN": Example(400, INVENTORY, "the page token is not one of this service"),
     "UNKNOWN_CURRENCY": Example(400, PRICING, "no exchange rate for currency 'XXX'", {"currency": "XXX"}),
-    "UNKNOWN_SKU": Example(404, EDGE, "there is no product TEA-9999", {"sku": "TEA-9999"}),
+    "UNKNOWN_SKU": Example(404, INVENTORY, "there is no SKU 'TEA-9999'", {"sku": "TEA-9999"}),
     "UNKNOWN_ORDER": Example(404, EDGE, f"there is no order {ORDER_ID}", {"order_id": ORDER_ID}),
     "REQUEST_TIMEOUT": Example(408, EDGE, "the body did not come within the time budget of the request"),
     "INSUFFICIENT_STOCK": Example(
         409,
         INVENTORY,
-        "TEA-0001: 12 requested, 5 available",
-        {"sku": "TEA-0001", "requested": "12", "available": "5"},
+        "TEA-0001: 501 requested, 500 available",
+        {"sku": "TEA-0001", "requested": "501", "available": "500"},
     ),
     "REQUEST_ID_REUSED": Example(
         409,
@@ -89,16 +89,21 @@ RETRY_AFTER = {
 RETRIED = {429, 503}
 
 
-def error_responses(instance: str, *reasons: str) -> dict[int | str, dict[str, Any]]:
+def error_responses(instance: str, *reasons: str, **special: Example) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may give these reasons, and those that any route may give.
 
     Args:
         instance: a path of the route, for the examples.
         reasons: keys of EXAMPLES.
+        special: examples of this route in place of those in EXAMPLES, of the same status.
     """
     by_status = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (EXAMPLES[reason].status, reason))
     grouped = itertools.groupby(by_status, lambda reason: EXAMPLES[reason].status)
-    return {status: _response(status, instance, list(group)) for status, group in grouped}
+    examples = EXAMPLES | special
+    return {
+        status: _response(status, {reason: _problem(reason, examples[reason], instance) for reason in group})
+        for status, group in grouped
+    }
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -110,20 +115,19 @@ def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema or {}
 
 
-def _response(status: int, instance: str, reasons: list[str]) -> dict[str, Any]:
+def _response(status: int, problems: dict[str, dict[str, Any]]) -> dict[str, Any]:
     content = {
         "schema": {"$ref": SCHEMAS + Problem.__name__},
-        "examples": {reason: {"value": _problem(reason, instance)} for reason in reasons},
+        "examples": {reason: {"value": problem} for reason, problem in problems.items()},
     }
     return {
-        "description": f"{title(status)}: {', '.join(reasons)}",
+        "description": f"{title(status)}: {', '.join(problems)}",
         "content": {MEDIA_TYPE: content},
         "headers": RETRY_AFTER if status in RETRIED else {},
     }
 
 
-def _problem(reason: str, instance: str) -> dict[str, Any]:
-    example = EXAMPLES[reason]
+def _problem(reason: str, example: Example, instance: str) -> dict[str, Any]:
     return {
         "type": f"urn:aiomesh:problem:{reason.lower().replace('_', '-')}",
         "title": title(example.status),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from api_edge.domain import OrderState
+from api_edge.rest.examples import NEW_ORDER, ORDER_ID, PRODUCT
 from api_edge.rules import DEFAULT_CURRENCY, MAX_LINES, MAX_QUANTITY, MAX_SKU, duplicates
 
 if TYPE_CHECKING:
@@ -32,16 +33,16 @@ IN_DIGITS = BeforeValidator(_in_digits)
 """For an integer in a query: pydantic alone also accepts `1_000`, `+5` and `1.0`, and has no setting against it."""
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SKU), AfterValidator(_printable)]
-Amount = Annotated[str, Field(examples=["12.50"], description="A decimal string in the currency's own digits")]
+Amount = Annotated[str, Field(examples=["15.21"], description="A decimal string in the currency's own digits")]
 
 
 class Stock(BaseModel):
     """Units of a product: `available = on_hand - reserved`."""
 
     on_hand: int = Field(examples=[500])
-    reserved: int = Field(examples=[12])
-    available: int = Field(examples=[488])
-    version: int = Field(examples=[3], description="Grows with each change of this stock")
+    reserved: int = Field(examples=[0])
+    available: int = Field(examples=[500])
+    version: int = Field(examples=[1], description="Grows with each change of this stock")
 
 
 class Price(BaseModel):
@@ -49,8 +50,8 @@ class Price(BaseModel):
 
     currency: str = Field(examples=["EUR"])
     unit_price: Amount
-    quantity: int = Field(examples=[12])
-    total: Annotated[str, Field(examples=["150.00"], description="`unit_price` x `quantity`")]
+    quantity: int = Field(examples=[1])
+    total: Annotated[str, Field(examples=["15.21"], description="`unit_price` x `quantity`")]
 
 
 class Degradation(BaseModel):
@@ -65,7 +66,7 @@ class Product(BaseModel):
     """A product with its stock and, where there is one, its price."""
 
     sku: str = Field(examples=["TEA-0001"])
-    title: str = Field(examples=["Darjeeling First Flush, 100 g"])
+    title: str = Field(examples=[PRODUCT["title"]])
     category: str = Field(examples=["tea"])
     stock: Stock
     price: Price | None = Field(description="null when pricing has no answer; `problems` says why")
@@ -115,7 +116,7 @@ class NewOrderLine(BaseModel):
 class NewOrder(BaseModel):
     """What to order."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [NEW_ORDER]})
 
     currency: str = Field(DEFAULT_CURRENCY, examples=["EUR"], description="ISO 4217")
     lines: list[NewOrderLine] = Field(min_length=1, max_length=MAX_LINES, description="Each SKU once")
@@ -133,17 +134,17 @@ class OrderLine(BaseModel):
     sku: str = Field(examples=["TEA-0001"])
     quantity: int = Field(examples=[2])
     unit_price: Amount
-    total: Annotated[str, Field(examples=["25.00"])]
+    total: Annotated[str, Field(examples=["30.42"])]
 
 
 class Order(BaseModel):
     """An order as it is now."""
 
-    id: str = Field(examples=["6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b"])
+    id: str = Field(examples=[ORDER_ID])
     state: OrderState
     currency: str = Field(examples=["EUR"])
     lines: list[OrderLine]
-    total: Annotated[str, Field(examples=["25.00"])]
+    total: Annotated[str, Field(examples=["44.92"])]
     expire_time: datetime = Field(description="When an order that is still RESERVED expires")
 
     @classmethod

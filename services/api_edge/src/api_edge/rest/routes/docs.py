@@ -22,8 +22,10 @@ router = APIRouter(include_in_schema=False)
 
 mimetypes.init()  # reads files, which the event loop should not do
 
-files = StaticFiles(packages=[("fastapi_offline", "static")])
-"""Swagger UI's script and style, as the package fastapi-offline carries them."""
+files = StaticFiles(packages=[("fastapi_offline", "static"), ("api_edge.rest", "static")])
+"""Swagger UI's script and style, as the package fastapi-offline carries them, and what they lack."""
+
+DARK_MODE = f'<script src="{ASSETS}/dark-mode.js"></script>'
 
 
 async def assets(scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,8 +42,8 @@ async def root() -> RedirectResponse:
 
 @router.get(DOCS)
 async def docs(request: Request) -> HTMLResponse:
-    """Swagger UI for this API."""
-    return get_swagger_ui_html(
+    """Swagger UI for this API, dark where the system is."""
+    page = get_swagger_ui_html(
         openapi_url=str(request.app.openapi_url),
         title=request.app.title,
         swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
@@ -49,3 +51,4 @@ async def docs(request: Request) -> HTMLResponse:
         swagger_favicon_url=f"{ASSETS}/favicon.png",
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
+    return HTMLResponse(bytes(page.body).decode().replace("</head>", f"{DARK_MODE}</head>"))

@@ -9,7 +9,9 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Re
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - FastAPI reads it at run time
 
 from api_edge.domain import InvalidIdempotencyKey, Line
-from api_edge.rest.openapi import ORDER_ID, error_responses
+from api_edge.rest.examples import KEY as EXAMPLE_KEY
+from api_edge.rest.examples import ORDER_ID, order, returns
+from api_edge.rest.openapi import error_responses
 from api_edge.rest.schemas import NewOrder, Order
 from api_edge.rules import KEY, check_key
 from meshkit.fastapi.budget import route_with_budget
@@ -24,7 +26,11 @@ ORDER = f"/v1/orders/{ORDER_ID}"
 
 CREATED = {
     "Location": {"description": "The order's path", "schema": {"type": "string"}, "example": ORDER},
-    "Idempotency-Key": {"description": "The key that names the order", "schema": {"type": "string"}},
+    "Idempotency-Key": {
+        "description": "The key that names the order",
+        "schema": {"type": "string"},
+        "example": EXAMPLE_KEY,
+    },
 }
 
 
@@ -66,7 +72,7 @@ def router(storefront: Storefront) -> APIRouter:
         summary="Place an order",
         status_code=201,
         responses={
-            201: {"headers": CREATED},
+            201: {"headers": CREATED, **returns(reserved=order("RESERVED"))},
             **error_responses(
                 "/v1/orders",
                 "INVALID_IDEMPOTENCY_KEY",
@@ -80,15 +86,22 @@ def router(storefront: Storefront) -> APIRouter:
         },
         dependencies=[Depends(require_json)],
     )
-    async def place_order(order: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
+    async def place_order(wanted: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
         """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
-        lines = [Line(line.sku, line.quantity) for line in order.lines]
-        placed = Order.of(await storefront.place_order(key, lines, order.currency))
+        lines = [Line(line.sku, line.quantity) for line in wanted.lines]
+        placed = Order.of(await storefront.place_order(key, lines, wanted.currency))
         response.headers["Location"] = f"/v1/orders/{placed.id}"
         response.headers["Idempotency-Key"] = key
         return placed
 
-    @routes.get("/{order_id}", summary="Read an order", responses=error_responses(ORDER, "UNKNOWN_ORDER"))
+    @routes.get(
+        "/{order_id}",
+        summary="Read an order",
+        responses={
+            200: returns(reserved=order("RESERVED"), expired=order("EXPIRED")),
+            **error_responses(ORDER, "UNKNOWN_ORDER"),
+        },
+    )
     async def get_order(order_id: OrderId) -> Order:
         """The order as it is now."""
         return Order.of(await storefront.order(order_id))
@@ -96,7 +109,10 @@ def router(storefront: Storefront) -> APIRouter:
     @routes.post(
         "/{order_id}/commit",
         summary="Commit an order",
-        responses=error_responses(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
+        responses={
+            200: returns(committed=order("COMMITTED")),
+            **error_responses(f"{ORDER}/commit", "UNKNOWN_ORDER", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"),
+        },
     )
     async def commit_order(order_id: OrderId) -> Order:
         """Takes the units out of the warehouse. A repeat returns the same; after release or expiry it is a conflict."""
@@ -105,7 +121,10 @@ def router(storefront: Storefront) -> APIRouter:
     @routes.delete(
         "/{order_id}",
         summary="Release an order",
-        responses=error_responses(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+        responses={
+            200: returns(released=order("RELEASED")),
+            **error_responses(ORDER, "UNKNOWN_ORDER", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+        },
     )
     async def release_order(order_id: OrderId) -> Order:
         """Gives the units back. A repeat returns the same; after commit or expiry it is a conflict."""

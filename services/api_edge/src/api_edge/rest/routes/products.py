@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query
 
 from api_edge.domain import Line
-from api_edge.rest.openapi import error_responses
+from api_edge.rest.examples import PAGE, PRODUCT, SKUS, returns
+from api_edge.rest.openapi import EDGE, Example, error_responses
 from api_edge.rest.schemas import IN_DIGITS, Product, ProductPage, Sku
 from api_edge.rules import DEFAULT_CURRENCY, DEFAULT_PAGE, MAX_LINES, MAX_PAGE, MAX_QUANTITY
 from meshkit.fastapi.budget import route_with_budget
@@ -30,10 +31,26 @@ def router(storefront: Storefront) -> APIRouter:
     @routes.get(
         "",
         summary="List products, or read some of them",
-        responses=error_responses("/v1/products", "INVALID_PAGE_TOKEN", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+        responses={
+            200: returns(two_products=PAGE),
+            **error_responses(
+                "/v1/products",
+                "INVALID_PAGE_TOKEN",
+                "UNKNOWN_CURRENCY",
+                "UNKNOWN_SKU",
+                UNKNOWN_SKU=Example(404, EDGE, "there is no product TEA-9999", {"sku": "TEA-9999"}),
+            ),
+        },
     )
     async def list_products(
-        sku: Annotated[list[Sku], Query(max_length=MAX_LINES, description="Read these instead of a page")] = [],  # noqa: B006 - FastAPI copies it
+        sku: Annotated[
+            list[Sku],
+            Query(
+                max_length=MAX_LINES,
+                description="Read these instead of a page",
+                json_schema_extra={"example": SKUS},
+            ),
+        ] = [],  # noqa: B006 - FastAPI copies it
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = DEFAULT_PAGE,
         page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
         currency: Currency = DEFAULT_CURRENCY,
@@ -50,10 +67,13 @@ def router(storefront: Storefront) -> APIRouter:
     @routes.get(
         "/{sku}",
         summary="Read a product",
-        responses=error_responses("/v1/products/TEA-0001", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+        responses={
+            200: returns(with_a_price=PRODUCT),
+            **error_responses("/v1/products/TEA-9999", "UNKNOWN_CURRENCY", "UNKNOWN_SKU"),
+        },
     )
     async def get_product(
-        sku: Annotated[Sku, Path(examples=["TEA-0001"])],
+        sku: Annotated[Sku, Path(json_schema_extra={"example": PRODUCT["sku"]})],
         currency: Currency = DEFAULT_CURRENCY,
         quantity: Quantity = 1,
         strict: Strict = False,  # noqa: FBT002 - a query parameter
