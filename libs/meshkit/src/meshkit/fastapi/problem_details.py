@@ -53,16 +53,16 @@ class Violation(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457, application/problem+json)."""
 
-    type: str = Field(examples=["urn:problem:insufficient-stock"])
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
-    detail: str = Field(examples=["TEA-0001: 12 requested, 5 available"])
-    instance: str = Field(examples=["/v1/orders"])
-    reason: str = Field(examples=["INSUFFICIENT_STOCK"])
-    domain: str = Field(examples=["stock.example"], description="Whose reason it is")
-    metadata: dict[str, str] = Field(examples=[{"sku": "TEA-0001", "requested": "12", "available": "5"}])
-    errors: list[Violation] = Field(examples=[[]], description="The wrong fields")
-    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    reason: str
+    domain: str = Field(description="The domain of the reason")
+    metadata: dict[str, str]
+    errors: list[Violation] = Field(description="The invalid fields")
+    trace_id: str
 
 
 NOT_JSON = Violation(field="body", description="is not JSON in UTF-8")
@@ -85,7 +85,7 @@ class Problems:
     """Makes problems of errors.
 
     Args:
-        domain: whose reasons those of HTTP itself are, such as `api_edge.aiomesh`.
+        domain: whose reasons those of HTTP itself are, such as `shop.example`.
         type_prefix: what stands before the reason in a problem's type.
     """
 

@@ -111,6 +111,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     if not app.openapi_schema:
         written = type(app).openapi(app)
         _, schemas = models_json_schema([(Problem, "serialization")], ref_template=SCHEMAS + "{model}")
+        properties = schemas["$defs"][Problem.__name__]["properties"]
+        for name, value in _problem("INSUFFICIENT_STOCK", EXAMPLES["INSUFFICIENT_STOCK"], "/v1/orders").items():
+            properties[name] = dict(sorted({**properties[name], "examples": [value]}.items()))
         written["components"]["schemas"] |= schemas["$defs"]
     return app.openapi_schema or {}
 
