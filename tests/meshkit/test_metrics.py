@@ -49,7 +49,7 @@ UNSAMPLED = "0af7651916cd43dd8448eb211c80319c"
 pytestmark = pytest.mark.timeout(60)  # they start processes
 
 Row = tuple[str, frozenset[str]]
-"""The type of a metric and the labels that it may have."""
+"""The type of a metric and its possible labels."""
 
 
 def documented(*processes: str) -> dict[str, Row]:
