@@ -32,21 +32,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "INVALID_REQUEST", "domain": "inventory.aiomesh", "metadata": {} }
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
-    """The page token is not one that ListStock gave. INVALID_ARGUMENT.
+    """ListStock did not return this page token. INVALID_ARGUMENT.
 
     Example of an ErrorInfo:
 
         { "reason": "INVALID_PAGE_TOKEN", "domain": "inventory.aiomesh", "metadata": {} }
     """
     ERROR_REASON_UNKNOWN_SKU: _ErrorReason.ValueType  # 3
-    """There is no stock of that SKU. NOT_FOUND.
+    """There is no stock of this SKU. NOT_FOUND.
 
     Example of an ErrorInfo:
 
         { "reason": "UNKNOWN_SKU", "domain": "inventory.aiomesh", "metadata": { "sku": "TEA-9999" } }
     """
     ERROR_REASON_INSUFFICIENT_STOCK: _ErrorReason.ValueType  # 4
-    """Fewer units are available than asked for; nothing was reserved. FAILED_PRECONDITION.
+    """Fewer units are available than requested; nothing was reserved. FAILED_PRECONDITION.
 
     Example of an ErrorInfo:
 
@@ -54,7 +54,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "sku": "TEA-0001", "requested": "12", "available": "5" } }
     """
     ERROR_REASON_UNKNOWN_RESERVATION: _ErrorReason.ValueType  # 5
-    """There is no reservation of that id. NOT_FOUND.
+    """No reservation has this id. NOT_FOUND.
 
     Example of an ErrorInfo:
 
@@ -86,7 +86,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "reservation_id": "0b06b7a1-…" } }
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
-    """The request id is known with another content. ALREADY_EXISTS.
+    """The request id was already used for a different request. ALREADY_EXISTS.
 
     Example of an ErrorInfo:
 
@@ -94,7 +94,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "request_id": "0b06b7a1-…" } }
     """
     ERROR_REASON_ADJUSTMENT_BELOW_RESERVED: _ErrorReason.ValueType  # 10
-    """The adjustment would leave fewer units than are reserved. FAILED_PRECONDITION.
+    """The adjustment would leave fewer units on hand than are reserved. FAILED_PRECONDITION.
 
     Example of an ErrorInfo:
 
@@ -102,8 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "sku": "TEA-0001", "on_hand": "7", "reserved": "5", "delta": "-3" } }
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 11
-    """The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
-    unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
+    """The database cannot be reached, is full, or stays locked by other writers. Nothing was changed, unless the
+    connection broke during a commit. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
     Example of an ErrorInfo:
 
@@ -125,21 +125,21 @@ Example of an ErrorInfo:
     { "reason": "INVALID_REQUEST", "domain": "inventory.aiomesh", "metadata": {} }
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
-"""The page token is not one that ListStock gave. INVALID_ARGUMENT.
+"""ListStock did not return this page token. INVALID_ARGUMENT.
 
 Example of an ErrorInfo:
 
     { "reason": "INVALID_PAGE_TOKEN", "domain": "inventory.aiomesh", "metadata": {} }
 """
 ERROR_REASON_UNKNOWN_SKU: ErrorReason.ValueType  # 3
-"""There is no stock of that SKU. NOT_FOUND.
+"""There is no stock of this SKU. NOT_FOUND.
 
 Example of an ErrorInfo:
 
     { "reason": "UNKNOWN_SKU", "domain": "inventory.aiomesh", "metadata": { "sku": "TEA-9999" } }
 """
 ERROR_REASON_INSUFFICIENT_STOCK: ErrorReason.ValueType  # 4
-"""Fewer units are available than asked for; nothing was reserved. FAILED_PRECONDITION.
+"""Fewer units are available than requested; nothing was reserved. FAILED_PRECONDITION.
 
 Example of an ErrorInfo:
 
@@ -147,7 +147,7 @@ Example of an ErrorInfo:
       "metadata": { "sku": "TEA-0001", "requested": "12", "available": "5" } }
 """
 ERROR_REASON_UNKNOWN_RESERVATION: ErrorReason.ValueType  # 5
-"""There is no reservation of that id. NOT_FOUND.
+"""No reservation has this id. NOT_FOUND.
 
 Example of an ErrorInfo:
 
@@ -179,7 +179,7 @@ Example of an ErrorInfo:
       "metadata": { "reservation_id": "0b06b7a1-…" } }
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
-"""The request id is known with another content. ALREADY_EXISTS.
+"""The request id was already used for a different request. ALREADY_EXISTS.
 
 Example of an ErrorInfo:
 
@@ -187,7 +187,7 @@ Example of an ErrorInfo:
       "metadata": { "request_id": "0b06b7a1-…" } }
 """
 ERROR_REASON_ADJUSTMENT_BELOW_RESERVED: ErrorReason.ValueType  # 10
-"""The adjustment would leave fewer units than are reserved. FAILED_PRECONDITION.
+"""The adjustment would leave fewer units on hand than are reserved. FAILED_PRECONDITION.
 
 Example of an ErrorInfo:
 
@@ -195,8 +195,8 @@ Example of an ErrorInfo:
       "metadata": { "sku": "TEA-0001", "on_hand": "7", "reserved": "5", "delta": "-3" } }
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 11
-"""The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
-unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
+"""The database cannot be reached, is full, or stays locked by other writers. Nothing was changed, unless the
+connection broke during a commit. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
 Example of an ErrorInfo:
 

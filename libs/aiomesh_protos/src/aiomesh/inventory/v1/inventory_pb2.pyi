@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Stock(_message.Message):
-    """What the warehouse knows about one product.
+    """The stock of one product.
 
     At any time `available = on_hand - reserved` and `available >= 0`.
     """
@@ -39,15 +39,15 @@ class Stock(_message.Message):
     sku: _builtins.str
     """The stock keeping unit, such as `TEA-0001`. Unique."""
     title: _builtins.str
-    """The product's name for people."""
+    """The product's display name."""
     category: _builtins.str
     """The product's category, such as `tea`."""
     on_hand: _builtins.int
-    """Units in the warehouse, those reserved included."""
+    """Units in the warehouse, including reserved ones."""
     reserved: _builtins.int
     """Units held by reservations that are neither committed, released nor swept."""
     available: _builtins.int
-    """Units that a new reservation can have."""
+    """Units that a new reservation can hold."""
     version: _builtins.int
     """Grows by one with each change of this stock."""
     def __init__(
@@ -88,12 +88,12 @@ class Reservation(_message.Message):
         STATE_COMMITTED: Reservation._State.ValueType  # 2
         """The units have left the warehouse. Final."""
         STATE_RELEASED: Reservation._State.ValueType  # 3
-        """The units were given back on request. Final."""
+        """The units were returned to stock on request. Final."""
         STATE_EXPIRED: Reservation._State.ValueType  # 4
-        """`expire_time` passed before a commit; the units are given back. Final."""
+        """`expire_time` passed before a commit; the units return to stock. Final."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """What has become of a reservation."""
+        """The state of a reservation."""
 
     STATE_UNSPECIFIED: Reservation.State.ValueType  # 0
     """Never sent."""
@@ -102,9 +102,9 @@ class Reservation(_message.Message):
     STATE_COMMITTED: Reservation.State.ValueType  # 2
     """The units have left the warehouse. Final."""
     STATE_RELEASED: Reservation.State.ValueType  # 3
-    """The units were given back on request. Final."""
+    """The units were returned to stock on request. Final."""
     STATE_EXPIRED: Reservation.State.ValueType  # 4
-    """`expire_time` passed before a commit; the units are given back. Final."""
+    """`expire_time` passed before a commit; the units return to stock. Final."""
 
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -113,18 +113,18 @@ class Reservation(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
-    """The reservation's id: the `request_id` that made it, a UUID."""
+    """The reservation's id: the `request_id` that created it, a UUID."""
     state: Global___Reservation.State.ValueType
-    """The state now. `expire_time` counts whether or not the units were given back already."""
+    """The current state. It is EXPIRED from `expire_time` on, even before the units return to stock."""
     fingerprint: _builtins.str
-    """The digest that ReserveStock was given."""
+    """The fingerprint in the ReserveStock request."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
-        """What is held, in the order of the request, each SKU once."""
+        """The units held, in the order of the request, each SKU once."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the reservation was made."""
+        """When the reservation was created."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:

@@ -26,16 +26,16 @@ if _version_not_supported:
 
 
 class InventoryServiceStub:
-    """Knows the stock of every SKU and holds units for orders.
+    """Manages the stock of every SKU and holds units for orders.
 
-    A reservation is made by ReserveStock and ends in one of three ways: CommitReservation takes the units out
-    of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
-    an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
+    ReserveStock creates a reservation. It ends in one of three ways: CommitReservation removes the units from the
+    warehouse, ReleaseReservation makes them available again, or `expire_time` passes. UndoReserveStock undoes an
+    attempt whose reservation no caller has received. Only AdjustStock changes `on_hand` plus all committed units.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel):
@@ -92,35 +92,35 @@ class InventoryServiceStub:
 
 
 class InventoryServiceServicer:
-    """Knows the stock of every SKU and holds units for orders.
+    """Manages the stock of every SKU and holds units for orders.
 
-    A reservation is made by ReserveStock and ends in one of three ways: CommitReservation takes the units out
-    of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
-    an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
+    ReserveStock creates a reservation. It ends in one of three ways: CommitReservation removes the units from the
+    warehouse, ReleaseReservation makes them available again, or `expire_time` passes. UndoReserveStock undoes an
+    attempt whose reservation no caller has received. Only AdjustStock changes `on_hand` plus all committed units.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def GetStock(self, request, context):
-        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) where there is none.
+        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetStock(self, request, context):
-        """Reads the stock of up to 100 SKUs. Unknown ones are listed, no error.
+        """Reads the stock of up to 100 SKUs. Unknown SKUs are listed and are not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListStock(self, request, context):
-        """Lists all stock by SKU, a page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
-        call did not give.
+        """Lists all stock by SKU, one page at a time. INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a token that this
+        call did not return.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,19 +129,19 @@ class InventoryServiceServicer:
     def ReserveStock(self, request, context):
         """Holds units of one or more SKUs, all or none, until the reservation's `expire_time`.
 
-        Idempotent by `request_id`: a repeat answers the reservation as it is now. ALREADY_EXISTS
-        (REQUEST_ID_REUSED) if the id is known with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
-        FAILED_PRECONDITION (INSUFFICIENT_STOCK). A refused call reserves nothing and may be tried again.
+        Idempotent by `request_id`: a repeat returns the current reservation. ALREADY_EXISTS (REQUEST_ID_REUSED)
+        if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU), FAILED_PRECONDITION
+        (INSUFFICIENT_STOCK). A rejected call reserves nothing and may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndoReserveStock(self, request, context):
-        """Takes back one attempt of ReserveStock that nobody was told of.
+        """Undoes one attempt of ReserveStock whose reservation no caller has received.
 
-        The reservation disappears as if never made, if it is still RESERVED and every attempt that shared it has
-        been undone. Otherwise it stays. Idempotent; an unknown reservation is no error.
+        Deletes the reservation if it is still RESERVED and every attempt that shared it is undone. Otherwise keeps
+        it. Idempotent; an unknown reservation is not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,9 +155,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CommitReservation(self, request, context):
-        """Takes the reserved units out of the warehouse.
+        """Removes the reserved units from the warehouse.
 
-        Idempotent: committing again answers the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
+        Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
         (RESERVATION_RELEASED, RESERVATION_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -165,9 +165,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseReservation(self, request, context):
-        """Gives the reserved units back.
+        """Makes the reserved units available again.
 
-        Idempotent: releasing again answers the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
+        Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
         (RESERVATION_COMMITTED, RESERVATION_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -175,9 +175,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdjustStock(self, request, context):
-        """Adds units to the warehouse, or takes some out.
+        """Adds units to the warehouse, or removes some.
 
-        Idempotent by `request_id`: a repeat changes nothing and answers the stock as it is now. ALREADY_EXISTS
+        Idempotent by `request_id`: a repeat changes nothing and returns the current stock. ALREADY_EXISTS
         (REQUEST_ID_REUSED), NOT_FOUND (UNKNOWN_SKU), FAILED_PRECONDITION (ADJUSTMENT_BELOW_RESERVED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -241,16 +241,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InventoryService:
-    """Knows the stock of every SKU and holds units for orders.
+    """Manages the stock of every SKU and holds units for orders.
 
-    A reservation is made by ReserveStock and ends in one of three ways: CommitReservation takes the units out
-    of the warehouse, ReleaseReservation gives them back, or `expire_time` passes. UndoReserveStock takes back
-    an attempt that nobody was told of. `on_hand` plus all committed units changes by AdjustStock alone.
+    ReserveStock creates a reservation. It ends in one of three ways: CommitReservation removes the units from the
+    warehouse, ReleaseReservation makes them available again, or `expire_time` passes. UndoReserveStock undoes an
+    attempt whose reservation no caller has received. Only AdjustStock changes `on_hand` plus all committed units.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @staticmethod

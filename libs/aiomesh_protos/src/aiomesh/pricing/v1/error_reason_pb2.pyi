@@ -32,28 +32,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "INVALID_REQUEST", "domain": "pricing.aiomesh", "metadata": {} }
     """
     ERROR_REASON_UNKNOWN_CURRENCY: _ErrorReason.ValueType  # 2
-    """There is no exchange rate for that currency. INVALID_ARGUMENT.
+    """There is no exchange rate for this currency. INVALID_ARGUMENT.
 
     Example of an ErrorInfo:
 
         { "reason": "UNKNOWN_CURRENCY", "domain": "pricing.aiomesh", "metadata": { "currency": "XTS" } }
     """
     ERROR_REASON_UNKNOWN_SKU: _ErrorReason.ValueType  # 3
-    """There is no price for that SKU. NOT_FOUND.
+    """There is no price for this SKU. NOT_FOUND.
 
     Example of an ErrorInfo:
 
         { "reason": "UNKNOWN_SKU", "domain": "pricing.aiomesh", "metadata": { "sku": "TEA-9999" } }
     """
     ERROR_REASON_UNKNOWN_QUOTE: _ErrorReason.ValueType  # 4
-    """There is no quote of that id. NOT_FOUND.
+    """No quote has this id. NOT_FOUND.
 
     Example of an ErrorInfo:
 
         { "reason": "UNKNOWN_QUOTE", "domain": "pricing.aiomesh", "metadata": { "quote_id": "0b06b7a1-…" } }
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 5
-    """The request id is known with another content. ALREADY_EXISTS.
+    """The request id was already used for a different request. ALREADY_EXISTS.
 
     Example of an ErrorInfo:
 
@@ -61,8 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "request_id": "0b06b7a1-…" } }
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 6
-    """The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
-    unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
+    """The database cannot be reached, is full, or stays locked by other writers. Nothing was changed, unless the
+    connection broke during a commit. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
     Example of an ErrorInfo:
 
@@ -84,28 +84,28 @@ Example of an ErrorInfo:
     { "reason": "INVALID_REQUEST", "domain": "pricing.aiomesh", "metadata": {} }
 """
 ERROR_REASON_UNKNOWN_CURRENCY: ErrorReason.ValueType  # 2
-"""There is no exchange rate for that currency. INVALID_ARGUMENT.
+"""There is no exchange rate for this currency. INVALID_ARGUMENT.
 
 Example of an ErrorInfo:
 
     { "reason": "UNKNOWN_CURRENCY", "domain": "pricing.aiomesh", "metadata": { "currency": "XTS" } }
 """
 ERROR_REASON_UNKNOWN_SKU: ErrorReason.ValueType  # 3
-"""There is no price for that SKU. NOT_FOUND.
+"""There is no price for this SKU. NOT_FOUND.
 
 Example of an ErrorInfo:
 
     { "reason": "UNKNOWN_SKU", "domain": "pricing.aiomesh", "metadata": { "sku": "TEA-9999" } }
 """
 ERROR_REASON_UNKNOWN_QUOTE: ErrorReason.ValueType  # 4
-"""There is no quote of that id. NOT_FOUND.
+"""No quote has this id. NOT_FOUND.
 
 Example of an ErrorInfo:
 
     { "reason": "UNKNOWN_QUOTE", "domain": "pricing.aiomesh", "metadata": { "quote_id": "0b06b7a1-…" } }
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 5
-"""The request id is known with another content. ALREADY_EXISTS.
+"""The request id was already used for a different request. ALREADY_EXISTS.
 
 Example of an ErrorInfo:
 
@@ -113,8 +113,8 @@ Example of an ErrorInfo:
       "metadata": { "request_id": "0b06b7a1-…" } }
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 6
-"""The database cannot be reached, takes no more data, or stays locked by other writers. Nothing was changed,
-unless the connection broke while a change was committed. UNAVAILABLE, with `google.rpc.RetryInfo`.
+"""The database cannot be reached, is full, or stays locked by other writers. Nothing was changed, unless the
+connection broke during a commit. UNAVAILABLE, with `google.rpc.RetryInfo`.
 
 Example of an ErrorInfo:
 

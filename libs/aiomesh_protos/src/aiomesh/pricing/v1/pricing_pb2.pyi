@@ -22,10 +22,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Price(_message.Message):
-    """What some units of one SKU cost now.
+    """The current price of some units of one SKU.
 
-    list price, less the quantity break, less the best promotion of the day, converted at the day's rate; the
-    unit price is rounded once, half to even, to the currency's minor unit. `total = unit_price * quantity`.
+    The unit price is the list price, less the quantity break, less the best promotion of the day, converted at the
+    day's rate, and rounded once, half to even, to the currency's minor unit. `total = unit_price * quantity`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -40,9 +40,9 @@ class Price(_message.Message):
     sku: _builtins.str
     """The stock keeping unit."""
     quantity: _builtins.int
-    """Units asked for."""
+    """The units requested."""
     promotion: _builtins.str
-    """The promotion applied, empty if none."""
+    """The name of the promotion applied, or empty."""
     fraction_digits: _builtins.int
     """Decimal digits of the minor unit of `unit_price` and `total` (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
     @_builtins.property
@@ -55,7 +55,7 @@ class Price(_message.Message):
 
     @_builtins.property
     def list_price(self) -> _money_pb2.Money:
-        """The price before quantity break, promotion and conversion, in the currency it is listed in."""
+        """The price before quantity break, promotion and conversion, in the currency of the list price."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class Quote(_message.Message):
-    """Prices frozen for one order. It stays readable for good."""
+    """Prices frozen for one order. A quote stays readable forever."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,13 +90,13 @@ class Quote(_message.Message):
     FRACTION_DIGITS_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
-    """The quote's id: the `request_id` that made it, a UUID."""
+    """The quote's id: the `request_id` that created it, a UUID."""
     currency_code: _builtins.str
     """ISO 4217 code of the currency of all amounts."""
     fraction_digits: _builtins.int
     """Decimal digits of the currency's minor unit (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
     fingerprint: _builtins.str
-    """The digest that CreateQuote was given."""
+    """The fingerprint in the CreateQuote request."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteLine]:
         """The priced lines, in the order of the request."""

@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class PricingServiceStub:
-    """Knows the price of every SKU in every currency that it has a rate for.
+    """Calculates the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel):
@@ -68,12 +68,12 @@ class PricingServiceStub:
 
 
 class PricingServiceServicer:
-    """Knows the price of every SKU in every currency that it has a rate for.
+    """Calculates the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     def GetPrice(self, request, context):
@@ -84,7 +84,7 @@ class PricingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetPrices(self, request, context):
-        """Prices up to 100 lines in one currency. Unknown SKUs are listed, no error. INVALID_ARGUMENT
+        """Prices up to 100 lines in one currency. Unknown SKUs are listed and are not an error. INVALID_ARGUMENT
         (UNKNOWN_CURRENCY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -94,8 +94,8 @@ class PricingServiceServicer:
     def CreateQuote(self, request, context):
         """Freezes the prices of an order's lines.
 
-        Idempotent by `request_id`: a repeat answers the quote that was made, at the prices of then.
-        ALREADY_EXISTS (REQUEST_ID_REUSED) if the id is known with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
+        Idempotent by `request_id`: a repeat returns the first quote, at its prices. ALREADY_EXISTS
+        (REQUEST_ID_REUSED) if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
         INVALID_ARGUMENT (UNKNOWN_CURRENCY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -110,9 +110,9 @@ class PricingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPrice(self, request, context):
-        """Sets the list price of a SKU, new or known. Quotes made before keep theirs.
+        """Sets the list price of a new or known SKU. Existing quotes keep their prices.
 
-        Idempotent by `request_id`: a repeat changes nothing and answers the list price as it is now.
+        Idempotent by `request_id`: a repeat changes nothing and returns the current list price.
         ALREADY_EXISTS (REQUEST_ID_REUSED), INVALID_ARGUMENT (UNKNOWN_CURRENCY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -156,12 +156,12 @@ def add_PricingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PricingService:
-    """Knows the price of every SKU in every currency that it has a rate for.
+    """Calculates the price of every SKU in every currency that it has a rate for.
 
-    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED; after either, a change
-    may have been made all the same, and is safe to repeat. A field out of range is INVALID_ARGUMENT
-    (INVALID_REQUEST) with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that
-    cannot be parsed INTERNAL. Reasons: `error_reason.proto`.
+    Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
+    may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
+    with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
+    INTERNAL. Reasons: `error_reason.proto`.
     """
 
     @staticmethod
