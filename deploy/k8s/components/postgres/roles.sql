@@ -1,5 +1,5 @@
--- Runs at each start, so that a changed password holds from then on. Each file in `passwords` is named for a service:
--- for its role and its database.
+-- Runs at each start, which applies changed passwords. The name of each file in `passwords` is a service's name, and
+-- the name of its role and its database.
 \set ON_ERROR_STOP on
 \getenv superuser POSTGRES_PASSWORD
 
@@ -11,6 +11,6 @@ ALTER ROLE postgres PASSWORD :'superuser';
 SELECT format('ALTER ROLE %I PASSWORD %L', name, pg_read_file(:'passwords' || '/' || name))
 FROM pg_ls_dir(:'passwords') AS name \gexec
 
--- Owners keep their right to connect; anyone else has it only through PUBLIC.
+-- Owners keep their right to connect; all others have it only through PUBLIC.
 SELECT format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', datname)
 FROM pg_database WHERE datallowconn \gexec
