@@ -1,9 +1,9 @@
-"""Does a request wait for the trace backend? Throughput, latency and time to stop, with collectors of every temper.
+"""Does a request wait for the trace backend? Throughput, latency and time to stop, with four kinds of collector.
 
     .venv/bin/python bench/exporter.py --seconds 10 --rounds 3
 
-The three services run as processes of their own on free ports; the clients and the collector run here. Each round
-takes every collector once. One row is the median of its rounds.
+The three services run as separate processes on free ports; the clients and the collector run in this one. Each round
+runs every collector once. One row is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ PRODUCT = "/v1/products/TEA-0001"
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 
 
-async def take(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-    """A healthy collector: an empty ExportTraceServiceResponse at once."""
+async def accept(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    """A healthy collector: returns an empty ExportTraceServiceResponse at once."""
     return b""
 
 
-async def take_slowly(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+async def accept_slowly(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
     """A collector that takes 5 s for each export."""
     await asyncio.sleep(5)
     return b""
 
 
-async def refuse(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-    """A collector that takes nothing."""
+async def reject(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    """A collector that rejects everything."""
     await _context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
     return b""
 
 
-COLLECTORS: dict[str, Export | None] = {"healthy": take, "slow": take_slowly, "refusing": refuse, "absent": None}
+COLLECTORS: dict[str, Export | None] = {"healthy": accept, "slow": accept_slowly, "rejecting": reject, "absent": None}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one round of one collector gave; times in seconds."""
+class Result:
+    """The result of one round of one collector; times in seconds."""
 
     rate: float
     median: float
@@ -68,7 +68,7 @@ class Measured:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
+    """A free port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -89,7 +89,7 @@ async def collector(export: Export | None) -> AsyncIterator[dict[str, str]]:
 
 @asynccontextmanager
 async def service(module: str, variables: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process of a service, killed at the end if it still runs."""
+    """A process of a service; kills it at the end if it still runs."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     command = (sys.executable, "-m", module)
     process = await asyncio.create_subprocess_exec(*command, env=own | variables, stderr=asyncio.subprocess.PIPE)
@@ -102,7 +102,7 @@ async def service(module: str, variables: dict[str, str]) -> AsyncIterator[async
 
 
 async def drop_log(process: asyncio.subprocess.Process) -> int:
-    """Reads a process's log to its end; answers how many spans it says were lost."""
+    """Reads a process's log to its end; returns the number of lost spans that it reports."""
     lost = 0
     assert process.stderr
     async for line in process.stderr:
@@ -112,33 +112,33 @@ async def drop_log(process: asyncio.subprocess.Process) -> int:
 
 
 async def ask(http: aiohttp.ClientSession, url: str, until: float, latencies: list[float]) -> None:
-    """Asks for a product again and again."""
+    """Requests a product again and again."""
     while (started := time.perf_counter()) < until:
-        async with http.get(url) as answer:
-            answer.raise_for_status()
-            await answer.read()
+        async with http.get(url) as response:
+            response.raise_for_status()
+            await response.read()
         latencies.append(time.perf_counter() - started)
 
 
 async def measure(clients: int, seconds: float, url: str) -> list[float]:
-    """The latencies of all requests of some clients that ask at the same time, after a second to warm up."""
+    """The latencies of all requests of concurrent clients, after a second of warm-up."""
     latencies: list[float] = []
     async with aiohttp.ClientSession() as http:
         while True:
             try:
-                async with http.get(f"{url}{PRODUCT}?strict=true") as answer:
-                    answer.raise_for_status()
+                async with http.get(f"{url}{PRODUCT}?strict=true") as response:
+                    response.raise_for_status()
                     break
             except aiohttp.ClientError:
                 await asyncio.sleep(0.05)
-        for length, noted in ((1.0, []), (seconds, latencies)):
+        for length, durations in ((1.0, []), (seconds, latencies)):
             until = time.perf_counter() + length
-            await asyncio.gather(*(ask(http, url + PRODUCT, until, noted) for _ in range(clients)))
+            await asyncio.gather(*(ask(http, url + PRODUCT, until, durations) for _ in range(clients)))
     return sorted(latencies)
 
 
-async def one_round(export: Export | None, clients: int, seconds: float, folder: Path) -> Measured:
-    """Runs the mesh before one collector under load, and ends the edge."""
+async def one_round(export: Export | None, clients: int, seconds: float, folder: Path) -> Result:
+    """Runs the mesh under load with one collector, and stops the edge."""
     ports = {name: free_port() for name in ("edge", "inventory", "pricing")}
     variables = {f"{name.upper()}_LISTEN": f"127.0.0.1:{port}" for name, port in ports.items()}
     variables |= {f"{name.upper()}_DATABASE_URL": f"sqlite:///{folder / name}.db" for name in ("inventory", "pricing")}
@@ -156,26 +156,26 @@ async def one_round(export: Export | None, clients: int, seconds: float, folder:
         await edge.wait()
         end = time.perf_counter() - signalled
         slow = latencies[len(latencies) * 99 // 100]
-        return Measured(len(latencies) / seconds, statistics.median(latencies), slow, end, await logs[-1])
+        return Result(len(latencies) / seconds, statistics.median(latencies), slow, end, await logs[-1])
 
 
 async def main() -> None:
     """Measures and prints the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seconds", type=float, default=10)
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--clients", type=int, default=16)
-    given = arguments.parse_args()
-    found: dict[str, list[Measured]] = defaultdict(list)
-    for _ in range(given.rounds):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=16)
+    options = parser.parse_args()
+    results: dict[str, list[Result]] = defaultdict(list)
+    for _ in range(options.rounds):
         for name, export in COLLECTORS.items():
             with tempfile.TemporaryDirectory() as folder:
-                found[name].append(await one_round(export, given.clients, given.seconds, Path(folder)))
-    print("| collector | requests/s | median ms | 99 % ms | edge ends in s | spans of the edge lost |")
+                results[name].append(await one_round(export, options.clients, options.seconds, Path(folder)))
+    print("| collector | requests/s | median ms | 99 % ms | edge stops in s | edge spans lost |")
     print("|---|---|---|---|---|---|")
-    for name, rounds in found.items():
-        middle = [statistics.median(values) for values in zip(*(vars(one).values() for one in rounds), strict=True)]
-        rate, median, slow, end, lost = middle
+    for name, rounds in results.items():
+        medians = [statistics.median(values) for values in zip(*(vars(one).values() for one in rounds), strict=True)]
+        rate, median, slow, end, lost = medians
         print(f"| {name} | {rate:.0f} | {median * 1000:.1f} | {slow * 1000:.1f} | {end:.1f} | {lost:.0f} |")
 
 

@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/tracing.py --calls 3000 --rounds 5
 
-Each measurement is a process of its own with a server and a client in it, one call after the other over loopback. Every
-round takes each kind once. Spans go to a BatchSpanProcessor whose exporter drops them. One row is the median of its
-rounds, with the least and the most beside it.
+Each measurement is a separate process with a server and a client, one call after the other over loopback. Every round
+measures each kind once. Spans go to a BatchSpanProcessor whose exporter drops them. One row has the median, the minimum
+and the maximum of its rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SERVICE, METHOD = "bench.Echo", "Say"
 KINDS = {
-    "grpc.aio alone": None,
+    "plain grpc.aio": None,
     "meshkit, nothing sampled": Telemetry(TracerProvider(ALWAYS_OFF)),
     "meshkit, traced": Telemetry(TracerProvider(ALWAYS_ON)),
     "meshkit, traced by contrib": Telemetry(TracerProvider(ALWAYS_ON), instrumentation="contrib"),
@@ -47,17 +47,17 @@ KINDS = {
 WARM_UP = 300
 
 
-class Nowhere(SpanExporter):
-    """Takes spans and drops them."""
+class DroppingExporter(SpanExporter):
+    """Accepts spans and drops them."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Nothing is kept."""
+        """Drops the spans."""
         del spans
         return SpanExportResult.SUCCESS
 
 
 async def say(request: bytes, _context: object) -> bytes:
-    """Answers what it was asked."""
+    """Returns the request."""
     return request
 
 
@@ -68,19 +68,19 @@ def add(server: grpc.aio.Server) -> None:
 
 
 async def healthy() -> None:
-    """Depends on nothing."""
+    """A health check without dependencies."""
 
 
 @asynccontextmanager
 async def connected(telemetry: Telemetry | None) -> AsyncIterator[Any]:
-    """A channel to a server in this process: meshkit's both, or without telemetry gRPC's own."""
+    """A channel to a server in this process: both from meshkit, or plain gRPC without telemetry."""
     if telemetry is None:
         server = grpc.aio.server()
         add(server)
         async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
             yield channel
         return
-    telemetry.tracer_provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    telemetry.tracer_provider.add_span_processor(BatchSpanProcessor(DroppingExporter()))
     health = Health(SERVICE, healthy)
     server = build_server(services={SERVICE: add}, health=health, telemetry=telemetry)
     watching = asyncio.create_task(health.watch())
@@ -99,19 +99,19 @@ async def measure(kind: str, calls: int) -> float:
         method = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         for _ in range(WARM_UP):
             await method(b"hello")
-        began = time.process_time()
+        start = time.process_time()
         for _ in range(calls):
             await method(b"hello")
-        return (time.process_time() - began) / calls * 1e6
+        return (time.process_time() - start) / calls * 1e6
 
 
-def measured(kind: str, calls: int) -> float:
-    """The same in a process of its own, whose log is left out: it is written at the price of another question."""
+def measure_in_process(kind: str, calls: int) -> float:
+    """The same in a separate process, without its log, whose cost is another question."""
     command = [sys.executable, __file__, "--kind", kind, "--calls", str(calls)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "GRPC_VERBOSITY": "NONE"}
     )
-    return float(json.loads(done.stdout))
+    return float(json.loads(process.stdout))
 
 
 def main() -> None:
@@ -124,15 +124,15 @@ def main() -> None:
     if options.kind:
         sys.stdout.write(json.dumps(asyncio.run(measure(options.kind, options.calls))))
         return
-    found: dict[str, list[float]] = defaultdict(list)
+    times_by_kind: dict[str, list[float]] = defaultdict(list)
     for _ in range(options.rounds):
         for kind in KINDS:
-            found[kind].append(measured(kind, options.calls))
-    least = statistics.median(found["grpc.aio alone"])
-    sys.stdout.write(f"{'CPU of one unary call, both sides':36}{'median':>10}{'least':>8}{'most':>8}{'more':>8}\n")
-    for kind, times in found.items():
-        middle = statistics.median(times)
-        sys.stdout.write(f"{kind:36}{middle:7.0f} µs{min(times):8.0f}{max(times):8.0f}{middle - least:+8.0f}\n")
+            times_by_kind[kind].append(measure_in_process(kind, options.calls))
+    base = statistics.median(times_by_kind["plain grpc.aio"])
+    sys.stdout.write(f"{'CPU of one unary call, both sides':36}{'median':>10}{'min':>8}{'max':>8}{'extra':>8}\n")
+    for kind, times in times_by_kind.items():
+        median = statistics.median(times)
+        sys.stdout.write(f"{kind:36}{median:7.0f} µs{min(times):8.0f}{max(times):8.0f}{median - base:+8.0f}\n")
 
 
 if __name__ == "__main__":
