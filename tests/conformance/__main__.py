@@ -1,4 +1,4 @@
-"""Renews the conformance tables in `docs/conformance.md`, from a number of runs against contrib or from its record.
+"""Rewrites the conformance tables in `docs/conformance.md`, from a number of contrib runs or from the recorded ones.
 
 .venv/bin/python -m tests.conformance 20
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(runs: int) -> None:
-    """Renews the tables."""
+    """Rewrites the tables."""
     text = DOCUMENT.read_text()
     verdicts = classified(runs) if runs else recorded(text)
     DOCUMENT.write_text(text.replace(section(text), render(verdicts)))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Caller:
     """Makes one call in the form of a row.
 
-    It sends the first of the requests, or all of them where they are a stream, and keeps such a stream open, if it has
-    an open end, until the end of a `with`. It `waits` when it has sent what it sends, and has a first response of many:
-    grpc.aio does not notice the cancellation of a task at every moment before.
+    It sends the first request, or all requests of a stream. With `open_end` it keeps the stream open until the end of a
+    `with`. It sets `waits` once it has sent everything and has the first response of a stream: at some moments before
+    that, grpc.aio does not notice the cancellation of a task.
     """
 
     def __init__(self, row: Row, channel: Any, *, timeout: float, requests: Iterable[bytes], open_end: bool) -> None:
@@ -44,18 +44,18 @@ class Caller:
         self._let_go.set()
 
     async def run(self) -> None:
-        """Makes the call and stays to its end."""
+        """Makes the call and waits for its end."""
         await self.finish(self.begin())
 
     def begin(self) -> Any:
-        """Starts the call and hands it out."""
+        """Starts the call and returns it."""
         make = getattr(self._channel, self._row.arity.replace("-", "_"))(f"/{SERVICE}/{method(self._row)}")
         if not self._row.streams_requests:
             return make(b"1", timeout=self._timeout)
         return make(self._sent() if "iterator" in self._row.caller else None, timeout=self._timeout)
 
     async def finish(self, call: Any) -> None:
-        """Sends what is to be sent, and takes every response."""
+        """Sends the requests and reads every response."""
         await self._write(call)
         if not self._row.streams_responses:
             self.waits.set()
@@ -68,7 +68,7 @@ class Caller:
                 self.waits.set()
 
     async def take_one(self, call: Any) -> None:
-        """Takes the first response of a stream and leaves it."""
+        """Reads the first response of a stream and stops."""
         await self._write(call)
         if "read" in self._row.caller:
             await call.read()
@@ -79,7 +79,9 @@ class Caller:
     async def _write(self, call: Any) -> None:
         if "write" not in self._row.caller:
             return
-        with contextlib.suppress(asyncio.InvalidStateError):  # the call is over, and says so to who takes its responses
+        with contextlib.suppress(
+            asyncio.InvalidStateError
+        ):  # the call has ended; the reader of its responses gets the error
             for request in self._requests:
                 await call.write(request)
             if not self._open_end:
@@ -98,20 +100,20 @@ def method(row: Row) -> str:
 
 
 async def outcome(ending: Awaitable[None]) -> str:
-    """How the call ended for its caller: a status code, or the name of what was raised."""
+    """How the call ended for its caller: a status code, or the name of an exception."""
     try:
         await ending
     except grpc.aio.AioRpcError as error:
         return str(error.code().name)
     except asyncio.CancelledError:
         return "CANCELLED"
-    except Exception as error:  # noqa: BLE001 - the table tells it
+    except Exception as error:  # noqa: BLE001 - the table reports it
         return type(error).__name__
     return "OK"
 
 
 async def begun(caller: Caller, script: Script, call: asyncio.Task[None]) -> None:
-    """Waits until the caller waits for the handler, or the call is over without it."""
+    """Waits until the caller waits for the handler, or the call has ended without it."""
 
     async def both() -> None:
         await caller.waits.wait()

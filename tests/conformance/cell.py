@@ -1,7 +1,7 @@
-"""Makes the call of one cell between a real client and a real server, and sees what becomes of it.
+"""Makes the call of one cell between a real client and a real server, and records the result.
 
-The process of a cell is its own, and it is the server's and the client's alike; what is to be killed, or must go on
-while this process stands still, is in a second one.
+Each cell has its own process, which runs both client and server. A side that is killed, or that continues while this
+process is stopped, runs in a second process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One call to make: its row and column, whose instrumentation, and seconds to wait for what must happen."""
+    """One call to make: its row, its column, the instrumentation, and seconds to wait for the expected events."""
 
     row: Row
     ending: Ending
@@ -67,7 +67,7 @@ class Cell:
 
 
 def run(cell: Cell, report: Connection, peer: Connection | None = None) -> None:
-    """Sees to a cell and reports it: the target of a process."""
+    """Runs a cell and reports it: the target of a process."""
     listener = Listener()
     logging.getLogger().addHandler(listener)
     logging.captureWarnings(capture=True)
@@ -78,8 +78,8 @@ def run(cell: Cell, report: Connection, peer: Connection | None = None) -> None:
 
 
 async def see(cell: Cell, peer: Connection | None) -> Seen:
-    """Makes the call and waits until nothing of it is left."""
-    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no fault of the call
+    """Makes the call and waits until all of it has ended."""
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is not a fault of the call
     seen = await SCENES.get(cell.ending.caller, in_one_process)(cell, peer)
     gc.collect()
     await until(lambda: len(asyncio.all_tasks()) == 1, cell.patience)
@@ -125,7 +125,7 @@ async def with_a_server_that_stands_still(cell: Cell, peer: Any) -> Seen:
         peer.send(service.address)
         _, parent = await asyncio.to_thread(peer.recv)
         peer.send("call")
-        ended, client = peer.recv()  # from here this whole process stands still, and looks at no call
+        ended, client = peer.recv()  # from here this whole process is stopped
         time.sleep(cell.ending.timeout)  # noqa: ASYNC251 - the deadline counts from the arrival of the call
         seen = await settled(cell, ended, parent, service.client, service.server, script)
     return replace(counted(seen, service.client, service.server), client=client)
@@ -164,7 +164,7 @@ def serve_afar(cell: Cell, pipe: Connection) -> None:
 
 
 def call_afar(cell: Cell, pipe: Connection) -> None:
-    """Calls when it is told to, tells what came of it, and waits to be killed: the target of a second process."""
+    """Calls on a command, reports the result, and waits to be killed: the target of a second process."""
 
     async def call() -> None:
         client = SpanCapture("client", cell.instrumentation)
@@ -182,7 +182,7 @@ def call_afar(cell: Cell, pipe: Connection) -> None:
 
 
 PEERS = {"kills the server": serve_afar, "is killed": call_afar, "is early": call_afar}
-"""What the second process runs, for the endings that take one."""
+"""The target of the second process, for the endings that need one."""
 
 
 async def settled(
@@ -193,7 +193,7 @@ async def settled(
     server: SpanCapture | None = None,
     script: Script | None = None,
 ) -> Seen:
-    """What is seen once all has happened that must, or patience is at an end."""
+    """The result once every expected event has happened, or after the patience."""
     wanted, server = cell.outcome, server or SpanCapture("none")
     client_is_here = cell.ending.caller not in {"is killed", "is early"}
 
@@ -217,6 +217,6 @@ async def settled(
 
 
 def counted(seen: Seen, client: SpanCapture, server: SpanCapture | None = None) -> Seen:
-    """With the number of spans there are when all is torn down."""
+    """Adds the number of spans after the teardown."""
     servers = spans(server, SpanKind.SERVER) if server else ()
     return replace(seen, in_the_end=(len(spans(client, SpanKind.CLIENT)), len(servers)))

@@ -1,6 +1,6 @@
-"""The tables of `docs/conformance.md`: what every ending must show, and what contrib gets wrong.
+"""The tables of `docs/conformance.md`: the expected result of every ending, and the faults of contrib.
 
-The second one is also the record that contrib is tested against; `python -m tests.conformance` renews it.
+The tests of contrib use the second one as their record; `python -m tests.conformance` rewrites it.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ MEANINGS = {
     Fault.HANDLER_GOES_ON: ("the handler continues after its client disconnected", {CONTRIB: [3271]}),
     Fault.LOGS: ("asyncio, grpc, opentelemetry or Python logs a warning", {CONTRIB: [3066]}),
 }
-"""What each sign means, and the threads upstream about it, by repository."""
+"""The meaning of each sign, and the upstream issues about it, by repository."""
 
 
 def verdict(runs: Sequence[frozenset[Fault]]) -> str:
-    """What the document says of a cell, from what was wrong in each of its runs.
+    """The document's text of a cell, from the faults in each of its runs.
 
-    The signs of the faults of every run (but those of which nothing was seen); `~` after them where some runs had
-    others, too; `?` where some had none.
+    The signs of the faults in every run (except runs without a result), followed by `~` if some runs had more faults,
+    and by `?` if some had none.
     """
     if not any(runs):
         return CLEAN
@@ -78,7 +78,7 @@ def render(verdicts: Mapping[tuple[Row, Ending], str]) -> str:
 
 
 def section(text: str) -> str:
-    """The part of the document that `render` makes."""
+    """The part of the document that `render` writes."""
     return text[text.index(FIRST) : text.index(LAST) + len(LAST)]
 
 

@@ -1,4 +1,4 @@
-"""Handlers of every form that grpc.aio takes, which all do the same: what the script says, between two messages."""
+"""Handlers of every form that grpc.aio accepts. All follow the script between two messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Script:
-    """What a handler does once it has begun, and what became of it."""
+    """What a handler does once it has started, and how it ended."""
 
     def __init__(self, action: str) -> None:
         self.action = action
@@ -34,7 +34,7 @@ class Script:
 
     @contextmanager
     def watched(self, context: Context) -> Iterator[None]:
-        """Notes how the handler inside ends."""
+        """Records how the handler in the block ends."""
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
@@ -44,7 +44,7 @@ class Script:
             self.over.set()
 
     async def act(self, context: Context) -> None:
-        """What happens between the first request and the rest of the work."""
+        """The action between the first request and the rest of the work."""
         self.begun.set()
         match self.action:
             case "waits":
@@ -59,7 +59,7 @@ class Script:
                 raise ZeroDivisionError
 
     def more(self) -> Iterable[bytes]:
-        """The responses that a stream has after the first: some, or more than any window takes."""
+        """The responses of a stream after the first: some, or more than any flow-control window allows."""
         return itertools.repeat(bytes(100_000)) if self.action == "writes" else (b"2", b"3")
 
 

@@ -1,4 +1,4 @@
-"""What is seen of one call, and what is wrong with it."""
+"""The observed result of one call, and its faults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Fault(StrEnum):
-    """What can be wrong with a cell; the value is its sign in the document."""
+    """A fault of a cell; the value is its sign in the document."""
 
     CRASHES = "X"
     HANGS = "H"
@@ -51,7 +51,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class Span:
-    """What counts of an ended span. Ids are 0 where there is none."""
+    """The relevant attributes of an ended span. A missing id is 0."""
 
     trace_id: int
     span_id: int
@@ -63,18 +63,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of one call.
+    """The observed result of one call.
 
     Attributes:
         caller: how it ended for its caller: a status code, or the name of the exception.
         root: the caller's own span.
-        client: the client spans that had ended when all had happened that must, or patience was at an end.
-        server: likewise the server spans.
-        begun: whether the handler had its first request.
+        client: the client spans that had ended after every expected event, or after the patience.
+        server: the server spans, likewise.
+        begun: whether the handler received its first request.
         cancelled: whether the handler was cancelled.
-        left: the seconds that the handler had left, by its own clock, when it was cancelled.
-        in_the_end: how many client and server spans there were when everything was torn down.
-        logged: what asyncio, grpc and opentelemetry said at WARNING or above.
+        left: the remaining seconds, by the handler's clock, when it was cancelled.
+        in_the_end: the number of client and server spans after the teardown.
+        logged: the messages of asyncio, grpc and opentelemetry at WARNING or above.
     """
 
     caller: str
@@ -89,7 +89,7 @@ class Seen:
 
 
 def faults(seen: Seen, expected: Outcome) -> frozenset[Fault]:
-    """How a call differs from what is expected of it."""
+    """The faults of a call, compared with its expected outcome."""
     spans = (*seen.client, *seen.server)
     wrong = {
         Fault.BREAKS_THE_CALL: seen.caller not in expected.caller.split(" or "),
@@ -130,7 +130,7 @@ def root(capture: SpanCapture) -> Iterator[Span]:
 
 
 async def until(happened: Callable[[], bool], patience: float) -> None:
-    """Waits for something, or until `patience` seconds have passed."""
+    """Waits for a condition, at most `patience` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             while not happened():
@@ -138,7 +138,7 @@ async def until(happened: Callable[[], bool], patience: float) -> None:
 
 
 class Listener(logging.Handler):
-    """Notes what asyncio, grpc, opentelemetry and Python itself warn of."""
+    """Records the warnings of asyncio, grpc, opentelemetry and Python itself."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -163,5 +163,5 @@ def _span(span: ReadableSpan) -> Span:
 
 
 def _code(attribute: AttributeValue | None) -> str:
-    """The name of a status code, also where it is a number as in the older conventions."""
+    """The name of a status code, which is a number in the older conventions."""
     return NAMES[attribute] if isinstance(attribute, int) else str(attribute)

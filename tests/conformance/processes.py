@@ -1,4 +1,4 @@
-"""Runs each cell in a short-lived process, forked from one that has everything imported: 25 ms each."""
+"""Runs each cell in a short-lived process, forked from one that has imported everything: 25 ms each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.conformance.cell import Cell
 
 LIMIT = 10.0
-"""Seconds that a cell may take beyond its patience."""
+"""Seconds that a cell may take in addition to its patience."""
 
 Verdict: TypeAlias = "tuple[frozenset[Fault], Seen | None]"
 
@@ -48,19 +48,19 @@ def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
 
 
 def judged(cell: Cell) -> Verdict:
-    """What is wrong with a cell, and what was seen of it."""
+    """The faults of a cell, and its observed result."""
     try:
         seen = see(cell)
-    except EOFError:  # the process has failed, and told why on its standard error
+    except EOFError:  # the process has failed; its standard error has the reason
         return frozenset({Fault.CRASHES}), None
     return faults(seen, cell.outcome) if seen else frozenset({Fault.HANGS}), seen
 
 
 def see(cell: Cell) -> Seen | None:
-    """What is seen of a cell; None if it does not come to an end.
+    """The observed result of a cell; None if it does not end.
 
-    On a machine that keeps a request from its server for long, the client's deadline is not the server's, and a cell
-    that is about the two says nothing: it is made again.
+    If a busy machine delays a request too long, the client's deadline differs from the server's, and a cell that
+    compares the two proves nothing, so it is repeated.
     """
     seen = _see(cell)
     late = seen is not None and (not seen.begun or seen.left > TRANSIT)
@@ -75,7 +75,7 @@ def _see(cell: Cell) -> Seen | None:
             pipes += _context.Pipe()
             running.enter_context(_process(cells.PEERS[cell.ending.caller], cell, pipes[2]))
         running.enter_context(_process(cells.run, cell, theirs, *pipes[3:]))
-        for pipe in pipes[1:]:  # so that a process which fails closes the last end of its pipe
+        for pipe in pipes[1:]:  # so that a failed process closes the last end of its pipe
             pipe.close()
         running.callback(ours.close)
         return ours.recv() if ours.poll(cell.patience + cell.ending.timeout + LIMIT) else None

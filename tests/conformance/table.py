@@ -1,9 +1,9 @@
-"""The conformance table of RPC traces: rows, columns, and what is expected of every cell.
+"""The conformance table of RPC traces: rows, columns, and the expected outcome of every cell.
 
 A row is an arity with the form of its handler and of its caller. A column is a way in which a call ends. Each cell is
-one call. Expected are exactly one client span and one server span, both ended, in the caller's trace, the server's
-under the client's, each with the status code that its `Outcome` says and the span status that the semantic conventions
-give that code, at most one exception event, and nothing logged at WARNING or above by asyncio, grpc or opentelemetry.
+one call. Expected are exactly one client span and one server span, both ended, in the caller's trace, the server span
+below the client span, each with the status code of its `Outcome` and the span status that the semantic conventions
+define for that code, at most one exception event, and no log at WARNING or above by asyncio, grpc or opentelemetry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Row:
-    """An arity, how its handler takes requests and gives responses, and how its caller does."""
+    """An arity, with the forms in which its handler and its caller receive and send messages."""
 
     arity: str
     handler: str
@@ -33,12 +33,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ends: for its caller, in both spans (None where there is none), and for the handler.
+    """How a call ends: for its caller, in both spans (None without a span), and for the handler.
 
-    `caller` is a status code, the name of an exception, or one of the two that are joined by " or ".
+    `caller` is a status code, the name of an exception, or two of these joined by " or ".
 
-    `begun` is whether the handler must have had its first request, as far as that is seen, and `cancelled` whether it
-    must have been cancelled (or closed, if it is a generator).
+    `begun` is whether the handler must have received its first request, if that is observable, and `cancelled` whether
+    it must have been cancelled (or closed, if it is a generator).
     """
 
     caller: str
@@ -49,28 +49,28 @@ class Outcome:
 
 
 def both(code: str) -> Outcome:
-    """The server ends the call, and all agree how."""
+    """The server ends the call, with the same code everywhere."""
     return Outcome(code, code, code)
 
 
 def one(code: str) -> Outcome:
-    """The server has no span: the call never came to it, or it was killed."""
+    """The server has no span: the call never reached it, or it was killed."""
     return Outcome(code, code, None, begun=False)
 
 
 def survived(code: str) -> Outcome:
-    """The client was killed, and its span with it."""
+    """The client was killed with its span."""
     return Outcome("", None, code, cancelled=True)
 
 
 def left(caller: str) -> Outcome:
-    """The caller leaves the call, which cancels it."""
+    """The caller abandons the call, which cancels it."""
     return Outcome(caller, "CANCELLED", "CANCELLED", cancelled=True)
 
 
 CANCELLED = left("CANCELLED")
 TOO_LATE = Outcome("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", cancelled=True)
-WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's answer to a write that fails
+WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's exception for a failed write
 REFUSED = replace(both("DEADLINE_EXCEEDED"), begun=False)
 STOPPED = Outcome("UNAVAILABLE", "UNAVAILABLE", "CANCELLED", cancelled=True)
 
@@ -81,9 +81,9 @@ class Ending:
 
     Attributes:
         name: the column's head.
-        outcome: what is expected.
-        handler: what the handler does once it has begun. It `answers`, it `waits` in its own code, it `reads` a request
-            that does not come, it `writes` without end, or it fails.
+        outcome: the expected outcome.
+        handler: what the handler does once it has started. It `answers`, it `waits` in its own code, it `reads` a
+            request that does not arrive, it `writes` without end, or it fails.
         caller: what the caller does: it `stays` to the end, or leaves.
         timeout: the deadline of the call, in seconds.
     """
@@ -124,7 +124,7 @@ IMPOSSIBLE_ROWS = {
 ONE_RESPONSE = ("-unary", "there is one response, and no stream of them to leave")
 ONE_REQUEST = ("unary-", "there is one request, and the handler has it")
 IMPOSSIBLE = {"reads": ONE_REQUEST, "writes on": ONE_REQUEST, "breaks": ONE_RESPONSE, "drops": ONE_RESPONSE}
-"""What a handler or a caller cannot do in some arities (those that begin or end so), and why."""
+"""The actions that are impossible in some arities (by the start or end of their names), and why."""
 
 # fmt: off
 ENDINGS = (
@@ -158,7 +158,7 @@ ENDINGS = (
 
 
 def impossible(row: Row, ending: Ending) -> str:
-    """Why a cell cannot exist; empty for one that can."""
+    """Why a cell cannot exist, or an empty text."""
     arity, reason = IMPOSSIBLE.get(ending.handler) or IMPOSSIBLE.get(ending.caller) or ("none", "")
     return reason if row.arity.startswith(arity) or row.arity.endswith(arity) else ""
 

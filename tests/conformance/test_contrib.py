@@ -1,7 +1,7 @@
 """The conformance table of RPC traces on opentelemetry-instrumentation-grpc: it fails as `docs/conformance.md` records.
 
-A strict expected failure reports the day on which contrib is fixed. Cells that fail only in some of the recorded runs
-are not tested.
+A strict expected failure reports when contrib is fixed. Cells that fail only in some of the recorded runs are not
+tested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 TEXT = DOCUMENT.read_text()
 RECORD = {cell: verdict for cell, verdict in recorded(TEXT).items() if verdict != UNSTABLE}
 MISSING = {Fault.NO_CLIENT_SPAN, Fault.NO_SERVER_SPAN, Fault.HANDLER_GOES_ON, VARIES}
-"""Signs that something does not happen, for which there is no use in waiting."""
+"""Signs of missing events, for which waiting is useless."""
 
 CELLS = {
     f"{row}: {ending.name}": Cell(row, ending, "contrib", patience=3 if MISSING & set(verdict) else 20)
@@ -42,13 +42,13 @@ def expected_failure(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
-    """What comes of each cell."""
+    """The verdict on each cell."""
     with side_by_side(24) as start:
         yield {name: start(cell) for name, cell in CELLS.items()}
 
 
 def verdict_on(name: str, verdicts: dict[str, Future[Verdict]]) -> Verdict:
-    """The verdict on a cell; if its channel could not be closed, which happens now and then, that on another call."""
+    """The verdict on a cell; repeats the call if closing its channel failed, which happens sometimes."""
     faults, seen = verdicts[name].result()
     return judged(CELLS[name]) if Fault.CRASHES in faults else (faults, seen)
 
@@ -59,8 +59,8 @@ def test_a_call_leaves_a_true_trace(cell: str, verdicts: dict[str, Future[Verdic
     assert not faults, seen
 
 
-def test_the_document_tells_what_is_wrong(verdicts: dict[str, Future[Verdict]]) -> None:
-    """Whether a span that has a wrong status (small letter) has ended in time at all (capital) is not asserted."""
+def test_the_document_lists_the_faults(verdicts: dict[str, Future[Verdict]]) -> None:
+    """Does not distinguish a span with a wrong status (small letter) from one that ends too late (capital)."""
     found = {name: {fault.casefold() for fault in verdict_on(name, verdicts)[0]} for name in CELLS}
     missing = {name: signs_of(name) - signs for name, signs in found.items()}
     assert not {name: signs for name, signs in missing.items() if signs}

@@ -1,4 +1,4 @@
-"""The conformance table of RPC traces, on our own instrumentation: see `table.py`."""
+"""The conformance table of RPC traces, on meshkit's own instrumentation: see `table.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELLS = {f"{row}: {ending.name}": Cell(row, ending, "native", patience=20) for r
 
 @pytest.fixture(scope="module")
 def verdicts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Verdict]]]:
-    """What comes of each cell that is to be tested."""
+    """The verdict on each selected cell."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     names = [
         str(item.callspec.params["cell"]) for item in items if item.originalname == "test_a_call_leaves_a_true_trace"
