@@ -1,4 +1,4 @@
-"""Tests that never end, for `test_time_limit` to run. Each hangs somewhere else."""
+"""Tests that never end, for `test_time_limit` to run. Each hangs in a different place."""
 
 import asyncio
 import signal

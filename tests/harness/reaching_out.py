@@ -1,4 +1,4 @@
-"""Unit tests that reach out of their process, for `test_isolation` to run; the last one does not."""
+"""Unit tests that leave their process, for `test_isolation` to run; the last one does not."""
 
 import asyncio
 import socket

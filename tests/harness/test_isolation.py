@@ -26,11 +26,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("test_a_grpc_server", "grpc.aio.server"),
     ],
 )
-def test_a_unit_test_fails_where_it_reaches_out(reports: dict[str, str], name: str, attempt: str) -> None:
+def test_a_unit_test_fails_where_it_leaves_its_process(reports: dict[str, str], name: str, attempt: str) -> None:
     assert f"failure: Failed: a unit test must not cause {attempt}" in reports[name]
 
 
-def test_it_fails_at_its_end_if_the_failure_was_dropped(reports: dict[str, str]) -> None:
+def test_a_unit_test_that_drops_the_failure_fails_at_its_end(reports: dict[str, str]) -> None:
     report = reports["test_a_connection_whose_failure_is_dropped"]
     assert "error: failed on teardown" in report
     assert "socket.getaddrinfo" in report

@@ -1,4 +1,4 @@
-"""A test that hangs fails by its limit, shows its tasks, and lets the other tests go on."""
+"""A hanging test fails at its time limit and shows its tasks, and the other tests continue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The reports on tests that hang, with a limit of a second."""
+    """The reports on hanging tests, with a limit of one second."""
     folder = tmp_path_factory.mktemp("reports")
     return reports_on("hanging.py", folder, "--timeout=1", "-n2", "--dist=load")
 
@@ -27,7 +27,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("test_without_a_loop", "time.sleep(1000)"),
     ],
 )
-def test_a_hanging_test_fails_and_shows_where_it_stands(reports: dict[str, str], name: str, stack: str) -> None:
+def test_a_hanging_test_fails_with_the_stack_of_its_tasks(reports: dict[str, str], name: str, stack: str) -> None:
     report = reports[name]
     assert "failure: Failed: longer than 1 s" in report
     assert stack in report
@@ -36,7 +36,7 @@ def test_a_hanging_test_fails_and_shows_where_it_stands(reports: dict[str, str],
 
 
 @pytest.mark.parametrize("name", ["test_in_the_teardown", "test_in_the_teardown_of_a_failure"])
-def test_a_hanging_fixture_fails_and_the_others_are_closed(reports: dict[str, str], name: str) -> None:
+def test_a_hanging_fixture_fails_and_the_other_fixtures_are_closed(reports: dict[str, str], name: str) -> None:
     report = reports[name]
     assert 'error: failed on teardown with "Failed: longer than 1 s' in report
     assert "in endless" in report
@@ -44,9 +44,9 @@ def test_a_hanging_fixture_fails_and_the_others_are_closed(reports: dict[str, st
     assert "the other fixture was closed" in report
 
 
-def test_a_test_that_no_alarm_reaches_is_named(reports: dict[str, str]) -> None:
+def test_a_test_that_blocks_signals_is_reported(reports: dict[str, str]) -> None:
     assert "test_that_no_alarm_reaches" in reports["test_that_no_alarm_reaches"]
 
 
-def test_the_limit_of_a_marker_holds_and_the_other_tests_go_on(reports: dict[str, str]) -> None:
+def test_the_limit_of_a_marker_applies_and_the_other_tests_continue(reports: dict[str, str]) -> None:
     assert not FAILED.search(reports["test_with_a_longer_limit"])
