@@ -1,6 +1,6 @@
-"""The mesh on a cluster: driven from outside through its node ports, looked into and disturbed by kubectl.
+"""The mesh on a cluster: tests call it through its node ports, and inspect and disturb it with kubectl.
 
-What happens on the node itself (signals to processes, their effective privileges) goes through `docker exec`: the
+Operations on the node itself (signals to processes, their effective privileges) use `docker exec`, because the
 nodes of kind are containers.
 """
 
@@ -27,11 +27,11 @@ PAUSE = "pause"  # the container that holds a pod's network
 
 
 class KubectlFailed(Exception):
-    """kubectl ended with an error; the text is what it said."""
+    """kubectl exited with an error; the text is its output."""
 
 
 def kubectl(*arguments: str, given: str | None = None, namespace: str = NAMESPACE) -> str:
-    """What kubectl printed. Raises KubectlFailed."""
+    """The output of kubectl. Raises KubectlFailed."""
     command = ["kubectl", f"--namespace={namespace}", *arguments]
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -40,7 +40,7 @@ def kubectl(*arguments: str, given: str | None = None, namespace: str = NAMESPAC
 
 
 def objects(resource: str, *options: str, namespace: str = NAMESPACE) -> list[Json]:
-    """The objects of a resource, as the API server tells them."""
+    """The objects of a resource, as the API server returns them."""
     items: list[Json] = json.loads(kubectl("get", resource, "--output=json", *options, namespace=namespace))["items"]
     return items
 
@@ -51,13 +51,13 @@ def named(resource: str, name: str) -> Json:
 
 
 async def in_thread(*arguments: str, namespace: str = NAMESPACE) -> str:
-    """`kubectl` while the event loop goes on."""
+    """`kubectl` without blocking the event loop."""
     return await asyncio.to_thread(kubectl, *arguments, namespace=namespace)
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that is not on its way out."""
+    """A pod that is not being deleted."""
 
     name: str
     uid: str
@@ -68,7 +68,7 @@ class Pod:
 
 
 def pods(app: str) -> list[Pod]:
-    """The pods of one workload that nobody has deleted."""
+    """The pods of one workload, without those being deleted."""
     found = objects("pods", f"--selector=app.kubernetes.io/name={app}")
     return [_pod(one) for one in found if "deletionTimestamp" not in one["metadata"]]
 
@@ -86,7 +86,7 @@ def _pod(one: Json) -> Pod:
 
 
 def restarts() -> dict[str, int]:
-    """How often the containers of each pod of ours have been restarted."""
+    """The number of container restarts of each pod of the mesh."""
     return {pod.name: pod.restarts for app in SERVICES for pod in pods(app)}
 
 
@@ -98,7 +98,7 @@ class Process:
     pid: int
 
     def signal(self, name: str) -> None:
-        """Sends it a signal, such as KILL, from outside of its container."""
+        """Sends it a signal, such as KILL, from outside its container."""
         _on_node(self.node, f"kill -{name} {self.pid}")
 
     def read(self, file: str) -> str:
@@ -107,7 +107,7 @@ class Process:
 
 
 def processes(pod: Pod) -> list[Process]:
-    """The processes of a pod's containers, the oldest first. Cgroups name the pod, with - or with _."""
+    """The processes of a pod's containers, oldest first. Cgroup names contain the pod's uid, with - or with _."""
     script = (
         f"for file in $(grep -lE '{pod.uid.replace('-', '[-_]')}' /proc/[0-9]*/cgroup 2>/dev/null); do"
         " pid=${file#/proc/}; pid=${pid%/cgroup}; echo $pid $(cat /proc/$pid/comm); done"
@@ -135,7 +135,7 @@ class ClusterMesh:
 
     @contextmanager
     def frozen(self, service: str) -> Iterator[None]:
-        """Stops every process of a service with SIGSTOP, until the end of the block."""
+        """Stops every process of a service with SIGSTOP while the block runs."""
         stopped = [process for pod in pods(service) for process in processes(pod)]
         for process in stopped:
             process.signal("STOP")
@@ -147,7 +147,7 @@ class ClusterMesh:
 
 
 def node_port(service: str) -> str:
-    """The URL of a service's node port on the node itself: the engine's own proxy answers for a pod that is dead."""
+    """The URL of a service's node port on the node itself: Docker's proxy accepts connections even for a dead pod."""
     [address] = [one["address"] for one in objects("nodes")[0]["status"]["addresses"] if one["type"] == "InternalIP"]
     return f"http://{address}:{named('service', service)['spec']['ports'][0]['nodePort']}"
 

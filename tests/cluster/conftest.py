@@ -1,4 +1,4 @@
-"""What every test of the cluster stands on: a cluster that may be disturbed, and its state when one fails."""
+"""Requires a cluster that the tests may disturb, and shows its state when a test fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They have the marker of the cluster, and time enough for kubectl on a busy machine."""
+    """Adds the marker `cluster` and a time limit that suffices for kubectl on a busy machine."""
     for item in items:
         if "/cluster/" in str(item.path):
             item.add_marker(pytest.mark.cluster)
@@ -28,15 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _may_be_disturbed() -> None:
-    """The current context is a cluster of kind, or the one that AIOMESH_TEST_CONTEXT names."""
+    """Requires that the current context is a kind cluster, or is named by AIOMESH_TEST_CONTEXT."""
     asked = subprocess.run(["kubectl", "config", "current-context"], capture_output=True, text=True, check=False)
     context = asked.stdout.strip()
     if not context:
-        pytest.exit("kubectl has no current context: make kind-up makes a cluster", returncode=2)
+        pytest.exit("kubectl has no current context: create a cluster with make kind-up", returncode=2)
     if not context.startswith("kind-") and context != os.environ.get("AIOMESH_TEST_CONTEXT"):
         pytest.exit(
-            f"the current context is {context}, not one of kind, and these tests kill pods and delete data: "
-            f"set AIOMESH_TEST_CONTEXT={context} if that is meant",
+            f"the current context {context} is not a kind cluster, and these tests kill pods and delete data: "
+            f"set AIOMESH_TEST_CONTEXT={context} if this is intended",
             returncode=2,
         )
 
@@ -49,7 +49,7 @@ def mesh() -> ClusterMesh:
 
 @pytest.fixture(autouse=True)
 def _restarts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No container of ours restarts, unless the test is marked as one that kills."""
+    """Checks that no container of the mesh restarts, unless the test has the marker `kills`."""
     before = restarts()
     yield
     if not request.node.get_closest_marker("kills"):
@@ -62,7 +62,7 @@ def _restarts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure shows the cluster: its pods, its events, the ends of the logs."""
+    """Adds the state of the cluster to a failure: its pods, its events, the ends of the logs."""
     report = yield
     if report.failed and item.get_closest_marker("cluster"):
         report.sections.append(("cluster", "\n\n".join(_state())))

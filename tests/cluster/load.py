@@ -1,4 +1,4 @@
-"""Constant load on the edge, and an audit of the traces of what it was answered."""
+"""Constant load on the edge, and an audit of the traces of its responses."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from tests.e2e.local_mesh import Json, Mesh
 
 KEPT, FRESH = 8, 3
-"""How many clients keep their connection, and how many open one for each request."""
+"""The number of clients that keep their connection, and of those that open one for each request."""
 
 ORDER_EVERY = 10
 PRODUCT = "/v1/products/TEA-0004?strict=true"
 ORDER = {"lines": [{"sku": "TEA-0005", "quantity": 1}]}
 
 EXPORTED_SECONDS = 2.0
-"""After an answer its spans need this long to be exported, as a rule."""
+"""The usual time from a response to the export of its spans."""
 
 LOST_SECONDS = 25.0
-"""After this time, a drain and a stop included, spans that have not arrived never will."""
+"""After this time, which includes a drain and a stop, missing spans are lost."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One answer: what was asked, when it ended (`time.monotonic`), and what its headers said."""
+    """One response: its method, its end (`time.monotonic`), and the content of its headers."""
 
     method: str
     status: int
@@ -49,10 +49,10 @@ class Answered:
 
 @dataclass
 class Load:
-    """What the load was answered so far, and what went wrong: `refused` are connections that were never made.
+    """The responses and failures of the load so far; `refused` counts connections that were never established.
 
-    Each client asks once in `interval` seconds at most: a machine that has nothing else left to do answers late.
-    `reads_only` leaves the orders out; `read` is what is read; `at` is where to connect in place of the mesh's own
+    Each client sends at most one request in `interval` seconds, because a saturated machine responds late.
+    `reads_only` sends no orders; `read` is the path to read; `at` is where to connect instead of the mesh's own
     address.
     """
 
@@ -67,7 +67,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Load]:
-        """Loads the edge until the end of the block; what was begun is answered then."""
+        """Loads the edge while the block runs, then waits for the requests in flight."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for _ in range(KEPT):
@@ -80,7 +80,7 @@ class Load:
                 stop.set()
 
     async def until(self, answers: int) -> None:
-        """Waits for that many answers."""
+        """Waits for this number of responses."""
         while len(self.answers) < answers:
             await asyncio.sleep(0.05)
 
@@ -88,7 +88,7 @@ class Load:
         connector = aiohttp.TCPConnector(force_close=not kept)
         timeout = aiohttp.ClientTimeout(total=20)
         async with aiohttp.ClientSession(self.at or self.mesh.edge, connector=connector, timeout=timeout) as session:
-            session._retry_connection = False  # a request that a closing connection swallowed has failed
+            session._retry_connection = False  # a request lost with a closing connection counts as failed
             for number in count():
                 if stop.is_set():
                     return
@@ -109,7 +109,7 @@ class Load:
         try:
             async with session.request(method, path, headers=headers, **options) as response:
                 text = await response.read()
-        except aiohttp.ClientConnectorError:  # nothing was sent: the next try is the same request
+        except aiohttp.ClientConnectorError:  # nothing was sent: the next attempt is the same request
             self.refused += 1
             return await self._ask(session, method, path, kept=kept, **options)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -126,17 +126,17 @@ class Load:
 
 @dataclass
 class Audit:
-    """Looks every answer up in the trace backend, soon after it was given, and counts who served it."""
+    """Looks up every response in the trace backend soon after its end, and counts the pods that served it."""
 
     load: Load
     missing: list[str] = field(default_factory=list)
     complete: int = 0
     served: list[tuple[float, str, str]] = field(default_factory=list)
-    """When each RPC was answered (`time.monotonic` of its request's end), by which service and which pod."""
+    """The time of each RPC (`time.monotonic` of its request's end), its service and its pod."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Audit]:
-        """Audits while the block runs, and to the last answer after it."""
+        """Audits while the block runs, and then until the last response."""
         finished = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._audit(finished))
@@ -146,7 +146,7 @@ class Audit:
                 finished.set()
 
     def by_pod(self, service: str, since: float, until: float) -> Counter[str]:
-        """How many calls each pod of a service answered in a span of time (`time.monotonic`)."""
+        """The number of calls that each pod of a service served in an interval (`time.monotonic`)."""
         return Counter(pod for ended, name, pod in self.served if name == service and since <= ended < until)
 
     async def _audit(self, finished: asyncio.Event) -> None:
@@ -175,9 +175,9 @@ class Audit:
 
 
 def is_whole(spans: list[Json], method: str) -> bool:
-    """Whether a trace has its HTTP span, a client span per backend, and below each a server span at least.
+    """Whether a trace has its HTTP span, a client span per backend, and at least one server span below each.
 
-    A call that was tried again has a server span for each attempt that arrived.
+    A retried call has a server span for each attempt that arrived.
     """
     ids = {span["spanID"] for span in spans}
     parents = {parent_of(span) for span in spans}
@@ -191,7 +191,7 @@ def _is_rpc(span: Json) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
-    """Waits for a condition and answers how many seconds it took; fails after `seconds`."""
+    """Waits for a condition and returns the seconds that it took; fails after `seconds`."""
     started = time.monotonic()
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -1,4 +1,4 @@
-"""The scenarios of the local mesh, word for word, through the node ports; and one trace with the pods that made it."""
+"""The same scenarios as on the local mesh, through the node ports; and one trace with the names of its pods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.e2e.local_mesh import Span
 
 
-async def test_every_span_names_the_pod_that_made_it(mesh: ClusterMesh) -> None:
+async def test_every_span_has_the_name_of_its_pod(mesh: ClusterMesh) -> None:
     answer = await order(mesh, str(uuid.uuid4()), {"TEA-0003": 1})
 
     spans = list(every(await trace(mesh, answer.trace_id, spans=5)))

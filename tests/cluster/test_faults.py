@@ -1,4 +1,4 @@
-"""What is killed, taken away or cut off costs nobody an answer that could have been given."""
+"""Killed, removed or disconnected parts of the mesh fail no request that could have succeeded."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 PRODUCT = "/v1/products/TEA-0001"
 BACK_SECONDS = 10.0
-"""From when the backends are Ready until the first good answer."""
+"""Seconds from when the backends are Ready until the first successful response."""
 
 AWAY_SECONDS = 60
 GO_ON = 1000
-"""One read in so many may be late while a connection is replaced and no name can be asked for."""
+"""One read in this number may be late, while a connection is replaced without DNS."""
 
 BACKENDS = ("inventory", "pricing")
 REQUESTS = 300
 
 
 async def whole(mesh: ClusterMesh) -> bool:
-    """Whether a product is answered with its price."""
+    """Whether the response for a product has its price."""
     return (await call(mesh, "GET", f"{PRODUCT}?strict=true")).status == 200
 
 
 async def replaced(app: str, victim: Pod) -> None:
-    """Waits until a pod is gone and the workload is complete without it."""
+    """Waits until a pod is deleted and the workload is complete without it."""
     await in_thread("delete", "pod", victim.name, "--ignore-not-found", "--wait=false")
     await in_thread("wait", "--for=delete", f"pod/{victim.name}", "--timeout=90s")
     await rolled_out(f"deployment/{app}")
@@ -71,8 +71,8 @@ async def test_a_backend_process_killed_from_the_node_fails_no_read(mesh: Cluste
 
 @pytest.mark.kills
 @pytest.mark.timeout(180)
-async def test_an_edge_process_killed_from_the_node_fails_only_what_was_in_flight_on_it(mesh: ClusterMesh) -> None:
-    """Until the node hears of its death, new connections may be refused: nothing was sent on them."""
+async def test_an_edge_process_killed_from_the_node_fails_only_its_requests_in_flight(mesh: ClusterMesh) -> None:
+    """Until the node notices its death, new connections may be refused; nothing is sent on them."""
     load, victim = Load(mesh, at=node_port("api-edge")), pods("api-edge")[0]
     async with load.running():
         await load.until(REQUESTS)
@@ -85,7 +85,7 @@ async def test_an_edge_process_killed_from_the_node_fails_only_what_was_in_fligh
 
 @asynccontextmanager
 async def shoppers(mesh: ClusterMesh, count: int) -> AsyncIterator[dict[str, list[Answer]]]:
-    """Customers who each place one order after the other, and repeat one until it is answered; by key, all answers."""
+    """Clients that place one order after another, and repeat each until it succeeds; returns all responses by key."""
     told: dict[str, list[Answer]] = {}
     stop = asyncio.Event()
 
@@ -107,7 +107,7 @@ async def shoppers(mesh: ClusterMesh, count: int) -> AsyncIterator[dict[str, lis
 
 
 async def read(mesh: ClusterMesh, answers: list[Answer]) -> None:
-    """Reads one product for ever."""
+    """Reads one product repeatedly."""
     while True:
         answers.append(await call(mesh, "GET", PRODUCT))
 
@@ -139,7 +139,7 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
 
 @asynccontextmanager
 async def without(workload: str, namespace: str) -> AsyncIterator[None]:
-    """No pod of a Deployment, for as long as the block runs."""
+    """Removes all pods of a Deployment while the block runs."""
     replicas = json.loads(kubectl("get", workload, "--output=json", namespace=namespace))["spec"]["replicas"]
     await in_thread("scale", workload, "--replicas=0", namespace=namespace)
     try:
@@ -150,7 +150,7 @@ async def without(workload: str, namespace: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.timeout(240)
-async def test_reads_go_on_while_traces_and_names_are_away_for_a_minute(mesh: ClusterMesh) -> None:
+async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterMesh) -> None:
     load = Load(mesh, reads_only=True)
     async with load.running():
         await load.until(REQUESTS)
@@ -163,7 +163,7 @@ async def test_reads_go_on_while_traces_and_names_are_away_for_a_minute(mesh: Cl
 
 @pytest.mark.timeout(300)
 async def test_backends_that_were_away_are_used_soon_after_they_are_ready(mesh: ClusterMesh) -> None:
-    """Without pods their names have no address, which gRPC would ask for ever more seldom."""
+    """Without pods their names have no address, and gRPC would query DNS less and less often."""
     answers = []
     async with without("deployment/inventory", "aiomesh"), without("deployment/pricing", "aiomesh"):
         gone = time.monotonic() + AWAY_SECONDS

@@ -1,4 +1,4 @@
-"""Who may talk to whom, what a pod may do, and which database lets whom in: seen from inside."""
+"""Network policies, privileges of pods and roles of databases, tested from inside the pods."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ for target in sys.argv[1:]:
     except OSError:
         print(target, "refused")
 """
-"""Run in a pod: whether each host:port can be reached, cannot, or has no address."""
+"""Runs in a pod and prints for each host:port whether it is reachable, refused, or has no address."""
 
 
 def pod(name: str, **security: object) -> str:
-    """A pod that does nothing."""
+    """An idle pod."""
     container = {"name": "python", "image": IMAGE, "command": ["python", "-c", "import signal; signal.pause()"]}
     spec = {"containers": [{**container, "securityContext": RESTRICTED | security}], "terminationGracePeriodSeconds": 0}
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
@@ -56,7 +56,7 @@ def pod(name: str, **security: object) -> str:
 
 @contextmanager
 def stray(namespace: str) -> Iterator[None]:
-    """A pod that belongs to nobody."""
+    """A pod that belongs to no workload."""
     kubectl("apply", "--filename=-", given=pod(STRAY), namespace=namespace)
     try:
         kubectl("wait", f"pod/{STRAY}", "--for=condition=Ready", "--timeout=60s", namespace=namespace)
@@ -66,14 +66,14 @@ def stray(namespace: str) -> Iterator[None]:
 
 
 def dialled(name: str, targets: list[str], namespace: str = NAMESPACE) -> dict[str, str]:
-    """What a pod finds at each host:port."""
+    """The result of connecting to each host:port from a pod."""
     said = kubectl("exec", name, "--", "python", "-c", DIAL, *targets, namespace=namespace)
     return dict(line.rsplit(" ", 1) for line in said.splitlines())
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """A namespace of strangers."""
+    """Another namespace."""
     kubectl("create", "namespace", ELSEWHERE)
     try:
         yield ELSEWHERE
@@ -81,7 +81,7 @@ def elsewhere() -> Iterator[str]:
         kubectl("delete", "namespace", ELSEWHERE, "--wait=true")
 
 
-def test_a_stray_pod_in_the_namespace_reaches_names_and_nothing_else() -> None:
+def test_an_unknown_pod_in_the_namespace_reaches_only_dns() -> None:
     with stray(NAMESPACE):
         targets = [f"{name}:{port}" for name, port in OPEN_PORTS.items()]
         found = dialled(STRAY, ["kube-dns.kube-system:53", *targets, "api-edge:80"])
@@ -89,7 +89,7 @@ def test_a_stray_pod_in_the_namespace_reaches_names_and_nothing_else() -> None:
     assert set(found.values()) == {"refused"}, found
 
 
-def test_a_stray_pod_of_another_namespace_reaches_the_edge_alone(elsewhere: str) -> None:
+def test_a_pod_of_another_namespace_reaches_only_the_edge(elsewhere: str) -> None:
     with stray(elsewhere):
         targets = [f"{name}.{NAMESPACE}:{port}" for name, port in OPEN_PORTS.items()]
         found = dialled(STRAY, ["kube-dns.kube-system:53", f"api-edge.{NAMESPACE}:80", *targets], elsewhere)
@@ -97,20 +97,20 @@ def test_a_stray_pod_of_another_namespace_reaches_the_edge_alone(elsewhere: str)
     assert set(found.values()) == {"refused"}, found
 
 
-async def test_the_edge_reaches_its_backends_and_the_traces_but_no_database(mesh: ClusterMesh) -> None:
+async def test_the_edge_reaches_its_backends_and_jaeger_and_no_database(mesh: ClusterMesh) -> None:
     found = dialled(pods("api-edge")[0].name, [f"{name}:{port}" for name, port in OPEN_PORTS.items()])
     assert found.pop("postgres:5432") == "refused"
     assert set(found.values()) == {"reached"}, found
     assert (await call(mesh, "GET", "/v1/products/TEA-0001?strict=true")).status == 200
 
 
-def test_pod_security_refuses_a_privileged_pod() -> None:
+def test_pod_security_rejects_a_privileged_pod() -> None:
     with pytest.raises(KubectlFailed, match='violates PodSecurity "restricted'):
         kubectl("create", "--filename=-", given=pod("privileged", privileged=True, allowPrivilegeEscalation=True))
 
 
 @pytest.mark.parametrize("app", WORKLOADS)
-def test_every_process_runs_with_the_least_of_privileges(app: str) -> None:
+def test_every_process_runs_with_the_least_privileges(app: str) -> None:
     uid = "999" if app == "postgres" else "10001"
     for one in pods(app):
         found = processes(one)
@@ -125,7 +125,7 @@ def test_every_process_runs_with_the_least_of_privileges(app: str) -> None:
 
 
 def assert_sealed(process: Process) -> None:
-    """The root filesystem is read-only, and no token of a service account is mounted."""
+    """Asserts that the root filesystem is read-only, and that no service account token is mounted."""
     mounts = {line.split()[4]: line.split()[5].split(",") for line in process.read("mountinfo").splitlines()}
     assert "ro" in mounts["/"]
     assert not [path for path in mounts if "serviceaccount" in path]
@@ -144,11 +144,11 @@ async def main():
             print(address, type(error).__name__)
 asyncio.run(main())
 """
-"""Run in a backend's pod: what each address of PostgreSQL says to a login."""
+"""Runs in a backend's pod and prints the result of a login at each address of PostgreSQL."""
 
 
 def login(service: str, database: str, password: str) -> set[str]:
-    """What PostgreSQL says to a service's role, by its name and by its pod's address."""
+    """The results of logins with a service's role, at PostgreSQL's name and at its pod's address."""
     address = objects("pods", "--selector=app.kubernetes.io/name=postgres")[0]["status"]["podIP"]
     name = pods(service)[0].name
     said = kubectl("exec", name, "--", "/venv/bin/python", "-c", ROLE, service, password, database, "postgres", address)
@@ -164,7 +164,7 @@ def password_of(service: str) -> str:
 
 
 @pytest.mark.parametrize(("service", "other"), [("inventory", "pricing"), ("pricing", "inventory")])
-def test_a_role_is_let_into_its_own_database_with_its_own_password_alone(service: str, other: str) -> None:
+def test_a_role_can_log_in_only_to_its_own_database_with_its_own_password(service: str, other: str) -> None:
     password = password_of(service)
     assert login(service, service, password) == {"let in"}
     assert login(service, other, password) == {"InsufficientPrivilegeError"}
@@ -173,8 +173,8 @@ def test_a_role_is_let_into_its_own_database_with_its_own_password_alone(service
     assert login(other, service, password + "x") == {"InvalidPasswordError"}
 
 
-def test_postgres_asks_its_own_pod_for_a_password_too() -> None:
-    """Initdb trusts local connections unless it is told otherwise."""
+def test_postgres_requires_a_password_also_inside_its_own_pod() -> None:
+    """Initdb trusts local connections by default."""
     with pytest.raises(KubectlFailed, match="password authentication failed"):
         kubectl(
             "exec", "postgres-0", "--", "env", "PGPASSWORD=wrong",

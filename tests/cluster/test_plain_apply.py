@@ -1,4 +1,4 @@
-"""The overlay of kind, applied by kubectl alone to what `make kind-up` made of it."""
+"""The overlay `kind`, applied by plain kubectl after `make kind-up`."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def test_a_plain_apply_after_kind_up_changes_nothing() -> None:
 
 
 def specs() -> dict[tuple[str, str], Json]:
-    """What each workload is to be, by kind and name, without the replicas, which autoscalers choose."""
+    """The spec of each workload, by kind and name, without the replicas, which autoscalers choose."""
     return {(one["kind"], one["metadata"]["name"]): one["spec"] | {"replicas": None} for one in objects(WORKLOADS)}

@@ -1,4 +1,4 @@
-"""Autoscaling and disruption: there are as many pods as the load wants, and never none."""
+"""Autoscaling and disruption: there are as many pods as the load needs, and always at least one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from tests.cluster.cluster_mesh import ClusterMesh
 
 METRICS_SERVER = os.environ.get("AIOMESH_METRICS_SERVER")
-"""What `kubectl apply -k` takes to install metrics-server, if it is to be tried and is not there."""
+"""The argument of `kubectl apply -k` that installs metrics-server, if the cluster has none."""
 
 PAGE = "/v1/products?page_size=100"
-"""Dear to the edge, which writes out all its products."""
+"""An expensive request, because the edge serializes all its products."""
 
 
 def has_metrics() -> bool:
-    """Whether the cluster says how much CPU a pod of ours uses."""
+    """Whether the cluster reports the CPU usage of the mesh's pods."""
     try:
         kubectl("get", "--raw", f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods")
     except KubectlFailed:
@@ -36,7 +36,7 @@ def has_metrics() -> bool:
 
 @asynccontextmanager
 async def metrics() -> AsyncIterator[None]:
-    """metrics-server, for as long as the block runs if it is not there anyway."""
+    """Installs metrics-server while the block runs, unless the cluster has it."""
     if has_metrics():
         yield
         return
@@ -48,12 +48,12 @@ async def metrics() -> AsyncIterator[None]:
 
 
 async def replicas(service: str) -> int:
-    """How many replicas the autoscaler wants."""
+    """The number of replicas that the autoscaler wants."""
     return int((await asyncio.to_thread(named, "deployment", service))["spec"]["replicas"])
 
 
-@pytest.mark.skipif(has_metrics(), reason="metrics-server is there")
-def test_without_metrics_the_autoscalers_keep_their_minimum() -> None:
+@pytest.mark.skipif(has_metrics(), reason="the cluster has metrics-server")
+def test_autoscalers_keep_their_minimum_without_metrics() -> None:
     for service in SERVICES:
         autoscaler, deployment = named("hpa", service), named("deployment", service)
         assert not scales(service)
@@ -78,7 +78,7 @@ async def test_the_autoscaler_adds_pods_under_load_and_no_request_fails(mesh: Cl
 
 
 async def back_to_minimum(service: str) -> None:
-    """Does what the autoscaler does no more without metrics: it obeys its bounds alone."""
+    """Scales to the minimum, because without metrics the autoscaler only enforces its bounds."""
     bounds = named("hpa", service)["spec"]
     await bound(service, bounds["minReplicas"])
 
@@ -91,7 +91,7 @@ async def back_to_minimum(service: str) -> None:
 
 
 async def bound(service: str, most: int) -> None:
-    """Sets how many replicas the autoscaler may ask for."""
+    """Sets the autoscaler's maximum of replicas."""
     await in_thread("patch", "hpa", service, f"--patch={json.dumps({'spec': {'maxReplicas': most}})}")
 
 
@@ -102,7 +102,7 @@ def scales(service: str) -> bool:
 
 
 def evict(pod: str) -> None:
-    """Asks for the eviction of a pod, as the drain of a node does."""
+    """Requests the eviction of a pod, as a node drain does."""
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
     kubectl("create", f"--raw={path}", "--filename=-", given=json.dumps(eviction))
@@ -110,7 +110,7 @@ def evict(pod: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.timeout(120)
-async def test_an_eviction_that_would_leave_too_few_is_refused(service: str) -> None:
+async def test_an_eviction_that_would_leave_too_few_pods_is_rejected(service: str) -> None:
     first, second = pods(service)[:2]
     evict(first.name)
     with pytest.raises(KubectlFailed, match="would violate the pod's disruption budget"):

@@ -1,4 +1,4 @@
-"""Nothing fails and no span is lost while pods come and go as they are told."""
+"""Rollouts and scaling fail no request and lose no span."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LEAST, MOST = 2, 4
 """The bounds of the autoscalers."""
 
 SETTLED_SECONDS = 60
-"""From when new pods are Ready until they are expected to have their share."""
+"""Seconds from when new pods are Ready until they should get their share of the calls."""
 
 COUNTED_SECONDS = 20
-"""For how long the answers of each pod are then counted."""
+"""Seconds in which the calls of each pod are then counted."""
 
 
 @pytest.mark.timeout(600)
@@ -39,7 +39,9 @@ async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no
     assert (load.failures, load.refused) == ([], 0)
     assert audit.missing == []
     assert audit.complete == len(load.answers) >= REQUESTS
-    assert any(answered.closing and answered.kept for answered in load.answers), "no draining edge said so"
+    assert any(answered.closing and answered.kept for answered in load.answers), (
+        "no draining edge sent Connection: close"
+    )
 
 
 async def bound(service: str, least: int, most: int) -> None:
@@ -56,7 +58,7 @@ async def bound(service: str, least: int, most: int) -> None:
 
 
 @pytest.mark.timeout(420)
-async def test_inventory_scaled_up_and_down_under_load_fails_nothing_and_shares_the_work(mesh: ClusterMesh) -> None:
+async def test_scaling_inventory_under_load_fails_nothing_and_distributes_the_calls(mesh: ClusterMesh) -> None:
     old = {pod.name for pod in pods("inventory")}
     load = Load(mesh)
     audit = Audit(load)

@@ -1,4 +1,4 @@
-"""skaffold.yaml with the real Skaffold, on a copy of the sources, in a namespace of its own."""
+"""skaffold.yaml with the real Skaffold, on a copy of the sources, in a separate namespace."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DEV = "aiomesh-dev"
 INPUTS = ("skaffold.yaml", ".dockerignore", "deploy", "libs", "services")
 TITLE = 'title="aiomesh"'
 ASKED_FOR = "deployments,statefulsets,services,configmaps,secrets,persistentvolumeclaims"
-FIRST_ANSWER = 10.0  # seconds from the moment when all is Ready
+FIRST_ANSWER = 10.0  # seconds, once everything is Ready
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Iterator[Path]:
-    """A copy of what Skaffold reads. What it has deployed is deleted after the test."""
+    """A copy of the files that Skaffold reads. Deletes the deployment after the test."""
     if not shutil.which("skaffold"):
         pytest.skip("needs skaffold on the PATH")
     assert not kubectl("get", "namespace", DEV, "--ignore-not-found"), "in use: end it with `skaffold delete`"
@@ -39,7 +39,7 @@ def sources(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_skaffold_replaces_the_pods_of_what_was_changed_and_touches_nothing_else(sources: Path) -> None:
+def test_skaffold_replaces_only_the_pods_of_changed_services(sources: Path) -> None:
     mesh = state(NAMESPACE)
     skaffold("run", sources)
     first = pods()
@@ -63,18 +63,18 @@ def skaffold(command: str, sources: Path) -> None:
 
 
 def gone() -> None:
-    """Waits until the namespace is."""
+    """Waits until the namespace is deleted."""
     kubectl("wait", "--for=delete", f"namespace/{DEV}", "--timeout=120s")
 
 
 def edit(folder: Path, old: str, new: str) -> None:
-    """Replaces a text of Python that one file below a folder holds."""
+    """Replaces a text that one Python file below a folder contains."""
     [file] = [each for each in folder.rglob("*.py") if old in each.read_text()]
     file.write_text(file.read_text().replace(old, new))
 
 
 def pods() -> dict[str, str]:
-    """The name of the one pod of each workload, of those that nobody has deleted."""
+    """The name of the one pod of each workload, without those being deleted."""
     found = [one["metadata"] for one in objects("pods", namespace=DEV)]
     alive = [(one["labels"]["app.kubernetes.io/name"], one["name"]) for one in found if "deletionTimestamp" not in one]
     assert sorted(app for app, _ in alive) == sorted([*SERVICES, "jaeger", "postgres"])
@@ -82,7 +82,7 @@ def pods() -> dict[str, str]:
 
 
 def answer(pod: str, path: str) -> Json:
-    """What the edge in this pod answers, asked through the API server until it is no error."""
+    """The response of the edge in this pod, through the API server; retries until it is not an error."""
     give_up = time.monotonic() + FIRST_ANSWER
     while True:
         try:
@@ -93,7 +93,7 @@ def answer(pod: str, path: str) -> Json:
 
 
 def state(namespace: str) -> dict[tuple[str, str], Json]:
-    """What was asked for in a namespace, by kind and name, without the replicas, which autoscalers choose."""
+    """The specs in a namespace, by kind and name, without the replicas, which autoscalers choose."""
     return {
         (one["kind"], one["metadata"]["name"]): (
             one["metadata"]["uid"],

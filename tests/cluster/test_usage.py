@@ -1,4 +1,4 @@
-"""What the whole mesh takes of a machine, after the load of the other tests."""
+"""The resources that the whole mesh uses, after the load of the other tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 def working_sets() -> dict[str, int]:
-    """The working set of each pod in bytes, as the kubelets tell."""
+    """The working set of each pod in bytes, from the kubelets."""
     found = {}
     for node in objects("nodes"):
         summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"))
@@ -58,5 +58,5 @@ def test_the_mesh_fits_into_one_core_and_one_gibibyte(capsys: pytest.CaptureFixt
 
 
 def mib(size: float) -> str:
-    """A size for people."""
+    """A size as readable text."""
     return f"{size / 2**20:.0f} MiB"
