@@ -78,7 +78,7 @@ async def reserve(
     try:
         await _hold(request.lines, connection)
     except InsufficientStock:
-        if await connection.scalar(due(clock(), limit=1)) is None:
+        if await connection.scalar(select_expired(clock(), limit=1)) is None:
             raise
         raise UnitsOverdue from None
     lines = [{"position": at, "sku": line.sku, "quantity": line.quantity} for at, line in enumerate(request.lines)]
@@ -123,7 +123,7 @@ async def sweep(now: datetime, tracer: Tracer, connection: AsyncConnection) -> i
 
     Skips reservations that another process has locked.
     """
-    lock = due(now, limit=SWEEP_BATCH).with_for_update(skip_locked=True)
+    lock = select_expired(now, limit=SWEEP_BATCH).with_for_update(skip_locked=True)
     overdue = list(await connection.scalars(lock))
     if overdue:
         with tracer.start_as_current_span("sweep expired reservations") as span:
@@ -132,7 +132,7 @@ async def sweep(now: datetime, tracer: Tracer, connection: AsyncConnection) -> i
     return len(overdue)
 
 
-def due(now: datetime, limit: int) -> Select[str]:
+def select_expired(now: datetime, limit: int) -> Select[str]:
     """Selects the ids of reservations that have expired and are not swept yet, oldest first."""
     columns = reservations.c
     overdue = (columns.state == State.RESERVED, columns.expire_time <= now)

@@ -131,8 +131,8 @@ class InventoryStore:
         """
         now = self._clock()
         async with self._database.read() as connection:
-            due = await connection.scalar(reserving.due(now, limit=1))
-        if due is None:
+            expired = await connection.scalar(reserving.select_expired(now, limit=1))
+        if expired is None:
             return 0
         return await self._database.write(partial(reserving.sweep, now, self._tracer))
 
