@@ -36,7 +36,7 @@ class InvalidPageToken(InvalidArgument, domain=DOMAIN):
     """This service did not create the page token."""
 
     def __init__(self) -> None:
-        super().__init__("the page token is not one of this service")
+        super().__init__("the page token is invalid; use the next_page_token of the previous page")
 
 
 class UnknownSku(NotFound, domain=DOMAIN):

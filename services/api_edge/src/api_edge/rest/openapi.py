@@ -34,7 +34,9 @@ WRONG_FIELD = {"field": "lines[0].quantity", "description": "Input should be gre
 EXAMPLES = {
     "INVALID_TIMEOUT": Example(400, EDGE, "X-Request-Timeout-Ms must be a whole number of milliseconds, 1 to 30000"),
     "INVALID_IDEMPOTENCY_KEY": Example(400, EDGE, "Idempotency-Key must be 1 to 255 printable ASCII characters"),
-    "INVALID_PAGE_TOKEN": Example(400, INVENTORY, "the page token is not one of this service"),
+    "INVALID_PAGE_TOKEN": Example(
+        400, INVENTORY, "the page token is invalid; use the next_page_token of the previous page"
+    ),
     "UNKNOWN_CURRENCY": Example(400, PRICING, "no exchange rate for currency 'XXX'", {"currency": "XXX"}),
     "UNKNOWN_SKU": Example(404, INVENTORY, "there is no SKU 'TEA-9999'", {"sku": "TEA-9999"}),
     "UNKNOWN_ORDER": Example(404, EDGE, f"there is no order {ORDER_ID}", {"order_id": ORDER_ID}),
