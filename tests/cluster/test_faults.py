@@ -32,12 +32,12 @@ BACKENDS = ("inventory", "pricing")
 REQUESTS = 300
 
 
-async def whole(mesh: ClusterMesh) -> bool:
+async def has_price(mesh: ClusterMesh) -> bool:
     """Whether the response for a product has its price."""
     return (await call(mesh, "GET", f"{PRODUCT}?strict=true")).status == 200
 
 
-async def replaced(app: str, victim: Pod) -> None:
+async def wait_until_replaced(app: str, victim: Pod) -> None:
     """Waits until a pod is deleted and the workload is complete without it."""
     await in_thread("delete", "pod", victim.name, "--ignore-not-found", "--wait=false")
     await in_thread("wait", "--for=delete", f"pod/{victim.name}", "--timeout=90s")
@@ -65,7 +65,7 @@ async def test_a_backend_process_killed_from_the_node_fails_no_read(mesh: Cluste
         await load.until(REQUESTS)
         processes(victim)[0].signal("KILL")
         await load.until(len(load.answers) + REQUESTS)
-        await replaced(backend, victim)
+        await wait_until_replaced(backend, victim)
     assert (load.failures, load.refused) == ([], 0)
 
 
@@ -78,7 +78,7 @@ async def test_an_edge_process_killed_from_the_node_fails_only_its_requests_in_f
         await load.until(REQUESTS)
         processes(victim)[0].signal("KILL")
         await load.until(len(load.answers) + REQUESTS)
-        await replaced("api-edge", victim)
+        await wait_until_replaced("api-edge", victim)
     assert len(load.failures) <= KEPT + FRESH, load.failures
     assert all("Disconnected" in failure or "reset" in failure for failure in load.failures)
 
@@ -122,7 +122,7 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
         reading = asyncio.create_task(read(mesh, reads))
         await in_thread("delete", "pod", "postgres-0")
         await rolled_out("statefulset/postgres", *(f"deployment/{name}" for name in BACKENDS))
-        await until(lambda: whole(mesh), BACK_SECONDS)
+        await until(lambda: has_price(mesh), BACK_SECONDS)
         reading.cancel()
     assert {answer.status for answer in reads} <= {200, 503}, [answer.body for answer in reads]
     assert all(answer.headers["Content-Type"] == "application/problem+json" for answer in reads if answer.status > 200)
@@ -138,7 +138,7 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
 
 
 @asynccontextmanager
-async def without(workload: str, namespace: str) -> AsyncIterator[None]:
+async def without_pods(workload: str, namespace: str) -> AsyncIterator[None]:
     """Removes all pods of a Deployment while the block runs."""
     replicas = json.loads(kubectl("get", workload, "--output=json", namespace=namespace))["spec"]["replicas"]
     await in_thread("scale", workload, "--replicas=0", namespace=namespace)
@@ -154,7 +154,7 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
     load = Load(mesh, reads_only=True)
     async with load.running():
         await load.until(REQUESTS)
-        async with without("deployment/jaeger", "aiomesh"), without("deployment/coredns", "kube-system"):
+        async with without_pods("deployment/jaeger", "aiomesh"), without_pods("deployment/coredns", "kube-system"):
             await asyncio.sleep(AWAY_SECONDS)
         await load.until(len(load.answers) + REQUESTS)
     assert len(load.failures) <= len(load.answers) / GO_ON, load.failures
@@ -165,12 +165,12 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
 async def test_backends_that_were_away_are_used_soon_after_they_are_ready(mesh: ClusterMesh) -> None:
     """Without pods their names have no address, and gRPC would query DNS less and less often."""
     answers = []
-    async with without("deployment/inventory", "aiomesh"), without("deployment/pricing", "aiomesh"):
+    async with without_pods("deployment/inventory", "aiomesh"), without_pods("deployment/pricing", "aiomesh"):
         gone = time.monotonic() + AWAY_SECONDS
         while time.monotonic() < gone:
             answers.append(await call(mesh, "GET", PRODUCT))
             await asyncio.sleep(0.5)
-    assert await until(lambda: whole(mesh), BACK_SECONDS) < BACK_SECONDS
+    assert await until(lambda: has_price(mesh), BACK_SECONDS) < BACK_SECONDS
     assert {answer.status for answer in answers[-20:]} == {503}
     assert all(answer.body["reason"] == "UNAVAILABLE" for answer in answers[-20:])
     assert named("deployment", "inventory")["status"]["readyReplicas"] >= 1

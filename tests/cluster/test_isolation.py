@@ -65,7 +65,7 @@ def stray(namespace: str) -> Iterator[None]:
         kubectl("delete", "pod", STRAY, "--wait=true", namespace=namespace)
 
 
-def dialled(name: str, targets: list[str], namespace: str = NAMESPACE) -> dict[str, str]:
+def connect_from(name: str, targets: list[str], namespace: str = NAMESPACE) -> dict[str, str]:
     """The result of connecting to each host:port from a pod."""
     said = kubectl("exec", name, "--", "python", "-c", DIAL, *targets, namespace=namespace)
     return dict(line.rsplit(" ", 1) for line in said.splitlines())
@@ -84,7 +84,7 @@ def elsewhere() -> Iterator[str]:
 def test_an_unknown_pod_in_the_namespace_reaches_only_dns() -> None:
     with stray(NAMESPACE):
         targets = [f"{name}:{port}" for name, port in OPEN_PORTS.items()]
-        found = dialled(STRAY, ["kube-dns.kube-system:53", *targets, "api-edge:80"])
+        found = connect_from(STRAY, ["kube-dns.kube-system:53", *targets, "api-edge:80"])
     assert found.pop("kube-dns.kube-system:53") == "reached"
     assert set(found.values()) == {"refused"}, found
 
@@ -92,13 +92,13 @@ def test_an_unknown_pod_in_the_namespace_reaches_only_dns() -> None:
 def test_a_pod_of_another_namespace_reaches_only_the_edge(elsewhere: str) -> None:
     with stray(elsewhere):
         targets = [f"{name}.{NAMESPACE}:{port}" for name, port in OPEN_PORTS.items()]
-        found = dialled(STRAY, ["kube-dns.kube-system:53", f"api-edge.{NAMESPACE}:80", *targets], elsewhere)
+        found = connect_from(STRAY, ["kube-dns.kube-system:53", f"api-edge.{NAMESPACE}:80", *targets], elsewhere)
     assert found.pop("kube-dns.kube-system:53") == found.pop(f"api-edge.{NAMESPACE}:80") == "reached"
     assert set(found.values()) == {"refused"}, found
 
 
 async def test_the_edge_reaches_its_backends_and_jaeger_and_no_database(mesh: ClusterMesh) -> None:
-    found = dialled(pods("api-edge")[0].name, [f"{name}:{port}" for name, port in OPEN_PORTS.items()])
+    found = connect_from(pods("api-edge")[0].name, [f"{name}:{port}" for name, port in OPEN_PORTS.items()])
     assert found.pop("postgres:5432") == "refused"
     assert set(found.values()) == {"reached"}, found
     assert (await call(mesh, "GET", "/v1/products/TEA-0001?strict=true")).status == 200

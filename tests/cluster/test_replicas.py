@@ -80,17 +80,17 @@ async def test_the_autoscaler_adds_pods_under_load_and_no_request_fails(mesh: Cl
 async def back_to_minimum(service: str) -> None:
     """Scales to the minimum, because without metrics the autoscaler only enforces its bounds."""
     bounds = named("hpa", service)["spec"]
-    await bound(service, bounds["minReplicas"])
+    await set_maximum(service, bounds["minReplicas"])
 
     async def settled() -> bool:
         return not await asyncio.to_thread(scales, service) and await replicas(service) == bounds["minReplicas"]
 
     await until(settled, 90)
-    await bound(service, bounds["maxReplicas"])
+    await set_maximum(service, bounds["maxReplicas"])
     await rolled_out(f"deployment/{service}")
 
 
-async def bound(service: str, most: int) -> None:
+async def set_maximum(service: str, most: int) -> None:
     """Sets the autoscaler's maximum of replicas."""
     await in_thread("patch", "hpa", service, f"--patch={json.dumps({'spec': {'maxReplicas': most}})}")
 

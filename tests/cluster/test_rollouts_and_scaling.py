@@ -44,7 +44,7 @@ async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no
     )
 
 
-async def bound(service: str, least: int, most: int) -> None:
+async def set_bounds(service: str, least: int, most: int) -> None:
     """Sets the bounds of an autoscaler and waits until the Deployment has a number of replicas within them."""
     patch = json.dumps({"spec": {"minReplicas": least, "maxReplicas": most}})
     await in_thread("patch", "hpa", service, f"--patch={patch}")
@@ -64,14 +64,14 @@ async def test_scaling_inventory_under_load_fails_nothing_and_distributes_the_ca
     audit = Audit(load)
     try:
         async with audit.running(), load.running():
-            await bound("inventory", MOST, MOST)
+            await set_bounds("inventory", MOST, MOST)
             settled = time.monotonic() + SETTLED_SECONDS
             await asyncio.sleep(SETTLED_SECONDS + COUNTED_SECONDS)
             new = {pod.name for pod in pods("inventory")} - old
-            await bound("inventory", LEAST, LEAST)
+            await set_bounds("inventory", LEAST, LEAST)
             await load.until(len(load.answers) + 500)
     finally:
-        await bound("inventory", LEAST, MOST)
+        await set_bounds("inventory", LEAST, MOST)
     assert (load.failures, load.refused, audit.missing) == ([], 0, [])
     served = audit.by_pod("inventory", settled, settled + COUNTED_SECONDS)
     fair = served.total() / MOST

@@ -35,7 +35,7 @@ def sources(tmp_path: Path) -> Iterator[Path]:
         copy(ROOT / name, tmp_path / name)
     yield tmp_path
     skaffold("delete", tmp_path)
-    gone()
+    wait_until_deleted()
 
 
 @pytest.mark.timeout(600)
@@ -52,7 +52,7 @@ def test_skaffold_replaces_only_the_pods_of_changed_services(sources: Path) -> N
     assert {app for app in first if first[app] != second[app]} == {"api-edge"}
 
     skaffold("delete", sources)
-    gone()
+    wait_until_deleted()
     assert state(NAMESPACE) == mesh
 
 
@@ -62,7 +62,7 @@ def skaffold(command: str, sources: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def gone() -> None:
+def wait_until_deleted() -> None:
     """Waits until the namespace is deleted."""
     kubectl("wait", "--for=delete", f"namespace/{DEV}", "--timeout=120s")
 
