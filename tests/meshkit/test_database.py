@@ -20,7 +20,7 @@ from meshkit.database.columns import insert_once
 from meshkit.database.database import Database
 from meshkit.database.migrations import UnknownRevision
 from meshkit.deadline import budget, remaining
-from meshkit.errors import Unavailable, in_words
+from meshkit.errors import Unavailable, describe
 from tests.private_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ async def test_a_schema_of_a_newer_release_is_refused_and_not_touched(database_u
         await database.prepare(migrations, seed)
     newer.unlink()
     async with opened(database_url) as older:
-        with pytest.raises(UnknownRevision, match=re.escape("0002_stars, this release knows up to 0001_notes")):
+        with pytest.raises(UnknownRevision, match=re.escape("0002_stars, the newest of this release is 0001_notes")):
             await older.prepare(migrations, seed)
         with pytest.raises(NotesUnavailable):
             await older.check()
@@ -349,8 +349,8 @@ async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_p
                 await database.write(write_words)
             assert await words(database) == "one", "a locked database can be read"
             other.execute("ROLLBACK")
-        assert failure.value.message == "the database cannot be reached, or others keep it busy"
-        assert in_words(failure.value) == failure.value.message, "a time that is up has no text of its own"
+        assert failure.value.message == "the database cannot be reached or is busy"
+        assert describe(failure.value) == failure.value.message, "a time that is up has no text of its own"
         await database.write(write_words)
         assert await words(database) == "written"
 

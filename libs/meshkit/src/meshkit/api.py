@@ -14,10 +14,10 @@ REPEATABLE = {MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT}
 
 
 class Api:
-    """What servers and channels need to know of one gRPC service.
+    """One gRPC service, as servers and channels need it.
 
     Args:
-        descriptor: of the generated module, such as `DESCRIPTOR.services_by_name["PricingService"]`.
+        descriptor: from the generated module, such as `DESCRIPTOR.services_by_name["PricingService"]`.
 
     Attributes:
         name: the full name, such as `aiomesh.pricing.v1.PricingService`.
@@ -29,6 +29,6 @@ class Api:
 
     @cached_property
     def repeatable(self) -> tuple[str, ...]:
-        """The methods that may be retried: those whose proto has `option idempotency_level`."""
+        """The methods that may be retried: those with `option idempotency_level` in the proto."""
         methods = self._descriptor.methods
         return tuple(method.name for method in methods if method.GetOptions().idempotency_level in REPEATABLE)

@@ -1,7 +1,7 @@
 """Writes a ServiceError as google.rpc.Status and reads it back (AIP-193).
 
-The status travels in the trailing metadata `grpc-status-details-bin`; the code and message beside it are the same
-ones. Details: ErrorInfo always, BadRequest for violations, RetryInfo for `retry_after`.
+The status travels in the trailing metadata `grpc-status-details-bin`; the call has the same code and message.
+Details: ErrorInfo always, BadRequest for violations, RetryInfo for `retry_after`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OF_SERVICES = {
 
 
 def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
-    """The ServiceError that a failed call brought: that of its details, or of its bare code without them.
+    """The ServiceError of a failed call, from its details, or from its code if it has none.
 
     With a bare code the text may be gRPC's own, which names addresses and hosts. Then it is a note of the error, for
     logs and tracebacks, and the error's message names the code only.
@@ -58,8 +58,8 @@ def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
     code, text = error.code().name, error.details() or ""
     kind = mapping_of_code(code).kind
     try:
-        status = rpc_status.from_call(cast("grpc.Call", error))  # whose accessors it has
-    except ValueError:  # details that contradict the code: believe the code
+        status = rpc_status.from_call(cast("grpc.Call", error))  # it has the same accessors
+    except ValueError:  # the details contradict the code: use the code
         status = None
     if status:
         found = _read_details(kind, text or code, status)
@@ -80,7 +80,7 @@ def call_failure(error: ServiceError) -> grpc.aio.AioRpcError:
 
 @contextmanager
 def service_errors() -> Iterator[None]:
-    """Turns the AioRpcError of a call made inside into the ServiceError that it carries."""
+    """Turns an AioRpcError raised in the block into its ServiceError."""
     try:
         yield
     except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""What tests of a service need: a real server on a free port, a channel to it, its spans, a clock to turn."""
+"""Fixtures for tests of a service: a real server on a free port, its spans, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpanCapture:
-    """Telemetry whose ended spans stay in memory, in the order they ended; with a page, its metrics are shown there."""
+    """Telemetry that keeps ended spans in memory, in the order they ended; a `page` shows its metrics."""
 
     service: str
     instrumentation: Instrumentation = "native"
@@ -42,7 +42,7 @@ class SpanCapture:
         object.__setattr__(self, "telemetry", Telemetry(provider, meters, self.instrumentation, self.page))
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
-        """The ended spans, those of one name if given."""
+        """The ended spans, all or those of one name."""
         return [span for span in self.exporter.get_finished_spans() if name in (None, span.name)]
 
 
@@ -60,15 +60,15 @@ async def listening(
 
 
 class FakeClock:
-    """A clock that stands until it is turned."""
+    """A clock that only tests move."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.now = now
 
     def __call__(self) -> datetime:
-        """The time it shows."""
+        """The current time."""
         return self.now
 
     def turn(self, by: timedelta) -> None:
-        """Moves the time on."""
+        """Changes the time by a difference."""
         self.now += by

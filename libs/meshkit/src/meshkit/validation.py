@@ -1,6 +1,6 @@
-"""What the fields of requests may hold, alike in every service, and the errors of requests that hold something else.
+"""Validates the fields of requests, in the same way in every service.
 
-A service's own errors subclass these two, to bear its domain:
+A service subclasses the two errors to add its domain:
 
     class InvalidRequest(validation.InvalidRequest, domain="pricing.aiomesh"): ...
 """
@@ -15,23 +15,24 @@ from meshkit.errors import AlreadyExists, FieldViolation, InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Errors travel in HTTP/2 trailers, whose size is limited: how much of a wrong request they repeat.
-NAMED_VIOLATIONS, SENT_VIOLATIONS = 3, 30
+# Errors travel in HTTP/2 trailers, whose size is limited, so a message and the details repeat only so many violations.
+VIOLATIONS_IN_MESSAGE, VIOLATIONS_IN_DETAILS = 3, 30
 
 
 class InvalidRequest(InvalidArgument):
-    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+    """Fields of the request are missing or out of range; `violations` lists the first 30."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        named = (f"{violation.field}: {violation.description}" for violation in violations[:NAMED_VIOLATIONS])
-        super().__init__("; ".join(named), violations=violations[:SENT_VIOLATIONS])
+        messages = (f"{violation.field}: {violation.description}" for violation in violations[:VIOLATIONS_IN_MESSAGE])
+        super().__init__("; ".join(messages), violations=violations[:VIOLATIONS_IN_DETAILS])
 
 
 class RequestIdReused(AlreadyExists):
-    """The request id was used before, for a request with another content."""
+    """The request id was already used for a different request."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"request id {request_id} stands for another request; take a new one", request_id=request_id)
+        message = f"request id {request_id} was already used for a different request; use a new one"
+        super().__init__(message, request_id=request_id)
 
 
 def reject(violations: Iterable[FieldViolation], error: type[InvalidRequest]) -> None:
@@ -41,19 +42,19 @@ def reject(violations: Iterable[FieldViolation], error: type[InvalidRequest]) ->
 
 
 def text_violations(field: str, text: str, *, longest: int) -> Iterator[FieldViolation]:
-    """A text has 1 to `longest` characters, all printable: PostgreSQL cannot hold U+0000."""
+    """A violation unless a text has 1 to `longest` characters, all printable (PostgreSQL cannot store U+0000)."""
     if not (1 <= len(text) <= longest and text.isprintable()):
         yield FieldViolation(field, f"must be 1 to {longest} printable characters")
 
 
 def uuid_violations(field: str, text: str) -> Iterator[FieldViolation]:
-    """An id is a UUID."""
+    """A violation unless an id is a UUID."""
     if not is_uuid(text):
         yield FieldViolation(field, "must be a UUID")
 
 
 def is_uuid(text: str) -> bool:
-    """Whether it is a UUID in its usual form; uuid.UUID also reads others, such as braces and missing hyphens."""
+    """Whether a text is a UUID in its usual form; uuid.UUID also accepts others, with braces or without hyphens."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

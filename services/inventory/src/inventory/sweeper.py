@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from inventory.domain import DatabaseUnavailable
-from meshkit.errors import in_words
+from meshkit.errors import describe
 
 if TYPE_CHECKING:
     from inventory.store import InventoryStore
@@ -28,7 +28,7 @@ async def sweep_forever(store: InventoryStore, interval: float) -> NoReturn:
             reachable = True
         except DatabaseUnavailable as error:
             if reachable:
-                log.warning("sweeping pauses: %s", in_words(error))
+                log.warning("sweeping pauses: %s", describe(error))
             reachable = False
 
 

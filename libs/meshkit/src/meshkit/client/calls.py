@@ -1,9 +1,8 @@
-"""The calls that a channel hands out: each ends with the task that waits for it.
+"""The calls that a channel returns: cancelling the task that awaits one always cancels the call.
 
-grpc.aio cancels a call together with such a task, but not at every moment: while it sets up a stream that is read, or
-waits for the connection that is written to, only the task ends, and the call goes on until its deadline. Likewise it
-cancels a call that is read and that nobody holds any more, but not if the call has a done callback. And a call that it
-cannot send, because its metadata is invalid, never ends.
+grpc.aio cancels a call with its task, except while it sets up a response stream or waits for the connection before a
+write: then the task ends and the call continues until its deadline. It also cancels an abandoned response stream,
+except when the call has a done callback. And a call that it cannot send, because its metadata is invalid, never ends.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 
-class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order that gRPC has in the subclasses
-    """A call of grpc.aio, and what all arities have. Its coroutines hold it, so a stream is not dropped meanwhile."""
+class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order of gRPC's subclasses
+    """What calls of all arities share. Its coroutines refer to it, so a stream in use is not garbage-collected."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -31,7 +30,7 @@ class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order that gRPC
         try:
             yield
         except (asyncio.InvalidStateError, grpc.aio.UsageError):
-            raise  # the caller may do better
+            raise  # a misuse of the API: the call may continue
         except BaseException:
             self._call.cancel()
             raise
@@ -91,7 +90,7 @@ class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.U
         with self._cancel_on_error():
             return await anext(aiter(self._call))
 
-    async def read(self) -> Response | object:  # the published types know EOF as an object
+    async def read(self) -> Response | object:  # the published type of EOF is object
         """The next response, or EOF."""
         with self._cancel_on_error():
             return await self._call.read()
@@ -106,7 +105,7 @@ class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.S
             await self._call.write(request)
 
     async def done_writing(self) -> None:
-        """Says that there are no more requests."""
+        """Ends the request stream."""
         with self._cancel_on_error():
             await self._call.done_writing()
 
@@ -116,7 +115,7 @@ class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.S
 
 
 class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio.StreamStreamCall[Request, Response]):
-    """A call with many of both."""
+    """A call with many requests and many responses."""
 
     def __del__(self) -> None:
         self._call.cancel()
@@ -127,7 +126,7 @@ class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio
             await self._call.write(request)
 
     async def done_writing(self) -> None:
-        """Says that there are no more requests."""
+        """Ends the request stream."""
         with self._cancel_on_error():
             await self._call.done_writing()
 
@@ -138,7 +137,7 @@ class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio
         with self._cancel_on_error():
             return await anext(aiter(self._call))
 
-    async def read(self) -> Response | object:  # the published types know EOF as an object
+    async def read(self) -> Response | object:  # the published type of EOF is object
         """The next response, or EOF."""
         with self._cancel_on_error():
             return await self._call.read()

@@ -1,7 +1,7 @@
-"""What gRPC itself does for every call: balancing, health watching, retries, and how it keeps its connections.
+"""The configuration of gRPC itself: load balancing, health checking, retries and connections.
 
-https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Retries live here only: for UNAVAILABLE, for the
-methods that are safe to repeat, with throttling.
+https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Nothing else retries: only gRPC does, after UNAVAILABLE,
+for methods that are safe to repeat, with throttling.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ RETRY_POLICY = {
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2_000),  # the least time that an attempt to connect is given; 20 s by default
-    ("grpc.max_reconnect_backoff_ms", 1_000),  # the default of 120 s leaves a backend unused long after its return
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # 30 s by default; a rollout is sooner done
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # the least timeout of a connection attempt; 20 s by default
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # with the default of 120 s a recovered backend stays unused for long
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # 30 s by default; a rollout is faster
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.use_local_subchannel_pool", 1),  # or a new channel inherits the failures of another one to the same address
-    ("grpc.enable_http_proxy", 0),  # a proxy meant for the internet has no place between services
+    (
+        "grpc.use_local_subchannel_pool",
+        1,
+    ),  # otherwise a new channel inherits the failures of another one to the address
+    ("grpc.enable_http_proxy", 0),  # a proxy for the internet is not for calls between services
 )
 
 
@@ -41,10 +44,10 @@ def channel_options(
 
 
 def service_config(service: str, repeatable: Sequence[str]) -> str:
-    """The service config, as JSON: round_robin over the addresses that serve, retries for the repeatable methods.
+    """The service config, as JSON: round_robin over the healthy addresses, retries for the repeatable methods.
 
-    Each connection watches the health of the service (gRFC A17), so one that drains or has lost its database gets no
-    calls, whatever DNS says. A server without grpc.health.v1 counts as healthy.
+    Each connection watches the health of the service (gRFC A17), so a replica that drains or has lost its database gets
+    no calls, even while DNS lists it. A server without grpc.health.v1 counts as healthy.
     """
     names = [{"service": service, "method": method} for method in repeatable]
     return json.dumps(

@@ -1,8 +1,8 @@
-"""A channel that is renewed when it fails, because gRPC's own recovery may take minutes.
+"""Replaces a failing channel, because gRPC's own recovery may take minutes.
 
-While a name has no address, gRPC asks DNS again after pauses that grow to two minutes, and no option shortens them
-(src/core/resolver/dns/event_engine). So a failing channel is kept for the calls, which fail fast, and new ones are
-tried beside it until one is ready, or it has recovered by itself.
+While a name has no address, gRPC retries DNS after pauses that grow to two minutes, and no option shortens them
+(src/core/resolver/dns/event_engine). So calls keep the failing channel and fail fast, while this module opens new
+channels until one is ready or the old one has recovered.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from meshkit.client.types import Call, CallOptions, Connect, Multicallable, Request
 
 TRIAL_SECONDS = 4.0
-"""How long a new channel has for becoming ready. gRPC asks DNS three times in it."""
+"""Seconds that a new channel has to become ready. gRPC queries DNS three times in this time."""
 
 FAILING = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class Renewal:
-    """Keeps the newest channel that was ready.
+    """Holds the newest channel that became ready.
 
     Args:
-        connect: opens a channel. This object closes those that it replaces, its user the `current` one.
-        grace: seconds that the calls of a replaced channel have to end.
+        connect: opens a channel. This object closes the channels that it replaces; the caller closes `current`.
+        grace: seconds that the calls on a replaced channel have to finish.
 
     Attributes:
-        current: that channel, failing or not.
+        current: the newest channel, even if it fails now.
     """
 
     def __init__(self, connect: Connect, grace: float) -> None:
@@ -45,7 +45,7 @@ class Renewal:
     def multicallable(
         self, make: Callable[[grpc.aio.Channel], Multicallable[Request, Call]]
     ) -> Multicallable[Request, Call]:
-        """The multicallable that `make` makes of whatever channel is the newest, once for each."""
+        """A multicallable on the newest channel; `make` is called once for each channel."""
         on_channel = lru_cache(maxsize=1)(make)
 
         def start(request: Request, /, **options: Unpack[CallOptions]) -> Call:
@@ -54,13 +54,13 @@ class Renewal:
         return start
 
     async def stop(self) -> None:
-        """Looks for no other channel any more."""
+        """Stops opening channels."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def _for_call(self) -> grpc.aio.Channel:
-        """The channel for a call made now. If it is failing, another one is looked for from now on."""
+        """The channel for a new call. If it is failing, starts to replace it."""
         if self._task is None and self.current.get_state() is FAILING:
             self._task = asyncio.create_task(self._renew())
         return self.current
@@ -78,7 +78,7 @@ class Renewal:
             async with asyncio.timeout(TRIAL_SECONDS):
                 await other.channel_ready()
             self.current, other = other, self.current
-            await asyncio.sleep(0)  # a call that was just made leaves its interceptors, which would fail
+            await asyncio.sleep(0)  # a call just started must first leave its interceptors, or they would fail
         except TimeoutError:
             pass
         finally:

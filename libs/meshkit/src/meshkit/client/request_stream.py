@@ -1,8 +1,8 @@
-"""The streamed requests of a call, which end with it.
+"""Ends the request stream of a call when the call ends.
 
-grpc.aio takes them in a task of its own, and through interceptors that is so for `call.write`, too, which otherwise
-loses the status of a server that ends the call. It leaves that task waiting for the next request when the call has
-ended; asyncio complains of it, once it is collected.
+grpc.aio reads a request stream in its own task. With interceptors it does so for `call.write` too, which otherwise
+loses the status of a server that ends the call. When the call ends, grpc.aio leaves that task waiting for the next
+request, and asyncio reports it when it is garbage-collected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def request_stream_interceptors() -> list[grpc.aio.ClientInterceptor]:
-    """The interceptors that end the requests of a call when it ends; they belong last, within all others."""
+    """The interceptors that end the requests of a call when it ends. They must be the last, inside all others."""
     return [_StreamUnary(), _StreamStream()]
 
 
@@ -82,7 +82,7 @@ class RequestStream(Generic[Request]):
             self._reader = None
 
     def end(self, _call: grpc.aio.Call) -> None:
-        """Cancels the task that waits for a request, which grpc.aio made for that."""
+        """Cancels the task of grpc.aio that waits for a request."""
         self._closed = True
-        if self._reader:  # soon, because an interceptor without that waits for the call's end has the first turn
+        if self._reader:  # call_soon, so that an interceptor that awaits the call's end runs first
             self._reader.get_loop().call_soon(self._reader.cancel)

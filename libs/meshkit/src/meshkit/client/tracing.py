@@ -1,8 +1,8 @@
 """The client side of gRPC tracing: one span and one duration for every call, however it ends.
 
-https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span begins where the call is made, and ends in its done
-callback. There is no interceptor: gRPC runs those in a task that may be cancelled before it begins. And nothing here
-awaits the call, so cancelling the caller cancels the RPC, and a stream that is left early still ends its span.
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span starts with the call and ends in its done callback.
+This is not an interceptor, because gRPC runs interceptors in a task that may be cancelled before it starts. Nothing
+here awaits the call, so cancelling the caller cancels the RPC, and a stream that is abandoned still ends its span.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WRITE_FAILED = "Internal error from Core"
-"""The details that grpc.aio gives a call, with INTERNAL, as soon as a write to it fails.
+"""The details that grpc.aio gives a call, with INTERNAL, as soon as a write fails.
 
 The server has ended the call: the status that it sent is on its way. When it is here grpc.aio 1.82 runs the done
 callbacks again, and 1.85 tells nobody.
@@ -41,7 +41,7 @@ STATUS_INTERVAL, STATUS_LOOKS = 0.01, 100
 
 
 def tracing(telemetry: Telemetry, target: str) -> Concern:
-    """Makes the client spans of a channel to `target`."""
+    """Creates the client spans of a channel to `target`."""
     tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
     server = _server(target)
 
@@ -52,7 +52,7 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
             """Starts the call under a new span, which ends when the call is done."""
             span = tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
             context = set_span_in_context(span)
-            began, ended = method.begin(), False
+            began_at, ended = method.begin(), False
 
             def end(code: str, details: str | None = None) -> None:
                 nonlocal ended
@@ -61,7 +61,7 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
                     method.end(began, code, context)
                     _end(span, code, details)
 
-            # The tasks of the call, such as the one that takes the requests, belong to the span.
+            # The tasks that gRPC creates for the call, such as its request reader, run within the span.
             token = otel_context.attach(context)
             try:
                 options["metadata"] = _with_trace(options.get("metadata"))
@@ -104,7 +104,7 @@ def _with_trace(metadata: Metadata | None) -> grpc.aio.Metadata:
 
 
 def _result(coroutine: Coroutine[None, None, T]) -> T:
-    """The result of a coroutine of a call that is done: it has nothing left to wait for."""
+    """The result of a coroutine of a finished call, which does not wait."""
     try:
         coroutine.send(None)
     except StopIteration as stop:

@@ -1,8 +1,8 @@
-"""The callables of the client side, named once.
+"""The types of the client side's callables.
 
-A multicallable starts the calls of one method. A concern surrounds it with one of its own, so what a call passes
-through is functions within functions: `meshkit.client.channel.concerns` is the list. These are not gRPC's
-interceptors, because gRPC runs those in a task, which may be cancelled before it begins.
+A multicallable starts the calls of one method. A concern surrounds it with its own, so a call passes through nested
+functions: `meshkit.client.channel.concerns` is the list. These are not gRPC's interceptors, because gRPC runs those in
+a task, which may be cancelled before it starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Serializer: TypeAlias = Callable[[Request], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Response]
 
 Requests: TypeAlias = AsyncIterator[Request] | Iterator[Request] | None
-"""The requests of a call that streams them; None if the caller sends them by `call.write`."""
+"""The requests of a streaming call; None if the caller sends them with `call.write`."""
 
 Metadata: TypeAlias = "grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]"
 
@@ -40,23 +40,23 @@ class CallOptions(TypedDict, total=False):
 
 
 class Multicallable(Protocol[Request_contra, Call_co]):
-    """Starts a call: takes the request, or what a request stream is read from."""
+    """Starts a call: takes the request, or the source of a request stream."""
 
     def __call__(self, request: Request_contra, /, **options: Unpack[CallOptions]) -> Call_co:
-        """The call, which is under way."""
+        """The started call."""
         ...
 
 
 class Concern(Protocol):
-    """Surrounds a multicallable, of any arity, with something that concerns all calls."""
+    """Surrounds a multicallable of any arity with something that concerns all calls."""
 
     def __call__(self, method: str, multicallable: Multicallable[Request, Call], /) -> Multicallable[Request, Call]:
-        """A multicallable around that of a method, which is its full name with the leading slash."""
+        """A multicallable around that of `method`, the full name with the leading slash."""
         ...
 
 
 Connect: TypeAlias = "Callable[[], grpc.aio.Channel]"
-"""Opens a channel of gRPC's own."""
+"""Opens a plain gRPC channel."""
 
 Continuation: TypeAlias = "Callable[[grpc.aio.ClientCallDetails, Request], Awaitable[Call]]"
-"""What gRPC hands to an interceptor."""
+"""The continuation that gRPC passes to an interceptor."""

@@ -29,7 +29,7 @@ __all__ = ["Database", "check_database", "open_database"]
 async def open_database(
     url: str, unavailable: type[Unavailable], tracer: Tracer, meter: Meter, *, patience: float = 5.0
 ) -> AsyncIterator[Database]:
-    """The database of a service, closed at the end of the block. For the arguments see Database."""
+    """The database of a service, closed at the end of the block. Takes the arguments of Database."""
     database = Database(url, unavailable=unavailable, tracer=tracer, meter=meter, patience=patience)
     try:
         yield database
@@ -38,11 +38,11 @@ async def open_database(
 
 
 async def check_database(database: Database, migrations: Path, seed: Seed) -> None:
-    """Passes if the database can serve: it is reached, migrated and seeded, if need be by this call.
+    """Checks that the database can serve; migrates and seeds it if necessary.
 
     Raises:
-        Unavailable: not now; as the service's own class.
-        UnknownRevision: its schema is not of this release.
+        Unavailable: it cannot serve now; raised as the service's own class.
+        UnknownRevision: this release does not know its schema.
     """
     await database.prepare(migrations, seed)
     await database.check()

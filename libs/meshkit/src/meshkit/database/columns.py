@@ -1,4 +1,4 @@
-"""What statements need that SQLAlchemy does not write alike for SQLite and PostgreSQL."""
+"""Column types and inserts that SQLAlchemy does not abstract from SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _INSERTS: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 
 
 class UtcMicros(TypeDecorator[datetime]):
-    """A column of moments: aware datetimes, stored as integer microseconds since 1970."""
+    """A column of aware datetimes, stored as integer microseconds since 1970."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's
-        """A moment as it is stored."""
+        """The stored form of a datetime."""
         return None if value is None else (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """A stored moment, in UTC."""
+        """The datetime of a stored value, in UTC."""
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
 async def insert_once(connection: AsyncConnection, table: Table, **values: object) -> bool:
-    """Inserts a row unless one with its key is there; answers whether it did.
+    """Inserts a row unless its key exists; returns whether it did.
 
-    A transaction that inserts the same key at the same moment is waited for: if it commits, this one answers False.
+    Waits for a concurrent transaction that inserts the same key, and returns False if that one commits.
     """
     insert = _INSERTS[connection.dialect.name]
     result = await connection.execute(insert(table).values(values).on_conflict_do_nothing())

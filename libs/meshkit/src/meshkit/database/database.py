@@ -1,18 +1,18 @@
-"""The database of one service: SQLite or PostgreSQL behind the same few calls.
+"""The database of one service: SQLite or PostgreSQL behind one small interface.
 
-Theory of operation. The drivers are in autocommit mode, and this module says BEGIN, COMMIT and ROLLBACK itself:
+Theory of operation. The drivers are in autocommit mode, and this module sends BEGIN, COMMIT and ROLLBACK itself:
 
-- `read()` has no transaction. Each statement sees one moment; what must be of one moment is one statement. Readers have
-  connections of their own, so that none waits behind writers who wait for a lock.
-- `write(work)` is one transaction. On SQLite it begins with BEGIN IMMEDIATE, for a transaction that reads first and
-  locks later sells the same unit twice or fails half-way. SQLite lets one writer in at a time and lets the others
-  poll: so the writers of this process queue in the event loop, first come first served, and their first one polls
-  against other processes every few milliseconds. Nobody blocks a thread, and a cancellation, such as the deadline of
-  an RPC brings, ends the wait at once.
-- A write that has begun finishes. A cancelled caller waits for it (for FINISH_SECONDS, then it is rolled back), so a
-  transaction is committed whole or not at all and its connection goes back clean.
+- `read()` has no transaction. Each statement sees one moment; read data that must be consistent in one statement.
+  Readers have their own connections, so they never queue behind writers that wait for a lock.
+- `write(work)` is one transaction. On SQLite it starts with BEGIN IMMEDIATE, because a transaction that reads first and
+  locks later sells the same unit twice or fails half-way. SQLite admits one writer at a time, and the others must
+  poll. So the writers of this process queue in the event loop, first come, first served, and the first one polls
+  against other processes every few milliseconds. No writer blocks a thread, and a cancellation, such as the deadline
+  of an RPC, ends the wait at once.
+- A write that has started finishes. A cancelled caller waits for it (up to FINISH_SECONDS, then it is rolled back), so
+  a transaction is atomic and its connection returns to the pool clean.
 
-What is committed survives the death of every process, by SIGKILL too (see `meshkit.database.engines`).
+A commit survives the death of every process, even by SIGKILL (see `meshkit.database.engines`).
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FINISH_SECONDS = 2.0
-"""Seconds that a write may take to finish after its caller was cancelled."""
+"""Seconds that a write may take to finish after its caller is cancelled."""
 
 MIGRATION_SECONDS = 600.0
-"""The same for a migration, which must not start over and over."""
+"""The same for a migration, which must not restart again and again."""
 
 
 class Database:
-    """One database and its connections. Whoever makes it closes it.
+    """One database and its connections. The caller closes it.
 
     Args:
-        url: `sqlite:///path` or `postgresql://user:password@host:port/name`; the asynchronous driver is chosen here.
-        unavailable: the service's error for a database that cannot be reached or stays locked. Driver errors of that
-            kind are raised as this one, all others are bugs and pass.
-        tracer: makes a span for each statement of a traced request.
+        url: `sqlite:///path` or `postgresql://user:password@host:port/name`; this class adds the asynchronous driver.
+        unavailable: the service's error for a database that cannot be reached or stays locked. It replaces driver
+            errors of that kind; all other driver errors are bugs and pass unchanged.
+        tracer: creates a span for each statement of a traced request.
         meter: counts the connections of the pools, see `meshkit.database.pools`.
         patience: seconds that a call waits for a connection or the write lock, unless it is cancelled; a read waits
-            for half of its budget at most.
+            for at most half of its budget.
 
     Raises:
-        ValueError: the URL names no file on disk and no PostgreSQL database.
+        ValueError: the URL is neither a file on disk nor a PostgreSQL database.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Database:
         """A connection for reading, without a transaction.
 
         Raises:
-            Unavailable: as the service's own class; also until `prepare` has passed.
+            Unavailable: raised as the service's own class, also before `prepare` has succeeded.
         """
         self._require_prepared()
         with raise_unavailable(self._unavailable):
@@ -113,26 +113,25 @@ class Database:
         """Runs `work` in one write transaction: committed when it returns, rolled back when it raises.
 
         Raises:
-            Unavailable: as the service's own class; nothing was changed, or (if a connection breaks in the middle of
-                COMMIT) nobody knows: make writes repeatable. Also until `prepare` has passed.
+            Unavailable: raised as the service's own class, also before `prepare` has succeeded. Nothing was changed,
+                or (if the connection broke during COMMIT) the outcome is unknown, so make writes idempotent.
         """
         self._require_prepared()
         return await self._write(work, FINISH_SECONDS)
 
     async def prepare(self, migrations: Path, seed: Seed) -> None:
-        """Brings the schema to this release's revision; seeds a database that had no schema at all.
+        """Migrates the schema to this release's revision; seeds a database without a schema.
 
-        All of it is one write transaction, so several processes may start at once, and one that dies leaves nothing
-        half done. When the schema is current, nothing is locked. Call it until it passes; after that it answers at
-        once.
+        It is one write transaction, so several processes may start at once, and a process that dies leaves nothing
+        half done. It takes no lock when the schema is current. Call it until it succeeds; later calls return at once.
 
         Args:
             migrations: a directory of Alembic revisions, see `meshkit.database.migrations`.
             seed: fills the new tables.
 
         Raises:
-            Unavailable: as the service's own class; call again later.
-            UnknownRevision: the schema is not of this release or an older one. Nothing was touched.
+            Unavailable: raised as the service's own class; call again later.
+            UnknownRevision: this release does not know the schema. Nothing was changed.
         """
         if self._prepared:
             return
@@ -148,16 +147,16 @@ class Database:
         self._prepared = True
 
     async def check(self) -> None:
-        """Passes if the database answers.
+        """Checks that the database responds.
 
         Raises:
-            Unavailable: as the service's own class.
+            Unavailable: raised as the service's own class.
         """
         async with self.read() as connection:
             await connection.execute(text("SELECT version_num FROM alembic_version"))
 
     async def close(self) -> None:
-        """Closes all connections. Calls must have ended."""
+        """Closes all connections. No call may be in flight."""
         await self._readers.dispose()
         await self._writers.dispose()
 
@@ -179,11 +178,11 @@ class Database:
         if not self._sqlite:
             await connection.exec_driver_sql("BEGIN")
             return
-        with self._spans.one_span("BEGIN IMMEDIATE"):
+        with self._spans.span("BEGIN IMMEDIATE"):
             await run_when_unlocked(connection, "BEGIN IMMEDIATE")
 
     async def _enable_wal(self) -> None:
-        """Makes WAL the file's mode, for good. Two processes that do so at once may find it locked."""
+        """Sets the file to WAL mode, permanently. Retries while another process does the same and locks it."""
         async with asyncio.timeout(self._patience), self._connection(self._writers) as connection:
             await run_when_unlocked(connection, "PRAGMA journal_mode=WAL")
 
@@ -196,14 +195,14 @@ class Database:
         patience: float | None = None,
     ) -> AsyncIterator[AsyncConnection]:
         limit = self._patience if patience is None else patience
-        async with asyncio.timeout(limit) as waiting, AsyncExitStack() as held:
-            with self._pools.waiting(engine):
-                await held.enter_async_context(turn or nullcontext())
-                connection = await held.enter_async_context(engine.connect())
-            waiting.reschedule(None)
+        async with asyncio.timeout(limit) as timeout, AsyncExitStack() as stack:
+            with self._pools.count_waiter(engine):
+                await stack.enter_async_context(turn or nullcontext())
+                connection = await stack.enter_async_context(engine.connect())
+            timeout.reschedule(None)
             yield connection
 
     def _patience_to_read(self) -> float:
-        """At most half of the budget: so the caller is told in time what is wrong, and can ask another replica."""
+        """At most half of the budget, so the caller gets the error in time to try another replica."""
         left = remaining()
         return self._patience if left is None else min(self._patience, left / 2)

@@ -1,8 +1,8 @@
-"""SQLAlchemy engines for SQLite and PostgreSQL, in autocommit mode: `meshkit.database.database` says BEGIN and COMMIT.
+"""SQLAlchemy engines for SQLite and PostgreSQL, in autocommit mode: `meshkit.database.database` sends BEGIN and COMMIT.
 
-SQLite runs in WAL mode (readers and the writer do not wait for each other) with `synchronous=NORMAL`: a commit survives
-the death of every process, by SIGKILL too, as the system has it. Only a power cut or a crash of the system may
-lose the last commits, and that never corrupts. https://www.sqlite.org/pragma.html#pragma_synchronous
+SQLite runs in WAL mode (readers and the writer do not block each other) with `synchronous=NORMAL`. A commit survives
+the death of every process, even by SIGKILL, because the operating system has the data. Only a power cut or a system
+crash may lose the last commits, without corruption. https://www.sqlite.org/pragma.html#pragma_synchronous
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse_url(url: str) -> URL:
     """The URL with the asynchronous driver of its database.
 
     Raises:
-        ValueError: it names no file on disk and no PostgreSQL database.
+        ValueError: it is neither a file on disk nor a PostgreSQL database.
     """
     try:
         parsed = make_url(url)
@@ -54,7 +54,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_validate), WithJsonSchema({"type": 
 
 
 def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEngine:
-    """An engine of up to `connections`; a statement waits up to `busy_seconds` for locks, blocking its own thread."""
+    """An engine with up to `connections`; a statement waits up to `busy_seconds` for locks, blocking its own thread."""
     engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
@@ -69,26 +69,26 @@ def sqlite_engine(url: URL, *, connections: int, busy_seconds: float) -> AsyncEn
 
 
 class _SelfClosingConnection(sqlite3.Connection):
-    """What aiosqlite opens for a caller that is cancelled meanwhile, and drops unclosed: Python 3.13 warns of that.
+    """Closes itself when aiosqlite drops it, because its caller was cancelled while it opened (Python 3.13 warns).
 
-    What anybody else forgets to close is told by aiosqlite and SQLAlchemy all the same.
+    aiosqlite and SQLAlchemy still report other connections that are not closed.
     """
 
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # it was never open
+        with suppress(sqlite3.ProgrammingError):  # it never opened
             self.close()
 
 
 def _set_up_sqlite(busy_milliseconds: int, connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")  # reads the file, which another process may be turning to WAL
+    cursor.execute("PRAGMA synchronous=NORMAL")  # reads the file, which another process may be setting to WAL
     cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
     cursor.close()
 
 
 def postgresql_engine(url: URL, *, connections: int, patience: float) -> AsyncEngine:
-    """An engine of up to `connections`; the server or a row lock is waited for up to `patience` seconds."""
+    """An engine with up to `connections`; it waits up to `patience` seconds for the server or a row lock."""
     return create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",

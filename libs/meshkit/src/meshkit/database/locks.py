@@ -1,4 +1,4 @@
-"""The write lock of SQLite's file, which other processes may hold."""
+"""The write lock of a SQLite file, which other processes may hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.002
 
 
 async def run_when_unlocked(connection: AsyncConnection, statement: str) -> None:
-    """Runs a statement, without a span of its own, as soon as no other process holds the lock."""
+    """Runs a statement, without its own span, as soon as no other process holds the lock."""
     while True:
         try:
             await connection.exec_driver_sql(statement, execution_options={UNTRACED: True})

@@ -1,8 +1,8 @@
-"""A service's schema: a directory of Alembic revisions, and the one that a database has.
+"""Migrates a database to the newest of a service's Alembic revisions.
 
-The directory holds `versions/`. The file name of a revision is its id, and file names sort by age, so the newest one is
-known without importing Alembic (a quarter of a second, when most starts have nothing to migrate). All that reads
-files is apart from what talks to the database: it belongs into a thread, off the event loop.
+The directory of revisions holds `versions/`. The file name of a revision is its id, and file names sort by age, so the
+newest one is known without importing Alembic, which takes a quarter of a second; most starts have nothing to migrate.
+The functions that read files are separate from those that use the database: call them in a thread, off the event loop.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Seed: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
 """Fills the tables of a new database."""
 
 LOCK = 0x6D657368
-"""PostgreSQL's advisory lock key of migrations."""
+"""The key of PostgreSQL's advisory lock for migrations."""
 
 
 class UnknownRevision(Exception):
-    """The database has a schema that this release does not know: a newer one, or another service's."""
+    """This release does not know the database's schema: it is newer, or another service's."""
 
 
 def known_revisions(migrations: Path) -> list[str]:
@@ -39,34 +39,36 @@ def known_revisions(migrations: Path) -> list[str]:
 
 
 def load_scripts(migrations: Path) -> ScriptDirectory:
-    """The revisions, ready to run. Reads files."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - takes long
+    """The revisions, loaded. Reads files."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - a slow import
 
     scripts = ScriptDirectory(migrations)
-    scripts.get_heads()  # only then it loads them
+    scripts.get_heads()  # loads them
     return scripts
 
 
 def stored_revision(connection: Connection, known: Sequence[str]) -> str | None:
-    """The revision of a database's schema, None if it has no schema yet.
+    """The revision of a database's schema, or None without a schema.
 
     Raises:
-        UnknownRevision: it is none of the known ones.
+        UnknownRevision: `known` does not contain the revision.
     """
     if not inspect(connection).has_table("alembic_version"):
         return None
     stored: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if stored is not None and stored not in known:
-        raise UnknownRevision(f"the database has the schema revision {stored}, this release knows up to {known[-1]}")
+        raise UnknownRevision(
+            f"the database has the schema revision {stored}, the newest of this release is {known[-1]}"
+        )
     return stored
 
 
 async def migrate(known: Sequence[str], scripts: ScriptDirectory, seed: Seed, connection: AsyncConnection) -> None:
-    """Migrates to the newest revision, and seeds a database that had none, inside the caller's transaction."""
+    """Migrates to the newest revision and seeds a database without a schema, in the caller's transaction."""
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
     stored = await connection.run_sync(stored_revision, known)
-    if stored == known[-1]:  # another process was first
+    if stored == known[-1]:  # another process has migrated it
         return
     await connection.run_sync(_upgrade, scripts, stored)
     if stored is None:

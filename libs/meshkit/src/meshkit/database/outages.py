@@ -1,4 +1,4 @@
-"""Which errors mean that a database cannot serve now, and what callers see of them."""
+"""Turns driver errors of a database that cannot serve now into the service's error."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from meshkit.errors import Unavailable
 
 RETRY_AFTER = 1.0
-"""Seconds that callers wait before they try again."""
+"""Seconds until callers should retry."""
 
 TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "25006", "3D000"})
 TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
-"""SQLSTATEs of a PostgreSQL that cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
+"""SQLSTATEs of PostgreSQL when it cannot serve now: serialization, deadlock, lock and statement time-outs, read-only
 standby, missing database; connection, authorization, resources, operator intervention, system error.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
-"""The same of SQLite, extended codes included. https://www.sqlite.org/rescode.html"""
+"""The same for SQLite, including extended codes. https://www.sqlite.org/rescode.html"""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def raise_unavailable(unavailable: type[Unavailable]) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        message = "the database cannot be reached, or others keep it busy"
+        message = "the database cannot be reached or is busy"
         raise unavailable(message, retry_after=RETRY_AFTER) from error
     except OSError as error:
         raise unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error

@@ -1,7 +1,7 @@
-"""Counts the connections of SQLAlchemy's pools, and who waits for one.
+"""Counts the connections of SQLAlchemy's pools, and the requests that wait for one.
 
-https://opentelemetry.io/docs/specs/semconv/database/database-metrics/#connection-pools. Nothing is recorded when a
-connection is taken: a scrape reads the pools.
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/#connection-pools. Taking a connection records
+nothing; a scrape reads the pools.
 """
 
 from __future__ import annotations
@@ -33,21 +33,31 @@ IDLE, USED = DbClientConnectionStateValues.IDLE.value, DbClientConnectionStateVa
 
 
 class Pools:
-    """The pools of one database, by name. One per meter, which ignores the callbacks of an instrument made twice."""
+    """The pools of one database, by name. Create one per meter: a meter ignores a second instrument's callbacks."""
 
     def __init__(self, engines: Mapping[str, AsyncEngine], meter: Meter) -> None:
         self._engines = engines
         self._pending: Counter[AsyncEngine] = Counter()
         for name, callback, unit, description in (
             (DB_CLIENT_CONNECTION_COUNT, self._observe_count, "{connection}", "Connections in the pool, by state."),
-            (DB_CLIENT_CONNECTION_MAX, self._observe_max, "{connection}", "Most connections that the pool may open."),
-            (DB_CLIENT_CONNECTION_PENDING_REQUESTS, self._observe_waiting, "{request}", "Who waits for a connection."),
+            (
+                DB_CLIENT_CONNECTION_MAX,
+                self._observe_max,
+                "{connection}",
+                "The most connections that the pool may open.",
+            ),
+            (
+                DB_CLIENT_CONNECTION_PENDING_REQUESTS,
+                self._observe_pending,
+                "{request}",
+                "Requests that wait for a connection.",
+            ),
         ):
             meter.create_observable_up_down_counter(name, [callback], unit, description)
 
     @contextmanager
-    def waiting(self, engine: AsyncEngine) -> Iterator[None]:
-        """Counts one who waits for a connection of an engine's pool."""
+    def count_waiter(self, engine: AsyncEngine) -> Iterator[None]:
+        """Counts one waiting request of an engine's pool while the block runs."""
         self._pending[engine] += 1
         try:
             yield
@@ -64,7 +74,7 @@ class Pools:
         for name, engine in self._engines.items():
             yield Observation(cast("QueuePool", engine.pool).size(), _attributes(name))
 
-    def _observe_waiting(self, _options: CallbackOptions) -> Iterable[Observation]:
+    def _observe_pending(self, _options: CallbackOptions) -> Iterable[Observation]:
         for name, engine in self._engines.items():
             yield Observation(self._pending[engine], _attributes(name))
 

@@ -1,7 +1,7 @@
-"""A client span for every statement that a SQLAlchemy engine sends while a request is traced.
+"""A client span for every statement that a SQLAlchemy engine sends during a traced request.
 
-https://opentelemetry.io/docs/specs/semconv/db/sql/. Operation and table come from the statement's own structure, the
-query text is the parametrised one: values never reach a span. Without a recording parent (polling, health checks,
+https://opentelemetry.io/docs/specs/semconv/db/sql/. Operation and table come from the statement's structure. The
+query text has placeholders, so values never reach a span. Without a recording parent (polling, health checks,
 migrations) there is no span.
 """
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 UNTRACED = "meshkit_untraced"
-"""The execution option of a statement that makes no span of its own."""
+"""The execution option of a statement without its own span."""
 
 
 class StatementSpans:
-    """Makes the spans of one engine."""
+    """Creates the spans of one engine."""
 
     def __init__(self, engine: AsyncEngine, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -44,8 +44,8 @@ class StatementSpans:
         event.listen(engine.sync_engine, "handle_error", self._on_error)
 
     @contextmanager
-    def one_span(self, statement: str) -> Iterator[None]:
-        """One span for a statement that takes several untraced tries."""
+    def span(self, statement: str) -> Iterator[None]:
+        """One span for a statement that is tried several times, untraced."""
         if not get_current_span().is_recording():
             yield
             return
@@ -104,7 +104,7 @@ class StatementSpans:
 
 
 def status_code(error: BaseException) -> str | None:
-    """What the database itself calls a failure: PostgreSQL's SQLSTATE, or the name of SQLite's primary result code."""
+    """The database's own code of an error: PostgreSQL's SQLSTATE, or the name of SQLite's primary result code."""
     driver = error.driver_exception if isinstance(error, DBAPIError) else error
     sqlstate = getattr(driver, "sqlstate", None)
     return sqlstate or getattr(driver, "sqlite_errorname", None)
@@ -132,7 +132,7 @@ def _common(url: URL) -> dict[str, str | int]:
 
 @lru_cache(maxsize=512)
 def _operation_and_table(compiled: Compiled) -> tuple[str, str | None]:
-    """The operation of a statement and the one table it is about, if there is one."""
+    """The operation of a statement, and its table if it has exactly one."""
     match compiled.statement:
         case Insert() | Update() | Delete() as change:
             return change.__visit_name__.upper(), change.table.description

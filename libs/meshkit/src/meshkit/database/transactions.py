@@ -1,4 +1,4 @@
-"""What a write transaction does once it has begun, so that it is committed whole or not at all, whoever goes away."""
+"""Finishes a write transaction that has started, so it is committed or rolled back even if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from meshkit.errors import in_words
+from meshkit.errors import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 async def transaction(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """The rest of a transaction that has begun: committed when `work` returns, rolled back when it raises."""
+    """Runs `work` in a transaction that has started: commits when it returns, rolls back when it raises."""
     try:
         result = await work(connection)
         await connection.exec_driver_sql("COMMIT")
@@ -32,7 +32,7 @@ async def transaction(connection: AsyncConnection, work: Callable[[AsyncConnecti
 
 
 async def _roll_back(connection: AsyncConnection) -> None:
-    if connection.invalidated:  # a broken or interrupted connection is closed already, and so rolled back
+    if connection.invalidated:  # a broken or interrupted connection is closed, which rolls back
         return
     try:
         await connection.exec_driver_sql("ROLLBACK")
@@ -41,7 +41,7 @@ async def _roll_back(connection: AsyncConnection) -> None:
 
 
 async def finish(work: Coroutine[None, None, T], seconds: float) -> T:
-    """The result of `work`. A cancellation is raised only after it has ended, itself cancelled after `seconds`."""
+    """The result of `work`. A cancellation is raised after `work` has finished, or was cancelled after `seconds`."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait({task})
@@ -58,4 +58,4 @@ async def _wait_or_cancel(task: asyncio.Task[T], seconds: float) -> None:
         task.cancel()
         await asyncio.wait({task})
         if not task.cancelled() and (error := task.exception()):
-            log.info("a write failed after its caller had gone: %s", in_words(error))
+            log.info("a write failed after its caller was cancelled: %s", describe(error))

@@ -1,4 +1,4 @@
-"""The context of one RPC, as its handler and what surrounds that see it."""
+"""The context of one RPC, for its handler and the concerns around it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # of a servicer, whose methods have messages of their own
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # for a servicer, whose methods have different messages
 
 Metadata: TypeAlias = "grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]"
 
 
 class CallContext(Generic[Request, Response]):
-    """The context of one RPC, and its requests, where they are many. A client that disconnects cancels the handler.
+    """The context of one RPC, and the iterator of its requests. A client that disconnects cancels the handler.
 
-    In grpc.aio that comes as the end of the requests, or as the failure of what is sent, and only then as a
-    cancellation; a handler would take half of an upload for the whole. What is not defined here is gRPC's own.
+    In grpc.aio a disconnect first ends the requests or fails a write, and only then cancels the handler, which would
+    mistake half of an upload for the whole. Other attributes are those of gRPC's context.
 
     Attributes:
-        failed: whether something could not be sent or read.
+        failed: whether a read or a write failed.
     """
 
     def __init__(self, context: grpc.aio.ServicerContext[Request, Response]) -> None:
@@ -36,15 +36,15 @@ class CallContext(Generic[Request, Response]):
         self.failed = False
         self._local_cancellations = 0
 
-    def __getattr__(self, name: str) -> Any:  # whatever else gRPC's context has, for handlers
+    def __getattr__(self, name: str) -> Any:  # all else that gRPC's context has
         return getattr(self._context, name)
 
     def peer(self) -> str:
-        """The address of the client, as gRPC writes it."""
+        """The address of the client in gRPC's notation."""
         return self._context.peer()
 
     def invocation_metadata(self) -> grpc.aio.Metadata | None:
-        """What the client sent beside its requests."""
+        """The metadata that the client sent."""
         return self._context.invocation_metadata()
 
     def time_remaining(self) -> float | None:
@@ -52,23 +52,23 @@ class CallContext(Generic[Request, Response]):
         return self._context.time_remaining()
 
     def done(self) -> bool:
-        """Whether the RPC has its status."""
+        """Whether the RPC has a status."""
         return self._context.done()
 
     async def read(self) -> Request:
         """The next request, or EOF.
 
         Raises:
-            Internal: it cannot be parsed, as "Error parsing request proto" in gRPC's table of statuses.
+            Internal: the request cannot be parsed ("Error parsing request proto" in gRPC's table of statuses).
         """
         try:
             request = await self._perform(self._context.read())
         except grpc.aio.BaseError:
             raise
-        except Exception as error:  # the deserializer's
+        except Exception as error:  # of the deserializer
             raise Internal("the request cannot be parsed") from error
         if request is grpc.aio.EOF:
-            await self._perform(self._context.read())  # comes after the notice that cancels, if there is one
+            await self._perform(self._context.read())  # returns after a pending cancellation is delivered
         return request
 
     def __aiter__(self) -> Self:
@@ -82,7 +82,7 @@ class CallContext(Generic[Request, Response]):
     async def write(self, response: Response) -> None:
         """Sends a response."""
         await self._perform(self._context.write(response))
-        self._local_cancellations = _cancellations()  # none was the client's
+        self._local_cancellations = _cancellations()  # the client caused none of them
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> None:
         """Ends the call with a status: raises AbortError."""
@@ -97,29 +97,29 @@ class CallContext(Generic[Request, Response]):
             return await operation
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
-        except grpc.aio.BaseError:  # it fails, or the server has stopped
+        except grpc.aio.BaseError:  # the operation fails, or the server has stopped
             self.failed = True
             raise asyncio.CancelledError from None
 
     def is_cancelled(self) -> bool:
-        """Whether the client has disconnected or its time is up, as far as this task knows."""
+        """Whether this task knows that the client has disconnected or its deadline has passed."""
         return self.failed or _cancellations() > self._local_cancellations
 
     async def is_lost(self) -> bool:
-        """Whether it has, though the handler has swallowed that and returned."""
+        """The same after a handler that ignored the cancellation and returned."""
         if self._context.done() or not self.is_cancelled():
             return self.failed
-        try:  # before Python 3.13 a TaskGroup that fails may leave its own cancellation in the count
+        try:  # before Python 3.13 a failed TaskGroup may leave its own cancellation in the count
             await self._context.send_initial_metadata(())
-        except grpc.aio.UsageError:  # or they are sent
+        except grpc.aio.UsageError:  # already sent
             return True
         except grpc.aio.BaseError:
             self.failed = True
         return self.failed
 
     def code_name(self) -> str:
-        """The name of the status code that the handler left behind: OK unless it set or aborted with another."""
-        # The published type is that of a code which the handler set; before, it is 0 or None, and it may set a number.
+        """The name of the RPC's status code: OK unless the handler set another or aborted with one."""
+        # The published type fits only a code set by the handler. It may also be a number; before, it is 0 or None.
         code = cast("grpc.StatusCode | int | None", self._context.code())
         return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
 

@@ -10,7 +10,7 @@ import grpc
 from grpc_status import rpc_status
 from opentelemetry import trace
 
-from meshkit.errors import Internal, ServiceError, in_words, mapping_of
+from meshkit.errors import Internal, ServiceError, describe, mapping_of
 from meshkit.status import write_status
 from meshkit.telemetry.semconv import SERVER_ERRORS
 
@@ -38,7 +38,7 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
         except ServiceError as error:
             status = write_status(error)
             if error.__cause__ and mapping_of(error).code in SERVER_ERRORS:
-                log.warning("%s failed: %s", name, in_words(error))
+                log.warning("%s failed: %s", name, describe(error))
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
                 raise

@@ -1,14 +1,14 @@
-"""Makes of every handler of a grpc.aio server, whatever its arity and form, one behavior.
+"""Turns every handler of a grpc.aio server, of any arity and form, into one behavior.
 
-A handler that streams may be an async generator or a coroutine that calls `context.write`; grpc.aio takes both. Here
-every handler becomes a coroutine, so that a concern (tracing, errors, deadlines) is written once, as a decorator
-of coroutines. It also ends a generator inside the task of its RPC: grpc.aio leaves a generator of a cancelled call to
-the garbage collector, where context variables can no longer be reset.
+A streaming handler may be an async generator or a coroutine that calls `context.write`; grpc.aio accepts both. Here
+every handler becomes a coroutine, so a concern (tracing, errors, deadlines) is written once, as a decorator of
+coroutines. This also closes a generator inside the task of its RPC: grpc.aio leaves the generator of a cancelled call
+to the garbage collector, where context variables can no longer be reset.
 
-A handler of one request becomes one that reads it. grpc.aio would read it first, and call no handler, and so make no
-span, for a call whose client gave up while it waited for this process, or whose request cannot be parsed. Likewise the
-one response is serialized here: grpc.aio would do that last, and tell the client of a failure that no span knows of.
-docs/decisions/0003-one-form-of-handler.md has what was tried instead.
+A handler of one request becomes one that reads it. If grpc.aio read it first, there would be no handler call and no
+span for a client that gave up while it waited for this process, or for a request that cannot be parsed. The one
+response is serialized here too: grpc.aio would do that last and send the client an error that no span shows.
+docs/decisions/0003-one-form-of-handler.md describes the alternatives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshkit.server.types import Behavior, Concern, Entry, Handler, Message, StreamFunction, UnaryFunction
 
 INFRASTRUCTURE = "/grpc."
-"""The prefix of the methods of health checking and reflection: no spans, no deadline, no access log."""
+"""The prefix of health checking and reflection methods, which have no spans, no deadline and no access log."""
 
 
 class HandlerInterceptor(grpc.aio.ServerInterceptor):
@@ -37,14 +37,13 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         concerns: the first is the outermost. Each is called once for each method.
-        unknown_method_concerns: surround the response to a method that the server does not have; with none gRPC
-            responds to it.
+        unknown_method_concerns: surround the response to an unknown method; without them gRPC itself responds.
     """
 
     def __init__(self, concerns: Sequence[Concern], unknown_method_concerns: Sequence[Concern] = ()) -> None:
         self._concerns = concerns
         self._unknown_method_concerns = unknown_method_concerns
-        self._surrounded: dict[str, tuple[Handler, Handler]] = {}
+        self._handlers: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
@@ -62,10 +61,10 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             concerns = self._unknown_method_concerns
             return surround(method, UNKNOWN_METHOD, concerns) if concerns else None
-        known = self._surrounded.get(method)
-        if known is None or known[0] is not handler:
-            known = self._surrounded[method] = (handler, surround(method, handler, self._concerns))
-        return known[1]
+        cached = self._handlers.get(method)
+        if cached is None or cached[0] is not handler:
+            cached = self._handlers[method] = (handler, surround(method, handler, self._concerns))
+        return cached[1]
 
 
 def _raising(error: Exception) -> Handler:
@@ -80,11 +79,11 @@ async def _respond_to_unknown_method(_requests: AsyncIterator[bytes], context: C
 
 
 UNKNOWN_METHOD: Handler = grpc.stream_stream_rpc_method_handler(_respond_to_unknown_method)
-"""Responds as gRPC does, to calls of every arity, because an error has no message."""
+"""Responds as gRPC does. It fits calls of every arity, because an error has no message."""
 
 
 def surround(method: str, handler: grpc.RpcMethodHandler[Request, Response], concerns: Sequence[Concern]) -> Handler:
-    """A handler that responds as before, within the concerns, but reads its requests and serializes itself."""
+    """A handler that reads its requests, calls the given one within the concerns, and serializes the response."""
     if handler.response_streaming:
         stream = _entry(_apply(concerns, method, _stream_behavior(handler)))
         return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
@@ -106,7 +105,7 @@ def _entry(behavior: Behavior[Request, Response]) -> Entry[Request, Response]:
     ) -> Response | None:
         context = CallContext(servicer_context)
         response = await behavior(context)
-        if context.failed:  # gRPC would try to send it
+        if context.failed:  # gRPC would try to send the response
             raise asyncio.CancelledError
         return response
 
@@ -114,17 +113,17 @@ def _entry(behavior: Behavior[Request, Response]) -> Entry[Request, Response]:
 
 
 def _unary_behavior(handler: grpc.RpcMethodHandler[Request, Response]) -> Behavior[Request, Message]:
-    # The published types know synchronous functions only, here and below.
+    # The published types have only synchronous functions, here and below.
     function = cast("UnaryFunction[Request, Response]", handler.stream_unary or handler.unary_unary)
     serialize = handler.response_serializer
 
     async def respond(context: CallContext[Request, Message]) -> Message | None:
         response = await function(await _first_argument(handler, context), context)
-        if context.code_name() != "OK":  # gRPC sends no response with it
+        if context.code_name() != "OK":  # gRPC sends no response with an error
             return None
         message = serialize(response) if serialize else response
-        if not isinstance(message, bytes | str | None):  # what gRPC takes
-            raise TypeError(f"the handler returned a {type(message).__name__}, which is no message")
+        if not isinstance(message, bytes | str | None):  # the types that gRPC accepts
+            raise TypeError(f"the handler returned a {type(message).__name__}, not a message")
         return message
 
     return respond
@@ -152,5 +151,5 @@ async def _first_argument(
         return context
     request = await context.read()
     if request is grpc.aio.EOF:  # "request cardinality violation" in gRPC's table of statuses
-        raise Unimplemented("this method takes one request, and none came")
+        raise Unimplemented("this method requires one request; the client sent none")
     return request

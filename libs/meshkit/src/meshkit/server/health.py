@@ -1,8 +1,8 @@
-"""grpc.health.v1, fed by checks of what a service depends on.
+"""grpc.health.v1, from a check of a service's dependencies.
 
-A service is NOT_SERVING until its first check passes, follows its check from then on, and is NOT_SERVING for good once
-draining begins. The name `liveness` says only that the event loop answers: a probe of it must not look at
-dependencies, or a database outage restarts every replica. https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+A service is NOT_SERVING until its first check passes, then follows its check, and stays NOT_SERVING once draining
+starts. The name `liveness` reports only that the event loop runs: a liveness probe must not depend on the check, or a
+database outage restarts every replica. https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshkit.errors import in_words
+from meshkit.errors import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ log = logging.getLogger("meshkit.health")
 
 LIVENESS = "liveness"
 RETRY_SECONDS = 0.5
-"""Until the next check after a failed one, so that a service that can serve again does not wait to say so."""
+"""Seconds until the next check after a failed one, so a service that can serve again reports it soon."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -35,7 +35,7 @@ class Health:
     """The health of one service of this process.
 
     Args:
-        service: the full name of the service; the empty name (the whole server) always has the same status.
+        service: the full name of the service; the empty name (the whole server) has the same status.
         check: raises if the service cannot serve now.
         interval: seconds between two checks.
         timeout: seconds after which a check counts as failed.
@@ -53,15 +53,15 @@ class Health:
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers grpc.health.v1 at the server."""
+        """Adds grpc.health.v1 to the server."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     def service_names(self) -> list[str]:
-        """The names that reflection lists for it."""
+        """The service names for reflection."""
         return [grpc_health.SERVICE_NAME]
 
     async def watch(self) -> None:
-        """Checks until cancelled."""
+        """Runs the check until cancelled."""
         await self._servicer.set(LIVENESS, SERVING)
         await self._publish(NOT_SERVING)
         while True:
@@ -70,7 +70,7 @@ class Health:
             await asyncio.sleep(min(self._interval, RETRY_SECONDS) if failure else self._interval)
 
     async def drain(self) -> None:
-        """Turns the service NOT_SERVING for good; liveness keeps answering SERVING."""
+        """Makes the service NOT_SERVING permanently; `liveness` stays SERVING."""
         self._draining = True
         await self._publish(NOT_SERVING)
 
@@ -78,18 +78,18 @@ class Health:
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await self._check()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the service cannot serve
+        except Exception as error:  # noqa: BLE001 - after any error the service cannot serve
             return TimeoutError(f"its check took longer than {self._timeout:g} s") if limit.expired() else error
         return None
 
     async def _set(self, failure: Exception | None) -> None:
-        """Publishes and logs what the check found, once for each change."""
-        found = "" if failure is None else in_words(failure)
-        if found == self._last_result or self._draining:
+        """Publishes and logs the result of a check when it changes."""
+        result = "" if failure is None else describe(failure)
+        if result == self._last_result or self._draining:
             return
-        self._last_result = found
+        self._last_result = result
         if failure:
-            log.warning("%s is NOT_SERVING: %s", self._service, found)
+            log.warning("%s is NOT_SERVING: %s", self._service, result)
         else:
             log.info("%s is SERVING", self._service)
         await self._publish(NOT_SERVING if failure else SERVING)

@@ -1,6 +1,6 @@
 """The server side of gRPC tracing: one span, one duration and one log line for every RPC, however it ends.
 
-https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span's status comes from the RPC's own code, also for
+https://opentelemetry.io/docs/specs/semconv/rpc/grpc/. The span's status comes from the RPC's code, also for
 `abort_with_status`, unhandled exceptions, deadlines and cancellation.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshkit.rpc")
 
 TRANSIT = 0.05
-"""Seconds that a request may have been on its way, for telling a deadline from a cancellation."""
+"""Seconds of network delay to assume when distinguishing a deadline from a cancellation."""
 
 
 def tracing(telemetry: Telemetry) -> Concern:
-    """Makes the server spans of the methods that a server has."""
+    """Creates the server spans of known methods."""
 
     def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         name = method.lstrip("/")
@@ -42,7 +42,7 @@ def tracing(telemetry: Telemetry) -> Concern:
 
 
 def unknown_method_tracing(telemetry: Telemetry) -> Concern:
-    """Makes the server spans of all other methods. However many there are, they are one to the metrics."""
+    """Creates the server spans of unknown methods. The metrics count them all as one method."""
 
     def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         name = method.lstrip("/")
@@ -65,10 +65,10 @@ def _trace(
         parent = extract(_carrier(context))
         attributes = {**common, **_peer(context.peer())}
         span = tracer.start_span(name if known else semconv.GRPC, parent, SpanKind.SERVER, attributes)
-        # Never detached: each RPC has a task, and so a context, of its own.
+        # Never detached, because each RPC has its own task and context.
         current = set_span_in_context(span, parent)
         otel_context.attach(current)
-        began, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
+        start, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
         try:
             response = await behavior(context)
             code = _cancellation(context, budget) if await context.is_lost() else context.code_name()
@@ -79,7 +79,7 @@ def _trace(
             code = _cancellation(context, budget)
             raise
         finally:
-            seconds = method.end(began, code, current)
+            seconds = method.end(start, code, current)
             _end(span, code)
             _log(name, code, seconds, context.peer())
         return response
@@ -103,15 +103,15 @@ def _peer(peer: str) -> dict[str, str | int]:
 
 
 def _cancellation(context: CallContext[Request, Response], budget: float | None) -> str:
-    """Why a call was cancelled that had `budget` seconds when it came: its time was up, or its client wanted no more.
+    """Why a call that arrived with `budget` seconds was cancelled: its deadline passed, or its client cancelled it.
 
-    A client that gives up at its deadline says no more than that it cancels, and says so before the server's own clock
-    is there: the deadline travels as a timeout, which is rounded up to three digits and counts from its arrival.
+    A client at its deadline sends only a cancellation, before the server's own clock reaches the deadline, because the
+    deadline travels as a timeout, which is rounded up to three digits and counts from its arrival.
     """
-    left = context.time_remaining()
-    if left is None or budget is None:
+    remaining = context.time_remaining()
+    if remaining is None or budget is None:
         return "CANCELLED"
-    return "DEADLINE_EXCEEDED" if left <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"
+    return "DEADLINE_EXCEEDED" if remaining <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"
 
 
 def _end(span: Span, code: str) -> None:

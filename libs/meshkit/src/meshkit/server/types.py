@@ -1,7 +1,7 @@
-"""The callables of the server side, named once.
+"""The types of the server side's callables.
 
-Every handler becomes a behavior, whatever its arity and form (`meshkit.server.handlers`). A concern surrounds a
-behavior with one of its own, so what an RPC passes through is coroutines within coroutines:
+Every handler, of any arity and form, becomes a behavior (`meshkit.server.handlers`). A concern surrounds a behavior
+with its own, so an RPC passes through nested coroutines:
 `meshkit.server.build.concerns` is the list.
 """
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import grpc
 
 Behavior: TypeAlias = Callable[[CallContext[Request, Response]], Awaitable[Response | None]]
-"""Responds to one RPC: returns the response, or writes all of a response stream to the context."""
+"""Responds to one RPC: returns the response, or writes a response stream to the context."""
 
 Message: TypeAlias = bytes | str
-"""A response that is serialized, as gRPC takes it."""
+"""A serialized response, in the types that gRPC accepts."""
 
 UnaryFunction: TypeAlias = Callable[
     [Request | CallContext[Request, Message], CallContext[Request, Message]], Awaitable[Response]
@@ -31,19 +31,19 @@ StreamFunction: TypeAlias = Callable[
     [Request | CallContext[Request, Response], CallContext[Request, Response]],
     Awaitable[None] | AsyncGeneratorType[Response, None],
 ]
-"""The same of a handler with many responses, which it yields or writes to the context."""
+"""The same for a handler with many responses, which it yields or writes to the context."""
 
 Entry: TypeAlias = """Callable[
     [AsyncIterator[Request], grpc.aio.ServicerContext[Request, Response]], Awaitable[Response | None]
 ]"""
-"""The function of the handler that gRPC gets: a behavior, for gRPC's own context."""
+"""The function of a handler for gRPC: runs a behavior on gRPC's own context."""
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # each method of a server has messages of its own
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # each method of a server has its own messages
 
 
 class Concern(Protocol):
     """Surrounds a behavior with something that concerns all RPCs."""
 
     def __call__(self, method: str, behavior: Behavior[Request, Response], /) -> Behavior[Request, Response]:
-        """A behavior around that of a method, which is its full name with the leading slash."""
+        """A behavior around that of `method`, the full name with the leading slash."""
         ...
