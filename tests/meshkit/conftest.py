@@ -1,4 +1,4 @@
-"""The tests of meshkit, the one package whose threads could touch the event loop, run in asyncio's debug mode."""
+"""Runs the tests of meshkit in asyncio's debug mode, because only its threads could touch the event loop."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 async def _debug_mode() -> None:
-    """Makes a call of the event loop from a wrong thread raise. It doubles the CPU: other tests go without."""
+    """Makes calls of the event loop from another thread raise. It doubles the CPU time, so other tests do without."""
     asyncio.get_running_loop().set_debug(True)

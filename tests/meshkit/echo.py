@@ -1,4 +1,4 @@
-"""A gRPC service of all four arities over plain bytes, whose handlers each test brings."""
+"""A gRPC service of all four arities over plain bytes; each test supplies the handlers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 async def always_healthy() -> None:
-    """A health check of something that depends on nothing."""
+    """The health check of a service without dependencies."""
 
 
 @dataclass(frozen=True)
 class Echo:
     """A running echo service, a channel to it, and the spans of both sides."""
 
-    channel: Any  # a grpc.aio.Channel; over plain bytes its published types do not fit
+    channel: Any  # a grpc.aio.Channel, whose published types do not fit plain bytes
     address: str
     client: SpanCapture
     server: SpanCapture

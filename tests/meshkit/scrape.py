@@ -18,7 +18,7 @@ Page = dict[str, "Metric"]
 
 
 async def scrape(url: str) -> Page:
-    """The page at `url`, whose answer is Prometheus' text."""
+    """The page at `url`, in Prometheus' text format."""
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         assert answer.status == 200
         assert answer.content_type == "text/plain"
@@ -30,7 +30,7 @@ def parse(text: str) -> Page:
 
 
 def samples(page: Page, family: str, suffix: str = "", **labels: str) -> Iterator[Sample]:
-    """The samples of a family, of one kind such as `_count`, that have these labels."""
+    """The samples of a family with these labels, of one suffix such as `_count`."""
     for sample in page[family].samples if family in page else ():
         if sample.name == family + suffix and labels.items() <= sample.labels.items():
             yield sample

@@ -1,4 +1,4 @@
-"""Channels call the servers whose service is SERVING, and no others."""
+"""Channels call only servers whose service is SERVING."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def answer(request: bytes, context: object) -> bytes:
     return request
 
 
-async def test_a_draining_server_gets_no_more_calls_while_another_serves() -> None:
+async def test_a_draining_server_gets_no_calls_while_another_serves() -> None:
     async with echo(UnaryUnary=answer) as draining, echo(UnaryUnary=answer) as other:
         both = f"ipv4:{draining.address},{other.address}"
         client = SpanCapture("client")
@@ -35,14 +35,14 @@ async def test_a_draining_server_gets_no_more_calls_while_another_serves() -> No
 
 
 async def _reached(call: Any, server: SpanCapture) -> bool:
-    """Whether one of two calls in turn went to that server."""
+    """Whether one of two consecutive calls reached the server."""
     before = len(server.spans())
     await call(b"")
     await call(b"")
     return len(server.spans()) > before
 
 
-async def test_a_server_that_begins_to_serve_is_called_by_a_channel_that_waited() -> None:
+async def test_a_waiting_channel_calls_a_server_that_starts_to_serve() -> None:
     async with echo(UnaryUnary=answer) as served:
         await served.health._publish(NOT_SERVING)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A channel whose service had no address for long is used again soon after it has one, and no call is lost by that."""
+"""A channel recovers soon after its service gets an address, without losing a call."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def channel_to(server: str, port: str) -> Any:
     )
 
 
-async def test_a_name_that_gets_its_address_late_is_asked_for_again_within_seconds() -> None:
-    """By itself gRPC would wait for 1, 1.6, 2.6, 4.1 seconds and so on: 18 s for eight questions of two records."""
+async def test_a_name_with_a_late_address_is_resolved_again_within_seconds() -> None:
+    """Without renewal gRPC would wait for 1, 1.6, 2.6, 4.1 seconds and so on: 18 s for eight queries of two records."""
     async with (
         dns() as (server, names),
         echo(UnaryUnary=answer) as served,
@@ -47,7 +47,7 @@ async def test_a_name_that_gets_its_address_late_is_asked_for_again_within_secon
             await asyncio.sleep(0.01)
 
 
-async def test_a_call_on_the_replaced_channel_ends_well() -> None:
+async def test_a_call_on_a_replaced_channel_finishes() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(request: bytes, context: object) -> bytes:
@@ -74,7 +74,7 @@ async def test_a_call_on_the_replaced_channel_ends_well() -> None:
             assert await waiting == b"long"
 
 
-async def test_a_call_made_in_the_moment_of_the_replacement_ends_as_any_other() -> None:
+async def test_a_call_started_during_the_replacement_finishes() -> None:
     async with (
         dns() as (server, names),
         echo(UnaryUnary=answer) as served,
@@ -84,14 +84,16 @@ async def test_a_call_made_in_the_moment_of_the_replacement_ends_as_any_other() 
         assert await fails(call)
         names.address = IPv4Address("127.0.0.1")
         calls: list[asyncio.Future[bytes]] = []
-        while not any(made.done() and not made.exception() for made in calls[-100:]):  # one in each turn of the loop
+        while not any(
+            made.done() and not made.exception() for made in calls[-100:]
+        ):  # one in each iteration of the event loop
             calls.append(asyncio.ensure_future(call(b"")))
             await asyncio.sleep(0)
         ends = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(end) for end in ends} == {bytes, grpc.aio.AioRpcError}
 
 
-async def test_a_failing_channel_that_is_closed_leaves_nothing_behind() -> None:
+async def test_closing_a_failing_channel_leaves_no_task() -> None:
     before = asyncio.all_tasks()
     async with dns() as (server, _), channel_to(server, "1") as channel:
         with pytest.raises(grpc.aio.AioRpcError):
@@ -99,8 +101,8 @@ async def test_a_failing_channel_that_is_closed_leaves_nothing_behind() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_new_channel_inherits_no_failures_of_another_one_to_the_same_address() -> None:
-    """By default all channels of a process share their connections by address, and the pauses after failures too."""
+async def test_a_new_channel_does_not_inherit_the_failures_of_another_one() -> None:
+    """By default the channels of a process share connections by address, and also the pauses after failures."""
 
     def channel() -> Any:
         telemetry = SpanCapture("client").telemetry

@@ -1,4 +1,4 @@
-"""Settings that are wrong end the process with one line for each, and give no secret away."""
+"""Invalid settings end the process with one line each, which shows no secret."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], cls: type[BaseSettings] = Settings) -> list[str]:
-    """The lines that loading the settings ends with."""
+    """The error lines of loading the settings."""
     with pytest.raises(SystemExit) as ended:
         load_settings(cls)
     assert ended.value.code == 2
@@ -52,7 +52,7 @@ def test_settings_come_from_the_variables_and_the_defaults(monkeypatch: pytest.M
     }
 
 
-def test_each_wrong_variable_has_one_line_that_names_it_and_what_is_wrong(
+def test_each_invalid_variable_has_one_line_with_its_name_and_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SHOP_GRACE_SECONDS", "-1")
@@ -73,7 +73,7 @@ def test_each_wrong_variable_has_one_line_that_names_it_and_what_is_wrong(
         "mysql://db/shop?user=shop&password=s3cret",
     ],
 )
-def test_no_line_gives_a_password_away(
+def test_no_error_line_shows_a_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     monkeypatch.setenv("SHOP_DATABASE_URL", url)
@@ -86,7 +86,7 @@ def test_no_line_gives_a_password_away(
 @pytest.mark.parametrize(
     "address", ["", "9464", "127.0.0.1", ":9464", "127.0.0.1:-1", "127.0.0.1:65536", "127.0.0.1:²"]
 )
-def test_no_service_listens_on_what_is_no_address(
+def test_an_invalid_listen_address_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[BaseSettings], address: str
 ) -> None:
     variable = f"{cls.model_config['env_prefix']}LISTEN"
@@ -96,7 +96,7 @@ def test_no_service_listens_on_what_is_no_address(
 
 @pytest.mark.parametrize("cls", SETTINGS)
 @pytest.mark.parametrize("name", ["DRAIN_SECONDS", "GRACE_SECONDS"])
-def test_no_service_takes_for_ever_to_stop(
+def test_an_infinite_drain_or_grace_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[BaseSettings], name: str
 ) -> None:
     variable = f"{cls.model_config['env_prefix']}{name}"

@@ -51,7 +51,7 @@ notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Colu
 
 
 class NotesUnavailable(Unavailable, domain="notes.test"):
-    """The notes cannot be had now."""
+    """The notes cannot be read or written now."""
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def write_words(connection: AsyncConnection, new: str = "written", note: i
 
 
 class Held:
-    """A write that has changed a note and waits to be let go."""
+    """A write that has changed a note and waits until the test releases it."""
 
     def __init__(self, note: int = 1) -> None:
         self.note = note
@@ -106,12 +106,12 @@ class Held:
         await self.let_go.wait()
 
 
-async def test_a_write_is_kept_when_its_work_returns(database: Database) -> None:
+async def test_a_write_is_committed_when_its_work_returns(database: Database) -> None:
     await database.write(write_words)
     assert await words(database) == "written"
 
 
-async def test_a_write_is_taken_back_when_its_work_raises(database: Database) -> None:
+async def test_a_write_is_rolled_back_when_its_work_raises(database: Database) -> None:
     async def fail(connection: AsyncConnection) -> None:
         await write_words(connection)
         raise ZeroDivisionError
@@ -121,7 +121,7 @@ async def test_a_write_is_taken_back_when_its_work_raises(database: Database) ->
     assert await words(database) == "one"
 
 
-async def test_others_do_not_see_a_write_before_it_is_committed(database: Database) -> None:
+async def test_a_write_is_invisible_to_others_before_its_commit(database: Database) -> None:
     held = Held()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
@@ -131,7 +131,7 @@ async def test_others_do_not_see_a_write_before_it_is_committed(database: Databa
     assert await words(database) == "held"
 
 
-async def test_a_cancelled_write_that_had_begun_finishes_first(database: Database) -> None:
+async def test_a_cancelled_write_that_has_started_finishes(database: Database) -> None:
     held = Held()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
@@ -142,7 +142,7 @@ async def test_a_cancelled_write_that_had_begun_finishes_first(database: Databas
     assert await words(database) == "held"
 
 
-async def test_a_cancelled_write_that_never_ends_is_taken_back(database: Database) -> None:
+async def test_a_cancelled_write_that_never_finishes_is_rolled_back(database: Database) -> None:
     held = Held()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
@@ -154,7 +154,7 @@ async def test_a_cancelled_write_that_never_ends_is_taken_back(database: Databas
     assert await words(database) == "written"
 
 
-async def test_a_write_cancelled_twice_is_taken_back_at_once(database: Database) -> None:
+async def test_a_write_cancelled_twice_is_rolled_back_at_once(database: Database) -> None:
     held = Held()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
@@ -166,7 +166,7 @@ async def test_a_write_cancelled_twice_is_taken_back_at_once(database: Database)
     assert await words(database) == "written"
 
 
-async def test_a_cancelled_write_that_waits_for_its_turn_never_begins(database: Database, database_url: str) -> None:
+async def test_a_write_cancelled_while_it_queues_never_starts(database: Database, database_url: str) -> None:
     in_the_way = [Held(note) for note in range(1, 6)]
     writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
     for held in in_the_way[: 1 if database_url.startswith("sqlite") else 5]:
@@ -182,7 +182,7 @@ async def test_a_cancelled_write_that_waits_for_its_turn_never_begins(database: 
     assert await words(database, note=2) == "held"
 
 
-async def test_reads_cancelled_in_the_middle_leave_clean_connections(database: Database) -> None:
+async def test_cancelled_reads_leave_clean_connections(database: Database) -> None:
     async def read_slowly() -> None:
         async with database.read() as connection:
             await connection.execute(slow_query(connection))
@@ -197,7 +197,7 @@ async def test_reads_cancelled_in_the_middle_leave_clean_connections(database: D
     assert await words(database) == "written"
 
 
-async def test_reads_cancelled_while_their_connections_open_leave_nothing_to_complain_of(
+async def test_reads_cancelled_while_they_connect_cause_no_warnings(
     database: Database, database_url: str, migrations: Path
 ) -> None:
     for turns in range(30):
@@ -212,7 +212,7 @@ async def test_reads_cancelled_while_their_connections_open_leave_nothing_to_com
     assert await words(database) == "one"
 
 
-async def test_reads_go_on_while_all_writers_wait(database: Database) -> None:
+async def test_reads_continue_while_all_writers_wait(database: Database) -> None:
     in_the_way = [Held() for _ in range(20)]
     writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
     await asyncio.wait([asyncio.create_task(held.begun.wait()) for held in in_the_way], return_when="FIRST_COMPLETED")
@@ -223,7 +223,7 @@ async def test_reads_go_on_while_all_writers_wait(database: Database) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_two_hundred_concurrent_writes_all_count(database_url: str, migrations: Path) -> None:
+async def test_two_hundred_concurrent_writes_are_all_committed(database_url: str, migrations: Path) -> None:
     async def append(connection: AsyncConnection) -> None:
         current = select(notes.c.words).where(notes.c.id == 1).with_for_update()
         count = int(await connection.scalar(current) or "0")
@@ -243,7 +243,7 @@ async def test_a_row_is_inserted_once_for_its_key(database: Database) -> None:
     assert sorted(await asyncio.gather(*(database.write(insert) for _ in range(5)))) == [False] * 4 + [True]
 
 
-async def test_a_mistake_in_a_statement_is_not_called_an_outage(database: Database) -> None:
+async def test_an_invalid_statement_is_not_reported_as_an_outage(database: Database) -> None:
     async with database.read() as connection:
         with pytest.raises(DBAPIError):
             await connection.execute(text("SELECT nothing FROM nowhere"))
@@ -252,7 +252,7 @@ async def test_a_mistake_in_a_statement_is_not_called_an_outage(database: Databa
     assert await words(database) == "one"
 
 
-async def test_nothing_is_answered_before_the_database_is_prepared(database_url: str) -> None:
+async def test_reads_and_writes_fail_before_the_database_is_prepared(database_url: str) -> None:
     async with opened(database_url) as database:
         with pytest.raises(NotesUnavailable) as failure:
             await database.check()
@@ -261,7 +261,7 @@ async def test_nothing_is_answered_before_the_database_is_prepared(database_url:
     assert failure.value.retry_after == 1.0
 
 
-async def test_several_preparations_at_once_seed_once(database_url: str, migrations: Path) -> None:
+async def test_concurrent_preparations_seed_once(database_url: str, migrations: Path) -> None:
     async with opened(database_url) as one, opened(database_url) as two, opened(database_url) as three:
         await asyncio.gather(*(database.prepare(migrations, seed) for database in (one, two, three)))
         await three.check()
@@ -279,7 +279,7 @@ async def test_an_older_schema_is_migrated_and_keeps_its_rows(database: Database
     assert tuple(row) == ("written", None)
 
 
-async def test_a_schema_of_a_newer_release_is_refused_and_not_touched(database_url: str, migrations: Path) -> None:
+async def test_a_schema_of_a_newer_release_is_rejected_and_not_changed(database_url: str, migrations: Path) -> None:
     newer = migrations / "versions" / "0002_stars.py"
     newer.write_text(NEWER_REVISION)
     async with opened(database_url) as database:
@@ -292,7 +292,7 @@ async def test_a_schema_of_a_newer_release_is_refused_and_not_touched(database_u
             await older.check()
 
 
-async def test_a_preparation_that_fails_leaves_nothing_half_done(database_url: str, migrations: Path) -> None:
+async def test_a_failed_preparation_is_rolled_back(database_url: str, migrations: Path) -> None:
     async def fail(connection: AsyncConnection) -> None:
         await seed(connection)
         raise ZeroDivisionError
@@ -325,7 +325,7 @@ print("alembic" in sys.modules)
     assert ended.stdout == "False\n"
 
 
-async def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, migrations: Path) -> None:
+async def test_a_write_waits_for_the_lock_of_another_process(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
     async with opened(f"sqlite:///{path}") as database:
         await database.prepare(migrations, seed)
@@ -339,7 +339,7 @@ async def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, migration
         assert await words(database) == "written"
 
 
-async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
+async def test_a_write_waits_for_a_lock_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
     async with opened(f"sqlite:///{path}", patience=1) as database:
         await database.prepare(migrations, seed)
@@ -350,7 +350,7 @@ async def test_a_lock_that_stays_is_waited_for_no_longer_than_the_patience(tmp_p
             assert await words(database) == "one", "a locked database can be read"
             other.execute("ROLLBACK")
         assert failure.value.message == "the database cannot be reached or is busy"
-        assert describe(failure.value) == failure.value.message, "a time that is up has no text of its own"
+        assert describe(failure.value) == failure.value.message, "a TimeoutError has no message"
         await database.write(write_words)
         assert await words(database) == "written"
 
@@ -369,7 +369,7 @@ async def test_a_cancellation_ends_the_wait_for_a_lock(tmp_path: Path, migration
         assert await words(database) == "written"
 
 
-async def test_a_directory_that_is_not_there_yet_is_an_outage_and_no_crash(tmp_path: Path, migrations: Path) -> None:
+async def test_a_missing_directory_is_an_outage(tmp_path: Path, migrations: Path) -> None:
     async with opened(f"sqlite:///{tmp_path / 'later' / 'notes.db'}") as database:
         with pytest.raises(NotesUnavailable):
             await database.prepare(migrations, seed)
@@ -378,7 +378,7 @@ async def test_a_directory_that_is_not_there_yet_is_an_outage_and_no_crash(tmp_p
         assert await words(database) == "one"
 
 
-async def test_an_outage_of_postgresql_is_told_and_ends_by_itself(migrations: Path) -> None:
+async def test_calls_fail_during_an_outage_of_postgresql_and_work_after_it(migrations: Path) -> None:
     server = PrivatePostgres()
     with server.running() as url:
         async with opened(url) as database:
@@ -393,7 +393,7 @@ async def test_an_outage_of_postgresql_is_told_and_ends_by_itself(migrations: Pa
             with pytest.raises(NotesUnavailable):
                 await database.check()
             await asyncio.to_thread(server.start)
-            for _ in range(10):  # each connection of the pool may have to notice
+            for _ in range(10):  # each connection of the pool may have to fail first
                 try:
                     await database.check()
                 except NotesUnavailable:
@@ -402,8 +402,8 @@ async def test_an_outage_of_postgresql_is_told_and_ends_by_itself(migrations: Pa
             assert await words(database) == "one"
 
 
-async def test_a_read_of_a_server_that_is_silent_is_told_before_its_budget_ends(migrations: Path) -> None:
-    """As after the loss of a machine: connections are made and nothing answers on them."""
+async def test_a_read_from_a_silent_server_fails_before_its_budget_ends(migrations: Path) -> None:
+    """As after the loss of a machine: it accepts connections and never responds."""
     server = PrivatePostgres()
     with server.running() as url:
         async with opened(url) as database:
@@ -424,7 +424,7 @@ async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) 
             await database.prepare(migrations, seed)
 
 
-async def test_a_database_or_user_that_does_not_exist_is_an_outage(postgres_url: str, migrations: Path) -> None:
+async def test_a_missing_database_or_user_is_an_outage(postgres_url: str, migrations: Path) -> None:
     right = make_url(postgres_url)
     for wrong in (right.set(database="missing"), right.set(username="nobody")):
         async with opened(wrong.render_as_string(hide_password=False)) as database:
@@ -432,7 +432,9 @@ async def test_a_database_or_user_that_does_not_exist_is_an_outage(postgres_url:
                 await database.prepare(migrations, seed)
 
 
-async def test_one_of_two_deadlocked_writes_is_told_to_try_again(postgres_database: str, migrations: Path) -> None:
+async def test_one_of_two_deadlocked_writes_is_unavailable_with_retry_info(
+    postgres_database: str, migrations: Path
+) -> None:
     both = asyncio.Barrier(2)
 
     async def cross(connection: AsyncConnection, first: int, second: int) -> None:
@@ -452,13 +454,13 @@ async def test_one_of_two_deadlocked_writes_is_told_to_try_again(postgres_databa
 
 
 @pytest.mark.parametrize("url", ["", "notes", "mysql://host/notes", "sqlite://", "sqlite:///:memory:", "postgresql://"])
-def test_an_url_that_names_no_database_of_ours_is_refused(url: str) -> None:
+def test_an_unsupported_database_url_is_rejected(url: str) -> None:
     with pytest.raises(ValueError, match="a database is sqlite:///file or postgresql://"):
         Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer())
 
 
 def slow_query(connection: AsyncConnection) -> TextClause:
-    """A query of some seconds."""
+    """A query that takes seconds."""
     if connection.dialect.name == "postgresql":
         return text("SELECT pg_sleep(5)")
     return text(

@@ -109,7 +109,7 @@ async def test_values_never_reach_a_span(database: Database, capture: SpanCaptur
     assert "Secret" not in told
 
 
-async def test_a_query_of_two_tables_names_none_of_them(database: Database, capture: SpanCapture) -> None:
+async def test_the_span_of_a_query_of_two_tables_names_no_table(database: Database, capture: SpanCapture) -> None:
     with request(capture):
         async with database.read() as connection:
             await connection.execute(select(stock, reservation_lines.c.position).join(reservation_lines))
@@ -118,7 +118,7 @@ async def test_a_query_of_two_tables_names_none_of_them(database: Database, capt
     assert "db.collection.name" not in attributes(span)
 
 
-async def test_without_a_traced_request_there_are_no_spans(database: Database, capture: SpanCapture) -> None:
+async def test_there_are_no_spans_without_a_traced_request(database: Database, capture: SpanCapture) -> None:
     await database.write(insert_rows)
     await database.check()
     async with database.read() as connection:
@@ -126,7 +126,7 @@ async def test_without_a_traced_request_there_are_no_spans(database: Database, c
     assert capture.spans() == []
 
 
-async def test_a_failed_statement_is_an_error_and_the_transaction_shows_its_rollback(
+async def test_a_failed_statement_is_an_error_and_its_rollback_has_a_span(
     database: Database, database_url: str, capture: SpanCapture
 ) -> None:
     async def oversell(connection: AsyncConnection) -> None:

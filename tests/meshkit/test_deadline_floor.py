@@ -1,4 +1,4 @@
-"""A server refuses at once what comes too late to be answered."""
+"""A server rejects at once a call that arrives too late for a response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHOD = "/shop.v1.TillService/Sell"
 
 @dataclass
 class Caller:
-    """The context of a call whose client waits for so many seconds, or for ever."""
+    """The context of a call whose client waits for `seconds`, or without a limit."""
 
     seconds: float | None
 
@@ -35,7 +35,7 @@ class Caller:
 
 @dataclass
 class Handler:
-    """Answers every call, and notes the budget that it ran with."""
+    """Responds to every call and records its budget."""
 
     budgets: list[float] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Handler:
 
 
 @pytest.mark.parametrize("seconds", [0.004, 0.0, -0.5])
-async def test_a_call_that_comes_below_the_floor_is_refused_and_its_handler_never_runs(seconds: float) -> None:
+async def test_a_call_below_the_floor_is_rejected_and_its_handler_never_runs(seconds: float) -> None:
     handler = Handler()
     with pytest.raises(DeadlineExceeded, match=r"^shop\.v1\.TillService/Sell came with [04] ms left$"):
         await deadlines(METHOD, handler)(Caller(seconds).context)
@@ -55,14 +55,14 @@ async def test_a_call_that_comes_below_the_floor_is_refused_and_its_handler_neve
 
 
 @pytest.mark.parametrize("seconds", [FLOOR, 1.0])
-async def test_a_call_with_time_left_runs_with_that_time_as_its_budget(seconds: float) -> None:
+async def test_the_remaining_time_of_a_call_is_its_budget(seconds: float) -> None:
     handler = Handler()
     assert await deadlines(METHOD, handler)(Caller(seconds).context) == "sold"
     (budget,) = handler.budgets
     assert budget <= seconds
 
 
-async def test_a_call_without_a_deadline_runs_with_the_servers_own_limit() -> None:
+async def test_a_call_without_a_deadline_gets_the_limit_of_the_server() -> None:
     handler = Handler()
     assert await deadlines(METHOD, handler)(Caller(None).context) == "sold"
     (budget,) = handler.budgets

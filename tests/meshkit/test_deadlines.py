@@ -1,4 +1,4 @@
-"""The budget of a request: opened by whoever serves it, handed down to every call it makes."""
+"""The budget of a request: its server opens it and passes it on with every outgoing call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_a_call_without_a_deadline_gets_the_maximum_of_the_server() -> Non
     assert MAX_SECONDS - 1 < left <= MAX_SECONDS
 
 
-async def test_an_outgoing_call_gets_what_remains_less_the_reserve() -> None:
+async def test_an_outgoing_call_gets_the_remaining_budget_less_the_reserve() -> None:
     async with echo(UnaryUnary=tell_remaining) as service:
         with budget(1.0):
             assert float(await service.unary()) <= (1 - RESERVE) * ROUNDING
@@ -89,7 +89,7 @@ def test_an_inner_budget_cannot_outlive_the_outer_one() -> None:
         assert 0 < (remaining() or 0) <= 1
 
 
-def test_an_own_budget_stands_beside_a_spent_one() -> None:
+def test_a_separate_budget_ignores_a_spent_one() -> None:
     with budget(0), own_budget(1):
         assert 0 < (remaining() or 0) <= 1
 

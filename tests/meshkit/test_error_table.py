@@ -1,4 +1,4 @@
-"""Every row of the error table, over a real call: kind → gRPC status → kind, and the HTTP status beside it."""
+"""Every row of the error table, over a real call: kind → gRPC status → kind, and its HTTP status."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_domain_error_keeps_reason_domain_fields_violations_and_delay() 
     assert error.retry_after == 1.5
 
 
-async def test_an_unexpected_exception_tells_the_caller_nothing_and_the_log_everything(
+async def test_an_unexpected_exception_is_logged_and_hidden_from_the_caller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failure = await failure_of(KeyError("secret"))
@@ -94,7 +94,7 @@ async def test_an_unexpected_exception_tells_the_caller_nothing_and_the_log_ever
     assert "Traceback" in caplog.text
 
 
-async def test_what_made_a_service_fail_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_cause_of_a_failure_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = errors.Unavailable("the database cannot serve now")
     error.__cause__ = OSError("(driver) disk is full")
     error.__cause__.__cause__ = OSError("disk is full")
@@ -105,7 +105,7 @@ async def test_what_made_a_service_fail_is_told_to_the_log_alone(caplog: pytest.
     assert lines == ["test.Echo/UnaryUnary failed: the database cannot serve now ((driver) disk is full)"]
 
 
-async def test_what_is_wrong_with_a_request_is_no_failure_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_request_is_not_logged_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     error = errors.InvalidArgument("no page token")
     error.__cause__ = ValueError("padding")
     await failure_of(error)
@@ -132,7 +132,7 @@ async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, 
     assert "from elsewhere" in in_words(caught.value)
 
 
-async def test_a_peer_that_cannot_be_reached_is_unavailable() -> None:
+async def test_an_unreachable_peer_is_unavailable() -> None:
     async with echo() as service:
         address = service.address
     async with echo() as service, grpc.aio.insecure_channel(address) as channel:

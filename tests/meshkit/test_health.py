@@ -1,4 +1,4 @@
-"""grpc.health.v1 follows the checks, and the log says why."""
+"""grpc.health.v1 follows the checks, and the log has the reasons."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SERVICE = "test.Service"
-Stub = Any  # a HealthStub; its published types have no methods
+Stub = Any  # a HealthStub, whose published types have no methods
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Dependency:
-    """Something a service depends on, which a test takes away and gives back."""
+    """A dependency of a service, which a test breaks and repairs."""
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
@@ -52,13 +52,13 @@ async def stub(health: Health) -> AsyncIterator[Stub]:
         yield health_pb2_grpc.HealthStub(channel)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the health of services was logged to be."""
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The messages of the health log."""
     return [record.getMessage() for record in caplog.records if record.name == "meshkit.health"]
 
 
 async def becomes(stub: Stub, name: str, status: int) -> None:
-    """Waits until the service of that name has the status, told by the stream that clients balance by."""
+    """Waits until the Watch stream, which clients use for balancing, reports the status."""
     updates = stub.Watch(health_pb2.HealthCheckRequest(service=name))
     try:
         async for update in updates:
@@ -77,13 +77,13 @@ async def test_a_service_follows_its_dependency(stub: Stub, dependency: Dependen
     await becomes(stub, SERVICE, SERVING)
 
 
-async def test_liveness_does_not_look_at_dependencies(stub: Stub, dependency: Dependency) -> None:
+async def test_liveness_ignores_dependencies(stub: Stub, dependency: Dependency) -> None:
     dependency.failure = ConnectionError("the database is away")
     await becomes(stub, SERVICE, NOT_SERVING)
     await becomes(stub, LIVENESS, SERVING)
 
 
-async def test_draining_is_for_good(stub: Stub, health: Health, dependency: Dependency) -> None:
+async def test_a_draining_service_stays_not_serving(stub: Stub, health: Health, dependency: Dependency) -> None:
     await becomes(stub, SERVICE, SERVING)
     await health.drain()
     await becomes(stub, SERVICE, NOT_SERVING)
@@ -95,7 +95,7 @@ async def test_draining_is_for_good(stub: Stub, health: Health, dependency: Depe
     await becomes(stub, LIVENESS, SERVING)
 
 
-async def test_a_check_that_hangs_has_failed(dependency: Dependency) -> None:
+async def test_a_hanging_check_counts_as_failed(dependency: Dependency) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
@@ -105,24 +105,24 @@ async def test_a_check_that_hangs_has_failed(dependency: Dependency) -> None:
         await becomes(health_pb2_grpc.HealthStub(channel), SERVICE, NOT_SERVING)
 
 
-async def test_the_log_says_why_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_reason_for_not_serving_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     async def check() -> None:
         raise LookupError("the database cannot be reached") from ConnectionRefusedError("127.0.0.1:5432\nrefused")
 
     async with running(Health(SERVICE, check, interval=60).watch):
-        while not told(caplog):
+        while not messages(caplog):
             await asyncio.sleep(0)
-    assert told(caplog) == [f"{SERVICE} is NOT_SERVING: the database cannot be reached (127.0.0.1:5432)"]
+    assert messages(caplog) == [f"{SERVICE} is NOT_SERVING: the database cannot be reached (127.0.0.1:5432)"]
 
 
-async def test_the_log_says_that_a_check_did_not_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hanging_check_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
     async with running(Health(SERVICE, hang, interval=60, timeout=0.01).watch):
-        while not told(caplog):
+        while not messages(caplog):
             await asyncio.sleep(0)
-    assert told(caplog) == [f"{SERVICE} is NOT_SERVING: its check took longer than 0.01 s"]
+    assert messages(caplog) == [f"{SERVICE} is NOT_SERVING: its check took longer than 0.01 s"]
 
 
 async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -139,7 +139,7 @@ async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level("INFO", "meshkit.health")
     async with running(Health(SERVICE, check, interval=0).watch):
         await done.wait()
-    assert told(caplog) == [
+    assert messages(caplog) == [
         f"{SERVICE} is NOT_SERVING: away",
         f"{SERVICE} is NOT_SERVING: asleep",
         f"{SERVICE} is SERVING",

@@ -1,4 +1,4 @@
-"""A process that cannot go on ends like one that is asked to: what it has begun is answered."""
+"""A process that fails drains as after a signal: it finishes the requests in flight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ async def nothing_to_check() -> None:
     pass
 
 
-async def test_a_server_whose_background_fails_answers_what_it_has_begun(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_whose_background_task_fails_finishes_requests_in_flight(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO", "meshkit.lifecycle")
     began, failed = asyncio.Event(), asyncio.Event()
 
@@ -65,8 +67,8 @@ async def test_a_server_whose_background_fails_answers_what_it_has_begun(caplog:
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_server_that_is_to_hurry_is_stopped_once() -> None:
-    """grpc.aio destroys the server in one `stop` while another goes on, which now and then ends the process."""
+async def test_a_second_signal_does_not_stop_the_server_twice() -> None:
+    """grpc.aio destroys the server in one `stop` while another one runs, which sometimes crashes the process."""
     for _ in range(200):
         health, stop = Health(SERVICE, nothing_to_check), Stop()
         server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)

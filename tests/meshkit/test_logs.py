@@ -1,4 +1,4 @@
-"""Logs are JSON, one object to a line, and say which trace they belong to."""
+"""Logs are JSON, one object per line, and name their trace."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ log = logging.getLogger("shop.till")
 
 @pytest.fixture
 def logged() -> Iterator[Callable[[], Lines]]:
-    """Configures the logs as a process does; answers what it has written to standard error."""
+    """Configures the logs as a process does; returns what was written to standard error."""
     root, stderr = logging.getLogger(), StringIO()
     handlers, level, excepthook = root.handlers[:], root.level, sys.excepthook
-    root.handlers.clear()  # those of pytest, which configure_logs would close
+    root.handlers.clear()  # pytest's handlers, which configure_logs would close
     with redirect_stderr(stderr):
         configure_logs("shop", "info")
     yield lambda: [json.loads(line) for line in stderr.getvalue().splitlines()]
@@ -51,14 +51,14 @@ def test_each_record_is_one_object_on_one_line(logged: Callable[[], Lines]) -> N
     assert (second["message"], second["level"], second["service"]) == ("none left · ende", "WARNING", "shop")
 
 
-def test_a_line_ends_at_its_end_to_every_reader(logged: Callable[[], Lines]) -> None:
-    """`str.splitlines` and some viewers break lines at more characters than that of ASCII."""
+def test_a_record_has_no_unicode_line_breaks(logged: Callable[[], Lines]) -> None:
+    """`str.splitlines` and some viewers also break lines at characters outside ASCII."""
     log.info("/v1/products/\r\x0b\x1c\x85\u2028\u2029")
     (line,) = logged()
     assert line["message"] == "/v1/products/\r\x0b\x1c\x85\u2028\u2029"
 
 
-def test_what_python_warns_of_and_dies_of_are_lines_too() -> None:
+def test_python_warnings_and_fatal_exceptions_are_json_lines() -> None:
     program = """
 import warnings
 from meshkit.logs import configure_logs
@@ -73,7 +73,7 @@ raise LookupError("nothing left")
     assert died["exception"].endswith("LookupError: nothing left")
 
 
-def test_what_a_client_sends_for_baggage_is_no_warning(logged: Callable[[], Lines]) -> None:
+def test_invalid_baggage_of_a_client_is_not_a_warning(logged: Callable[[], Lines]) -> None:
     extract({"tracestate": "\xff==", "baggage": "\xff,=,;;;", "traceparent": f"00-{1:032x}-{1:016x}-01"})
     extract({"tracestate": "a=" + "b" * 9000, "traceparent": f"00-{1:032x}-{1:016x}-01"})
     assert logged() == []
@@ -129,15 +129,15 @@ def test_an_exception_stays_on_the_line_of_its_record(logged: Callable[[], Lines
     assert line["exception"] == "LookupError: no such\nsku"
 
 
-def test_libraries_are_heard_from_warnings_on(logged: Callable[[], Lines]) -> None:
+def test_libraries_log_only_warnings_and_errors(logged: Callable[[], Lines]) -> None:
     logging.getLogger("alembic.runtime.plugins").info("setup plugin")
     logging.getLogger("alembic.runtime.migration").warning("no such revision")
     assert [line["message"] for line in logged()] == ["no such revision"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_asks_grpc_for_nothing_but_errors_before_it_imports_it(service: str) -> None:
-    """GRPC reads the variable once, and writes lines that are no JSON."""
+def test_a_service_limits_grpc_logs_to_errors_before_it_imports_grpc(service: str) -> None:
+    """GRPC reads the variable once, and writes lines that are not JSON."""
     program = f"""
 import os, sys
 def told(event, arguments):

@@ -1,4 +1,4 @@
-"""What the processes measure, as Prometheus and an OTLP collector see it."""
+"""The metrics of the processes, as Prometheus and an OTLP collector receive them."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -53,7 +53,7 @@ Row = tuple[str, frozenset[str]]
 
 
 def documented(*processes: str) -> dict[str, Row]:
-    """The table of docs/telemetry.md by Prometheus' name, of some processes."""
+    """The rows of some processes in the table of docs/telemetry.md, by Prometheus' name."""
     rows = re.findall(
         r"^\| `([a-z._]+)` \| (\w+) \| (\w+) \| `([^`]+)` \|(.*)\|$", DOCUMENTED.read_text(), re.MULTILINE
     )
@@ -83,7 +83,7 @@ def labels(family: Metric) -> set[str]:
 async def inventory(
     folder: Path, environment: Mapping[str, str] | None = None, **settings: str
 ) -> AsyncIterator[ServiceProcess]:
-    """The process, and its page of metrics on a free port."""
+    """The process, with its metrics page on a free port."""
     defaults = {"database_url": f"sqlite:///{folder / 'inventory.db'}", "metrics_listen": "127.0.0.1:0"}
     async with running("inventory", environment, **(defaults | settings)) as process:
         await process.logged("is SERVING")
@@ -95,14 +95,14 @@ async def page_of(process: ServiceProcess) -> Page:
 
 
 async def whole(url: str) -> Page:
-    """The page of a process that is old enough to have sampled its event loop."""
+    """The page of a process, once it has sampled its event loop."""
     while "meshkit_event_loop_lag_seconds" not in (page := await scrape(url)):
         await asyncio.sleep(0.01)
     return page
 
 
 async def code_of(channel: grpc.aio.Channel, method: str, **headers: str) -> grpc.StatusCode:
-    """How a call with an empty request ends."""
+    """The status code of a call with an empty request."""
     call: Any = channel.unary_unary(f"/{method}")
     code: grpc.StatusCode = await call(b"", metadata=list(headers.items())).code()
     return code
@@ -127,7 +127,7 @@ async def test_the_table_names_every_metric_of_the_processes_and_its_labels(tmp_
     }
 
 
-async def test_methods_that_nobody_serves_are_one_to_the_metrics(tmp_path: Path) -> None:
+async def test_the_metrics_count_unknown_methods_as_one(tmp_path: Path) -> None:
     async def unary(request: bytes, context: object) -> bytes:
         return request
 
@@ -153,7 +153,7 @@ async def test_methods_that_nobody_serves_are_one_to_the_metrics(tmp_path: Path)
 
 
 @pytest.mark.parametrize("arity", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
-async def test_a_method_that_nobody_serves_is_answered_as_grpc_does(arity: str) -> None:
+async def test_an_unknown_method_gets_the_same_response_as_from_grpc(arity: str) -> None:
     async def unary(request: bytes, context: object) -> bytes:
         return request
 
@@ -163,11 +163,11 @@ async def test_a_method_that_nobody_serves_is_answered_as_grpc_does(arity: str) 
         await call.code()
         (span,) = await ended(served.server, 1)
         assert (span.attributes or {})["rpc.response.status_code"] == "UNIMPLEMENTED"
-        if arity.startswith("unary"):  # a client that still writes when it is answered may make INTERNAL of it
+        if arity.startswith("unary"):  # a client that still writes when the status arrives may report INTERNAL
             assert (await call.code(), await call.details()) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
-async def test_calls_under_way_are_counted_until_they_end_however_they_do() -> None:
+async def test_active_calls_are_counted_until_they_end() -> None:
     reached, free = asyncio.Event(), asyncio.Event()
 
     async def unary(request: bytes, context: object) -> bytes:
@@ -195,7 +195,7 @@ async def test_calls_under_way_are_counted_until_they_end_however_they_do() -> N
             await asyncio.sleep(0.001)
 
 
-async def test_a_duration_says_how_its_call_ended() -> None:
+async def test_a_duration_has_the_status_of_its_call() -> None:
     async def unary(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         await context.abort(grpc.StatusCode[request.decode()], "as asked")
         raise AssertionError
@@ -219,7 +219,7 @@ async def ended(capture: SpanCapture, count: int) -> list[ReadableSpan]:
     return capture.spans()
 
 
-async def test_without_the_setting_there_is_no_page(tmp_path: Path) -> None:
+async def test_there_is_no_metrics_page_without_the_setting(tmp_path: Path) -> None:
     async with inventory(tmp_path, metrics_listen="") as process:
         assert not [line for line in process.lines if "metrics on" in line]
         assert {connection.laddr.port for connection in listening_sockets(process)} == {
@@ -233,7 +233,7 @@ def listening_sockets(process: ServiceProcess) -> list[Any]:
 
 
 class Collector(metrics_service_pb2_grpc.MetricsServiceServicer):
-    """Remembers the durations that are exported to it, by metric."""
+    """Stores the durations exported to it, by metric."""
 
     def __init__(self) -> None:
         self.points: dict[str, list[HistogramDataPoint]] = {}
@@ -254,7 +254,7 @@ async def collecting() -> AsyncIterator[tuple[Collector, str]]:
         yield collector, f"http://{address}"
 
 
-async def test_an_otlp_endpoint_gets_the_durations_and_the_trace_behind_them(tmp_path: Path) -> None:
+async def test_an_otlp_endpoint_gets_durations_with_their_traces(tmp_path: Path) -> None:
     async with collecting() as (collector, endpoint):
         variables = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint}
         async with inventory(tmp_path, variables, metrics_listen="") as process, channel_to(process) as channel:
@@ -268,7 +268,7 @@ async def test_an_otlp_endpoint_gets_the_durations_and_the_trace_behind_them(tmp
     assert not [line for line in process.lines if "opentelemetry" in line]
 
 
-async def test_a_pool_tells_its_connections_and_who_waits(tmp_path: Path) -> None:
+async def test_a_pool_reports_its_connections_and_waiting_requests(tmp_path: Path) -> None:
     page = MetricsPage()
     telemetry = SpanCapture("i", page=page).telemetry
     tracer, unavailable = telemetry.tracer_provider.get_tracer("i"), DatabaseUnavailable

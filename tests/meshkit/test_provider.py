@@ -1,4 +1,4 @@
-"""Telemetry is configured by the standard variables, and by nothing else."""
+"""Only the standard variables configure telemetry."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exporters() -> set[threading.Thread]:
-    """The threads that wait to export; the executor of the event loop has others."""
+    """The exporter threads, without those of the event loop's executor."""
     return {thread for thread in threading.enumerate() if "asyncio" not in thread.name}
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged but for asyncio's remarks on the speed of the machine."""
+    """The log messages, without asyncio's warnings about slow callbacks."""
     return [record.getMessage() for record in caplog.records if record.name != "asyncio"]
 
 
@@ -54,7 +54,7 @@ async def test_nothing_is_exported_without_an_endpoint(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-async def test_an_endpoint_turns_the_export_on(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+async def test_an_endpoint_enables_the_export(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, NOWHERE)
     before = exporters()
     telemetry = configure("shop")
@@ -71,7 +71,7 @@ async def test_shutdown_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None
     assert exporters() <= before
 
 
-def test_the_name_of_the_service_is_the_one_given() -> None:
+def test_the_service_name_is_that_of_the_process() -> None:
     assert emits(resource("shop"), {"service.name": "shop", "process.pid": os.getpid()})
 
 
@@ -88,7 +88,7 @@ def test_the_name_of_the_service_is_the_one_given() -> None:
         ),
     ],
 )
-def test_the_standard_variables_win(
+def test_the_standard_variables_take_precedence(
     monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], expected: Mapping[str, object]
 ) -> None:
     for name, value in variables.items():
@@ -96,7 +96,7 @@ def test_the_standard_variables_win(
     assert emits(resource("shop"), expected)
 
 
-async def test_spans_say_which_process_they_are_of() -> None:
+async def test_spans_identify_their_process() -> None:
     one, other = configure("shop"), configure("shop")
     ids = {telemetry.tracer_provider.resource.attributes["service.instance.id"] for telemetry in (one, other)}
     assert len(ids) == 2
@@ -124,7 +124,7 @@ def test_metrics_are_on_the_page() -> None:
         ({"OTEL_METRICS_EXPORTER": "otlp"}, False),
     ],
 )
-def test_metrics_are_exported_to_an_endpoint_that_takes_them(
+def test_metrics_are_exported_to_a_metrics_endpoint(
     monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], *, exports: bool
 ) -> None:
     for name, value in variables.items():
@@ -144,7 +144,7 @@ def test_metrics_are_exported_to_an_endpoint_that_takes_them(
         ({"OTEL_SDK_DISABLED": "True"}, False),
     ],
 )
-def test_spans_are_exported_unless_they_are_to_go_elsewhere_or_nowhere(
+def test_spans_are_exported_unless_the_exporter_is_another_or_none(
     monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], *, exports: bool
 ) -> None:
     for name, value in ({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE} | dict(variables)).items():
@@ -174,7 +174,7 @@ def test_spans_are_exported_unless_they_are_to_go_elsewhere_or_nowhere(
         ("OTEL_CONFIG_FILE", "x.yaml", "OTEL_CONFIG_FILE=x.yaml is not supported and is ignored; supported: none"),
     ],
 )
-def test_what_is_asked_for_and_not_to_be_had_is_told(
+def test_unsupported_values_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -185,7 +185,7 @@ def test_what_is_asked_for_and_not_to_be_had_is_told(
 @pytest.mark.parametrize(
     "name", ["OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_PROPAGATORS", "OTEL_TRACES_EXPORTER"]
 )
-async def test_an_empty_variable_is_none(
+async def test_an_empty_variable_counts_as_unset(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
@@ -204,7 +204,7 @@ async def test_an_empty_variable_is_none(
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few"),
     ],
 )
-def test_a_wrong_value_ends_the_start_in_one_line(
+def test_an_invalid_value_ends_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)
@@ -217,7 +217,7 @@ def test_a_wrong_value_ends_the_start_in_one_line(
 
 
 @pytest.mark.parametrize(("variables", "length"), [({}, 2048), ({"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "9"}, 9)])
-def test_the_text_of_an_attribute_is_bounded(
+def test_the_length_of_an_attribute_is_limited(
     monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], length: int
 ) -> None:
     for name, value in variables.items():

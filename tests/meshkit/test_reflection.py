@@ -1,4 +1,4 @@
-"""Each backend describes itself, so that tools such as grpcurl can call it without the protos."""
+"""Each backend has reflection, so tools such as grpcurl can call it without the protos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVICES = [service for service in read_services() if service.protocol == "grpc"
 
 
 def described(address: str, service: str) -> tuple[set[str], Any]:
-    """What a tool learns by reflection alone: the names of the services, and the descriptor of one of them."""
+    """The result of reflection: the names of the services, and the descriptor of one of them."""
     with grpc.insecure_channel(address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         pool = descriptor_pool.DescriptorPool(database)
@@ -29,7 +29,7 @@ def described(address: str, service: str) -> tuple[set[str], Any]:
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
-async def test_a_service_can_be_called_by_what_it_tells_of_itself(service: Service) -> None:
+async def test_a_service_can_be_called_by_reflection(service: Service) -> None:
     name, short = service.grpc_name, service.grpc_name.rpartition(".")[2]
     generated = import_module(f"aiomesh.{service.name}.v1.{service.name}_service_pb2_grpc")
     add, servicer = getattr(generated, f"add_{short}Servicer_to_server"), getattr(generated, f"{short}Servicer")

@@ -1,4 +1,4 @@
-"""What a caller may do with a call of a meshkit channel at any moment, and what the spans then tell."""
+"""Callers cancel, abandon or close the calls of a meshkit channel at any moment; every span ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 ARITIES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 TICKS = 20
-"""More turns of the event loop than it takes to begin a call."""
+"""More iterations of the event loop than it takes to start a call."""
 
 
 def begin(service: Echo, arity: str, **options: Any) -> Any:
@@ -37,14 +37,14 @@ async def finish(call: Any) -> None:
 
 
 async def codes(capture: SpanCapture, count: int) -> list[object]:
-    """The status codes of so many spans, once they have ended."""
+    """The status codes of the spans, once `count` have ended."""
     while len(capture.spans()) < count:
         await asyncio.sleep(0)
     return [(span.attributes or {})["rpc.response.status_code"] for span in capture.spans()]
 
 
 class Endless:
-    """Handlers that go on until they are cancelled, and how many there are."""
+    """Handlers that run until they are cancelled, and their number."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -71,7 +71,7 @@ class Endless:
 
 @pytest.mark.parametrize("leaves", ["the task", "the call"])
 @pytest.mark.parametrize("arity", ARITIES)
-async def test_a_call_ends_with_its_caller_at_whatever_moment_that_leaves(arity: str, leaves: str) -> None:
+async def test_a_call_ends_with_its_caller_at_any_moment(arity: str, leaves: str) -> None:
     endless, calls = Endless(), []
 
     async def call(service: Echo) -> None:
@@ -103,7 +103,7 @@ async def test_a_call_that_cannot_be_sent_ends_its_span(arity: str) -> None:
 
 
 @pytest.mark.parametrize("arity", ARITIES)
-async def test_a_channel_that_closes_lets_calls_end_in_its_grace_and_takes_no_more(arity: str) -> None:
+async def test_a_closing_channel_lets_calls_finish_within_the_grace_and_accepts_no_more(arity: str) -> None:
     begun, told = asyncio.Event(), asyncio.Event()
 
     async def respond(request: object, context: Context) -> bytes:
@@ -134,7 +134,7 @@ async def test_a_channel_that_closes_lets_calls_end_in_its_grace_and_takes_no_mo
 
 
 @pytest.mark.parametrize("arity", ["stream_unary", "stream_stream"])
-async def test_a_channel_that_closes_cancels_a_call_made_in_the_same_moment(arity: str) -> None:
+async def test_a_closing_channel_cancels_a_call_started_at_the_same_moment(arity: str) -> None:
     async with echo(**Endless().handlers) as service:
         call = begin(service, arity)
         await service.channel.close()
@@ -143,7 +143,7 @@ async def test_a_channel_that_closes_cancels_a_call_made_in_the_same_moment(arit
         assert await codes(service.client, 1) == ["CANCELLED"]
 
 
-async def test_the_trace_of_the_call_replaces_one_in_its_metadata() -> None:
+async def test_the_trace_context_of_a_call_replaces_the_one_in_its_metadata() -> None:
     async def traces(request: bytes, context: Context) -> bytes:
         metadata = context.invocation_metadata() or ()
         return " ".join(str(value) for key, value in metadata if key == "traceparent").encode()

@@ -1,4 +1,4 @@
-"""Each RPC is one line of JSON, whatever becomes of its trace."""
+"""Each RPC is one line of JSON, whether or not its trace is sampled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 @pytest.mark.parametrize(("sku", "status"), [("TEA-0001", "OK"), ("NO-1", "NOT_FOUND")])
 @pytest.mark.parametrize("sampled", ["01", "00"])
-async def test_the_line_of_an_rpc_tells_how_it_ended_for_whom_and_in_which_trace(
+async def test_the_log_line_of_an_rpc_has_its_status_peer_and_trace(
     tmp_path: Path, sku: str, status: str, sampled: str
 ) -> None:
     async with (

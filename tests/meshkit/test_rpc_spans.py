@@ -1,4 +1,4 @@
-"""What spans tell of a call: who called what where, and its end in the corners that the conformance table leaves."""
+"""Spans of calls: their attributes, and their status in cases that the conformance table does not cover."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def code(span: ReadableSpan) -> object:
 
 
 async def one_span_each(service: Echo) -> tuple[ReadableSpan, ReadableSpan]:
-    """The call's client and server span; the server's may end a moment after the client has its answer."""
+    """The call's client and server span; the server span may end shortly after the client has the response."""
     while not (service.client.spans() and service.server.spans()):
         await asyncio.sleep(0)
     (client,), (server,) = service.client.spans(), service.server.spans()
     return client, server
 
 
-async def test_spans_say_which_method_was_called_by_whom_and_where() -> None:
+async def test_spans_have_the_method_the_client_and_the_server() -> None:
     async with echo(UnaryUnary=ok) as service:
         await service.unary()
         client, server = await one_span_each(service)
@@ -56,7 +56,7 @@ async def test_spans_say_which_method_was_called_by_whom_and_where() -> None:
     assert server.attributes == {**common, semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: peer}
 
 
-async def test_a_deadline_that_is_rounded_up_on_its_way_is_no_cancellation() -> None:
+async def test_a_deadline_rounded_up_in_transit_is_not_a_cancellation() -> None:
     async def handler(request: bytes, context: Context) -> bytes:
         await asyncio.Event().wait()
         return request
@@ -69,7 +69,7 @@ async def test_a_deadline_that_is_rounded_up_on_its_way_is_no_cancellation() -> 
 
 
 async def cancelled_once_begun(service: Echo, begun: asyncio.Event) -> ReadableSpan:
-    """The server span of a call that is cancelled when its handler has begun."""
+    """The server span of a call that is cancelled when its handler has started."""
     call = service.channel.unary_unary(f"/{SERVICE}/UnaryUnary")(b"")
     await begun.wait()
     call.cancel()
@@ -77,7 +77,7 @@ async def cancelled_once_begun(service: Echo, begun: asyncio.Event) -> ReadableS
     return server
 
 
-async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered() -> None:
+async def test_a_call_whose_handler_swallows_the_cancellation_is_cancelled() -> None:
     begun = asyncio.Event()
 
     async def handler(request: bytes, context: Context) -> bytes:
@@ -91,7 +91,7 @@ async def test_a_handler_that_keeps_its_cancellation_to_itself_has_not_answered(
     assert code(server) == "CANCELLED"
 
 
-async def test_a_handler_that_outlives_its_server_is_cancelled_without_a_warning(
+async def test_stopping_the_server_cancels_a_handler_without_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, stopped, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -116,7 +116,7 @@ async def test_a_handler_that_outlives_its_server_is_cancelled_without_a_warning
     assert [record for record in caplog.records if record.name.startswith("grpc")] == []
 
 
-async def test_a_call_without_its_one_request_is_refused_and_leaves_spans() -> None:
+async def test_a_unary_call_without_a_request_is_rejected_and_has_spans() -> None:
     async with echo(UnaryUnary=ok) as service:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await service.channel.stream_unary(f"/{SERVICE}/UnaryUnary")(iter(()))
@@ -125,7 +125,7 @@ async def test_a_call_without_its_one_request_is_refused_and_leaves_spans() -> N
     assert (code(client), code(server)) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
 
 
-async def test_a_request_that_is_no_message_leaves_a_span_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unparsable_request_has_a_span_and_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     def add(server: grpc.aio.Server) -> None:
         method: Any = grpc.unary_unary_rpc_method_handler(cast("Any", ok), status_pb2.Status.FromString)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Parse": method}),))
@@ -139,10 +139,10 @@ async def test_a_request_that_is_no_message_leaves_a_span_and_one_line(caplog: p
     assert [code(span) for span in capture.spans()] == ["INTERNAL"]
     [line] = [record for record in caplog.records if record.name == "meshkit.server"]
     assert line.getMessage().startswith(f"{SERVICE}/Parse failed: the request cannot be parsed (Error parsing message")
-    assert line.exc_info is None, "it is the client's mistake, and no bug of ours"
+    assert line.exc_info is None, "the client's error, not a bug"
 
 
-async def test_an_exception_that_nobody_expects_is_an_event_of_its_span() -> None:
+async def test_an_unexpected_exception_is_an_event_of_its_span() -> None:
     async def crash(request: bytes, context: Context) -> bytes:
         raise ZeroDivisionError
 
@@ -156,8 +156,8 @@ async def test_an_exception_that_nobody_expects_is_an_event_of_its_span() -> Non
 
 
 @pytest.mark.parametrize(("timeout", "status"), [(1.0, "DEADLINE_EXCEEDED"), (None, "CANCELLED")])
-async def test_an_error_that_comes_when_the_call_is_over_changes_nothing(
-    timeout: float | None,  # noqa: ASYNC109 - the call's own
+async def test_an_error_after_the_end_of_a_call_changes_nothing(
+    timeout: float | None,  # noqa: ASYNC109 - the timeout of the call
     status: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -213,7 +213,7 @@ async def abort_and_cancel(request: bytes, context: Context) -> bytes:
 
 
 @pytest.mark.parametrize("handler", [abort_in_a_task_group, abort_and_fail, abort_and_answer, abort_and_cancel])
-async def test_what_becomes_of_an_abort_in_the_handler_changes_nothing(
+async def test_catching_or_replacing_an_abort_in_the_handler_changes_nothing(
     handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with echo(UnaryUnary=handler) as service:
@@ -256,7 +256,7 @@ async def cancel_another_task(request: bytes, context: Context) -> bytes:
     ("handler", "exception"), [(number, "TypeError"), (cancel_another_task, "asyncio.exceptions.CancelledError")]
 )
 @pytest.mark.parametrize("arity", ["UnaryUnary", "StreamUnary"])
-async def test_no_answer_of_a_handler_is_an_internal_error(arity: str, handler: Any, exception: str) -> None:
+async def test_a_handler_without_a_response_is_an_internal_error(arity: str, handler: Any, exception: str) -> None:
     async with echo(**{arity: handler}) as service:
         with pytest.raises(grpc.aio.AioRpcError):
             await service.channel.stream_unary(f"/{SERVICE}/{arity}")(iter([b""]))
@@ -284,7 +284,7 @@ async def overcome_and_yield(request: bytes, context: Context) -> AsyncIterator[
 
 
 @pytest.mark.parametrize(("arity", "handler"), [("UnaryUnary", overcome), ("UnaryStream", overcome_and_yield)])
-async def test_a_task_group_that_fails_and_is_overcome_cancels_no_call(arity: str, handler: Any) -> None:
+async def test_a_handled_task_group_failure_does_not_cancel_the_call(arity: str, handler: Any) -> None:
     async with echo(**{arity: handler}) as service:
         async for _ in service.channel.unary_stream(f"/{SERVICE}/{arity}")(b""):
             pass
@@ -292,7 +292,7 @@ async def test_a_task_group_that_fails_and_is_overcome_cancels_no_call(arity: st
     assert (code(client), code(server)) == ("OK", "OK")
 
 
-async def test_health_and_reflection_make_no_spans() -> None:
+async def test_health_and_reflection_have_no_spans() -> None:
     async with echo(UnaryUnary=ok) as service:
         await service.channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
         assert service.server.spans() == []

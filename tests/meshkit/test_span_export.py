@@ -1,4 +1,4 @@
-"""No span is lost without being counted, nobody waits for the collector, and nothing is said twice."""
+"""Every lost span is counted, no call waits for the collector, and each problem is logged once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH, ROOM = 100, 1000
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes spans, unless it refuses them; answers when it is free to."""
+    """Accepts or rejects spans, and responds when the test allows it."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -73,12 +73,12 @@ async def flush(telemetry: Telemetry) -> None:
     await asyncio.to_thread(telemetry.tracer_provider.force_flush)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged but for asyncio's remarks on the speed of the machine."""
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The log messages, without asyncio's warnings about slow callbacks."""
     return [record.getMessage() for record in caplog.records if record.name != "asyncio"]
 
 
-async def test_every_span_arrives_and_nothing_is_said(
+async def test_every_span_arrives_and_nothing_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with collecting() as (collector, endpoint):
@@ -86,10 +86,10 @@ async def test_every_span_arrives_and_nothing_is_said(
         sell(telemetry, ROOM)
         await telemetry.shutdown()
     assert sorted(map(int, collector.names)) == list(range(ROOM))
-    assert told(caplog) == []
+    assert messages(caplog) == []
 
 
-async def test_a_collector_that_refuses_is_told_once_and_what_was_lost_at_the_end(
+async def test_a_rejecting_collector_is_logged_once_and_the_losses_at_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with collecting() as (collector, endpoint):
@@ -101,14 +101,14 @@ async def test_a_collector_that_refuses_is_told_once_and_what_was_lost_at_the_en
         await telemetry.shutdown()
         await telemetry.shutdown()
     reason = "PERMISSION_DENIED: not from you"
-    assert told(caplog) == [
+    assert messages(caplog) == [
         f"spans cannot be exported and are lost: {reason}",
         f"lost {3 * ROOM} of {3 * ROOM} spans: {3 * ROOM} not delivered ({reason})",
     ]
     assert [record.lost_spans for record in caplog.records if hasattr(record, "lost_spans")] == [3 * ROOM]
 
 
-async def test_a_collector_that_is_absent_is_told_once_and_what_was_lost_at_the_end(
+async def test_an_absent_collector_is_logged_once_and_the_losses_at_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
@@ -118,13 +118,13 @@ async def test_a_collector_that_is_absent_is_told_once_and_what_was_lost_at_the_
         await flush(telemetry)
         sell(telemetry, 3 * BATCH)
         await telemetry.shutdown()
-    away, lost = told(caplog)
+    away, lost = messages(caplog)
     assert away.startswith("spans cannot be exported and are lost: UNAVAILABLE: ")
     assert address in away
     assert lost.startswith(f"lost {6 * BATCH} of {6 * BATCH} spans: {6 * BATCH} not delivered (UNAVAILABLE: ")
 
 
-async def test_a_collector_that_is_back_is_told_with_what_was_lost_meanwhile(
+async def test_the_return_of_a_collector_is_logged_with_the_losses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with collecting() as (collector, endpoint):
@@ -134,7 +134,7 @@ async def test_a_collector_that_is_back_is_told_with_what_was_lost_meanwhile(
             sell(telemetry, BATCH)
             await flush(telemetry)
         await telemetry.shutdown()
-    assert [line.partition(": ")[0] for line in told(caplog)] == [
+    assert [line.partition(": ")[0] for line in messages(caplog)] == [
         "spans cannot be exported and are lost",
         f"spans are exported again; {2 * BATCH} were lost",
         "spans cannot be exported and are lost",
@@ -144,7 +144,7 @@ async def test_a_collector_that_is_back_is_told_with_what_was_lost_meanwhile(
     assert len(collector.names) == 3 * BATCH
 
 
-async def test_what_finds_no_room_while_the_collector_is_slow_is_dropped_and_counted(
+async def test_spans_that_exceed_the_queue_of_a_slow_collector_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with collecting() as (collector, endpoint):
@@ -155,11 +155,11 @@ async def test_what_finds_no_room_while_the_collector_is_slow_is_dropped_and_cou
         sell(telemetry, ROOM + 7)
         collector.free.set()
         await telemetry.shutdown()
-    assert told(caplog) == [f"lost 7 of {BATCH + ROOM + 7} spans: 7 for want of room in the queue"]
+    assert messages(caplog) == [f"lost 7 of {BATCH + ROOM + 7} spans: 7 for want of room in the queue"]
     assert len(collector.names) == BATCH + ROOM
 
 
-async def test_a_shutdown_does_not_wait_for_a_collector_that_never_answers(
+async def test_a_shutdown_does_not_wait_for_a_hanging_collector(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
@@ -168,11 +168,11 @@ async def test_a_shutdown_does_not_wait_for_a_collector_that_never_answers(
         telemetry = exporting(monkeypatch, endpoint)
         sell(telemetry, 5 * BATCH)
         await telemetry.shutdown()
-    (lost,) = told(caplog)
+    (lost,) = messages(caplog)
     assert lost.startswith(f"lost {5 * BATCH} of {5 * BATCH} spans: {5 * BATCH} not delivered (")
 
 
-async def test_a_span_that_has_not_ended_at_the_shutdown_is_told(
+async def test_a_span_that_has_not_ended_at_the_shutdown_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with collecting() as (collector, endpoint):
@@ -181,11 +181,11 @@ async def test_a_span_that_has_not_ended_at_the_shutdown_is_told(
         sell(telemetry, 2)
         await telemetry.shutdown()
         late.end()
-    assert told(caplog) == ["lost 1 of 3 spans: 1 not ended in time"]
+    assert messages(caplog) == ["lost 1 of 3 spans: 1 not ended in time"]
     assert sorted(collector.names) == ["0", "1"]
 
 
-async def test_spans_that_are_not_sampled_are_neither_exported_nor_missed(
+async def test_unsampled_spans_are_neither_exported_nor_counted_as_lost(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
@@ -193,11 +193,11 @@ async def test_spans_that_are_not_sampled_are_neither_exported_nor_missed(
         telemetry = exporting(monkeypatch, endpoint)
         sell(telemetry, 2 * ROOM)
         await telemetry.shutdown()
-    assert (collector.names, told(caplog)) == ([], [])
+    assert (collector.names, messages(caplog)) == ([], [])
 
 
 @pytest.mark.parametrize("size", ["many", ""])
-async def test_a_queue_size_that_is_no_number_is_the_default(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+async def test_an_invalid_queue_size_means_the_default(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", size)
     async with collecting() as (collector, endpoint):
         telemetry = exporting(monkeypatch, endpoint)
