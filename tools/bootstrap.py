@@ -1,7 +1,7 @@
-"""Makes `.venv` what requirements.lock says, with nothing but Python 3.11+ and a package index.
+"""Installs requirements.lock into `.venv`; needs only Python 3.11+ and a package index.
 
 `python3 tools/bootstrap.py` finds uv on the PATH or installs it into `.tools/`, then installs the locked packages
-(hashes checked) and the workspace members into `.venv`. A second run sees that nothing changed and returns at once.
+(hashes checked) and the workspace members into `.venv`. A second run returns at once if nothing changed.
 `python3 tools/bootstrap.py uv ARGUMENTS…` runs that uv.
 """
 
@@ -35,8 +35,8 @@ then run the same command again."""
 
 def main() -> None:
     """Brings the environment up to date, or runs uv with the given arguments."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback; the next run installs anew
-    if sys.version_info < (3, 11):  # noqa: UP036 - the one file that an older Python may read
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C exits without a traceback; the next run reinstalls
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python may run this file
         sys.exit(TOO_OLD.format(python=sys.executable, version=sys.version.split()[0]))
     if sys.argv[1:2] == ["uv"]:
         os.execv(uv := find_uv(), [uv, *sys.argv[2:]])
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def fingerprint() -> str:
-    """A digest of all that decides what the environment holds."""
+    """A digest of everything that determines the environment."""
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {ROOT}".encode())
     for path in (LOCK, *(member / "pyproject.toml" for member in MEMBERS)):
         digest.update(path.read_bytes())
@@ -53,17 +53,17 @@ def fingerprint() -> str:
 
 
 def stamp() -> Path:
-    """The file that says what was installed."""
+    """The file that records the installed fingerprint."""
     return VENV / "installed.sha256"
 
 
 def is_current() -> bool:
-    """Whether the environment holds what the lock says."""
+    """Whether the environment matches the lock."""
     return stamp().is_file() and stamp().read_text() == fingerprint()
 
 
 def find_uv() -> str:
-    """The path of a uv: the one on the PATH, or one installed into `.tools/`."""
+    """The path of uv: from the PATH, or installed into `.tools/`."""
     own = TOOLS / "bin" / "uv"
     if not own.is_file():
         if on_path := shutil.which("uv"):
@@ -73,7 +73,7 @@ def find_uv() -> str:
 
 
 def install_uv() -> None:
-    """Installs uv into `.tools/` by venv, or by pip where Python came without venv."""
+    """Installs uv into `.tools/` with venv, or with pip if Python has no venv."""
     print("installing uv into .tools/ …", file=sys.stderr, flush=True)
     shutil.rmtree(TOOLS, ignore_errors=True)
     if importlib.util.find_spec("ensurepip") and succeeds(sys.executable, "-m", "venv", str(TOOLS)):
@@ -85,7 +85,7 @@ def install_uv() -> None:
 
 
 def install(uv: str) -> None:
-    """Makes `.venv` anew if its Python changed, and installs the lock and the members into it."""
+    """Recreates `.venv` if its Python changed, and installs the lock and the members."""
     print("installing aiomesh into .venv/ …", file=sys.stderr, flush=True)
     stamp().unlink(missing_ok=True)
     run(uv, "venv", "--quiet", "--allow-existing", "--no-project", "--python", sys.executable, str(VENV))
@@ -101,12 +101,12 @@ def install(uv: str) -> None:
 
 
 def succeeds(*command: str) -> bool:
-    """Whether the command ends with status 0; what it prints is dropped."""
+    """Whether the command exits with status 0; discards its output."""
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def run(*command: str) -> None:
-    """Runs the command or ends with its status."""
+    """Runs the command; exits with its status if it fails."""
     if status := subprocess.run(command, check=False, cwd=ROOT).returncode:
         sys.exit(f"{' '.join(command[:4])} … failed with status {status}")
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Writes everything and prints a line for each file that is not what it was."""
+    """Writes everything and prints a line for each file that changed."""
     before = _code()
     protos.generate(protos.GENERATED)
     after = _code()

@@ -1,11 +1,11 @@
 """Writes the hash-pinned locks: one for development, one for each service.
 
-`python tools/lock.py` adds what a project newly needs and drops what none needs any more; every package that is
-locked keeps its version. `python tools/lock.py upgrade` takes the newest versions that the projects allow.
+`python tools/lock.py` adds new requirements and drops unneeded packages; every locked package keeps its version.
+`python tools/lock.py upgrade` selects the newest versions that the projects allow.
 
-A lock holds names, versions, markers and hashes of third-party packages, build backend included, and no index
-address, so that uv and plain `pip --require-hashes` read it behind any mirror. uv resolves in a copy of the projects,
-whose root has the present lock as its constraints; its own `uv.lock`, which holds addresses, goes with the copy.
+A lock has the names, versions, markers and hashes of third-party packages, including the build backend, and no index
+address, so uv and plain `pip --require-hashes` can use it behind any mirror. uv resolves in a copy of the projects,
+with the current lock as the root's constraints. Its own `uv.lock`, which has addresses, is deleted with the copy.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ UV = (sys.executable, str(ROOT / "tools" / "bootstrap.py"), "uv")
 EXPORT = ("export", "--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
 LOCK = "requirements.lock"
 CONFLICT = """\
-The locked versions do not go together with what the projects need: see above which package. `make upgrade` takes newer
-ones of all packages."""
+The locked versions conflict with the projects' requirements; uv names the package above. `make upgrade` selects newer
+versions of all packages."""
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def main() -> None:
 
 
 def pins(lock: str) -> list[str]:
-    """The requirements of a lock without their hashes, such as `uvloop==0.23.0 ; sys_platform != 'win32'`."""
+    """The requirements in a lock without hashes, such as `uvloop==0.23.0 ; sys_platform != 'win32'`."""
     return re.findall(r"^(\S+==[^\\\n]*?) *\\?$", lock, re.MULTILINE)
 
 
 def copied_projects(target: Path, constraints: list[str]) -> Path:
-    """A copy of the projects' own files, whose root has these constraints."""
+    """Copies the project files; the root of the copy has these constraints."""
     for path in (ROOT / "pyproject.toml", *ROOT.glob("*/*/pyproject.toml")):
         (target / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target / path.relative_to(ROOT))
@@ -59,13 +59,13 @@ def copied_projects(target: Path, constraints: list[str]) -> Path:
 
 
 def export(copy: Path, lock: Path, *selection: str) -> None:
-    """Writes one lock, or ends the program."""
+    """Writes one lock, or exits if it fails."""
     if status := run(copy, *EXPORT, *selection, "--output-file", str(lock)):
         sys.exit(status)
 
 
 def run(copy: Path, *command: str) -> int:
-    """Runs uv on the copied projects; its exit status."""
+    """Runs uv on the copied projects and returns its exit status."""
     return subprocess.run((*UV, *command), check=False, cwd=copy).returncode
 
 

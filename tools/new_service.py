@@ -1,7 +1,7 @@
-"""Adds a gRPC service to the mesh: `make new-service NAME=reviews`, with `DATABASE=yes` one that owns a database.
+"""Adds a gRPC service to the mesh: `make new-service NAME=reviews`; with `DATABASE=yes` it owns a database.
 
-It renders `tools/service_template/`, then generates, locks, installs and formats, as `make` does; what it made runs,
-is tested and deployed like the other services. At last it prints where an edge would call it.
+It renders `tools/service_template/`, then generates, locks, installs and formats, as `make` does. The new service runs,
+is tested and is deployed like the others. Finally it prints how an edge can call it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ STEPS = (
     ("generate",),
     ("format",),
 )
-"""The targets of the Makefile that make the rest of a service of its sources."""
+"""The targets of the Makefile that complete a service from its sources."""
 
 HINTS = (TEMPLATE / "hints.txt").read_text(encoding="utf-8")
 
 
 def main() -> None:
-    """Adds the service that the command line names."""
+    """Adds the service named on the command line."""
     parser = argparse.ArgumentParser(prog="make new-service", description=__doc__)
-    parser.add_argument("name", help="a Python name in small letters, such as reviews or gift_cards")
+    parser.add_argument("name", help="a Python name in lower case, such as reviews or gift_cards")
     parser.add_argument("--database", action="store_true", help="the service owns a database")
     arguments = parser.parse_args()
     services = read_services()
@@ -51,13 +51,13 @@ def main() -> None:
 
 
 def fault_of(name: str, services: tuple[Service, ...]) -> str:
-    """Why no service can have this name; empty if one can."""
+    """Why this name is invalid, or an empty text."""
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        return "NAME is a Python name in small letters, such as reviews or gift_cards"
+        return "NAME must be a Python name in lower case, such as reviews or gift_cards"
     if name in {service.name for service in services} or (ROOT / "services" / name).exists():
-        return f"there is a service of that name: services/{name}"
+        return f"a service of this name exists: services/{name}"
     if name in sys.stdlib_module_names or find_spec(name):
-        return "a module of that name exists; take another name"
+        return "a module of this name exists; choose another name"
     return ""
 
 
@@ -67,7 +67,7 @@ def free_port(services: tuple[Service, ...]) -> int:
 
 
 def values_of(service: Service) -> dict[str, str]:
-    """What the template has placeholders for."""
+    """The values of the template's placeholders."""
     title = service.name.title().replace("_", "")
     unavailable = "UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED"
     with_file = "Settings(database_url=f\"sqlite:///{tmp_path / 'test.db'}\")"
@@ -83,7 +83,7 @@ def values_of(service: Service) -> dict[str, str]:
 
 
 def render(service: Service, values: dict[str, str], root: Path) -> list[Path]:
-    """Writes the files of a service below `root`; the paths of what it wrote."""
+    """Writes the files of a service below `root` and returns their paths."""
     written = []
     for folder in ("common", "database" if service.database else "stateless"):
         for source in sorted((TEMPLATE / folder).rglob(f"*{SUFFIX}")):
@@ -96,10 +96,10 @@ def render(service: Service, values: dict[str, str], root: Path) -> list[Path]:
 
 
 def run(*command: str) -> None:
-    """Runs a command in the repository, or ends the program with its status."""
+    """Runs a command in the repository; exits with its status if it fails."""
     if status := subprocess.run(command, check=False, cwd=ROOT).returncode:
         sys.exit(
-            f"{' '.join(command)} failed with status {status}; what was written stays: correct it and run it again"
+            f"{' '.join(command)} failed with status {status}; the written files stay: correct them and run it again"
         )
 
 

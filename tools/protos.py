@@ -1,4 +1,4 @@
-"""Makes `libs/aiomesh_protos` from `protos/`, and lints `protos/` with buf.
+"""Generates `libs/aiomesh_protos` from `protos/`, and lints `protos/` with buf.
 
 `python tools/protos.py generate` writes the code; `python tools/protos.py lint` lints. Both compile with
 grpcio-tools, which carries protoc; googleapis-common-protos carries the imported google protos, so nothing is
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "libs" / "aiomesh_protos" / "src"
 IMPORTED = (Path(money_pb2.__file__).parents[2], Path(grpc_tools.__file__).with_name("_proto"))
-"""Where the google protos are that ours import."""
+"""The folder of the google protos that ours import."""
 PROGRAMS = Path(sys.executable).parent
 PLUGINS = [f"--plugin={PROGRAMS / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def generate(target: Path, protos: Path = PROTOS) -> None:
-    """Writes messages, stubs and their types below `target`, in place of what is there."""
+    """Replaces the messages, stubs and their types below `target`."""
     shutil.rmtree(target / "aiomesh", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     compile_protos(protos, "*.proto", f"--python_out={target}", f"--mypy_out=quiet:{target}")
@@ -47,12 +47,12 @@ def generate(target: Path, protos: Path = PROTOS) -> None:
 
 
 def describe(image: Path, protos: Path = PROTOS) -> None:
-    """Writes the descriptors of all protos, comments and imports included, to the file `image`."""
+    """Writes the descriptors of all protos, with comments and imports, to the file `image`."""
     compile_protos(protos, "*.proto", "--include_imports", "--include_source_info", f"--descriptor_set_out={image}")
 
 
 def lint(protos: Path = PROTOS) -> int:
-    """Lints the descriptors by the rules of buf.yaml; buf's status, 0 if all is well."""
+    """Lints the descriptors by the rules of buf.yaml; returns buf's exit status, 0 without faults."""
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "protos.binpb"
         describe(image, protos)
@@ -61,7 +61,7 @@ def lint(protos: Path = PROTOS) -> int:
 
 
 def compile_protos(protos: Path, pattern: str, *options: str) -> None:
-    """Runs protoc with the plugins of this environment on the files that match; ends the program if it fails."""
+    """Runs protoc with the plugins of this environment on the matching files; exits if it fails."""
     includes = [f"-I{folder}" for folder in (protos, *IMPORTED)]
     files = sorted(str(path.relative_to(protos)) for path in protos.rglob(pattern))
     if status := protoc.main(["protoc", *includes, *PLUGINS, *options, *files]):

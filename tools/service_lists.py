@@ -1,7 +1,7 @@
-"""The lists of services where neither kustomize, Skaffold nor PostgreSQL's manifest can look them up.
+"""Generates the lists of services that kustomize, Skaffold and PostgreSQL's manifest cannot look up.
 
-They come from `[tool.aiomesh]` in services/*/pyproject.toml. A list inside a file that people write is the value of a
-key whose line ends with `MARK`; a file of nothing else says so in its first line.
+They come from `[tool.aiomesh]` in services/*/pyproject.toml. A list inside a hand-written file is the value of a key
+whose line ends with `MARK`; the first line of a wholly generated file is `HEADER`.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ spec: {{selector: {{matchLabels: {{app.kubernetes.io/name: {name}}}}}}}
 """
 
 MOST_PROCESSES = 4 + 1 + 1
-"""Of one service: what its autoscaler allows, one more while rolling, and one that still drains."""
+"""The most processes of one service: the autoscaler's maximum, one more during a rollout, and one that drains."""
 POOL = 10
-"""Connections that one process holds: 5 to read, 5 to write."""
+"""The connections of one process: 5 to read, 5 to write."""
 RESERVED = 3
-"""Connections that PostgreSQL keeps for the superuser."""
+"""The connections that PostgreSQL reserves for the superuser."""
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """The text of every file that holds a generated list, as it has to be."""
+    """The correct text of every file with a generated list."""
     services = read_services(root)
     texts = {root / WORKLOADS: HEADER + "".join(WORKLOAD.format(name=service.workload) for service in services)}
     for (name, key), items in lists(services, root).items():
@@ -56,7 +56,7 @@ def generated(root: Path) -> dict[Path, str]:
 
 
 def lists(services: Sequence[Service], root: Path) -> dict[tuple[str, str], list[str]]:
-    """The items of each list inside a file, by the file's name and the list's key."""
+    """The items of each list, by the file's name and the list's key."""
     owners = [service for service in services if service.database]
     return {
         (f"{K8S}/base/kustomization.yaml", "resources"): [
@@ -100,7 +100,7 @@ def with_list(text: str, key: str, items: Sequence[str]) -> str:
 
 
 def hand_written(text: str) -> str:
-    """The text without what is generated in it."""
+    """The text without its generated parts."""
     if text.startswith(HEADER):
         return ""
     return re.sub(LIST.format(key=r"\w+", mark=re.escape(MARK)), "", text, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What `make new-service` writes works as it is, and passes the checks of the repository."""
+"""A service from `make new-service` works unchanged and passes the checks of the repository."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def output_of(project: Path, *command: str | Path) -> str:
-    """What a command prints that succeeds in the project."""
+    """The output of a command that must succeed in the project."""
     path = os.pathsep.join([str(project / "services/gift_cards/src"), str(project / "generated")])
     ended = subprocess.run(
         command, cwd=project, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
@@ -48,7 +48,7 @@ def test_a_new_service_passes_its_own_tests(project: Path) -> None:
 
 def test_a_new_service_is_formatted_and_linted(project: Path) -> None:
     output_of(project, PROGRAMS / "ruff", "format", "--check", "services", "tests")
-    unsorted = ("--extend-ignore", "I001")  # the order of imports depends on the name: `make new-service` formats
+    unsorted = ("--extend-ignore", "I001")  # the order of imports depends on the name, so `make new-service` formats
     output_of(project, PROGRAMS / "ruff", "check", *unsorted, "services", "tests")
     assert lint(project / "protos") == 0
 
@@ -59,14 +59,14 @@ def test_a_new_service_declares_itself(project: Path) -> None:
     assert service.database == (project / "services/gift_cards/src/gift_cards/tables.py").exists()
 
 
-def test_the_hints_for_an_edge_name_the_service() -> None:
+def test_the_printed_hints_name_the_service() -> None:
     service = Service("gift_cards", 50099, "grpc", database=False, after=())
     hints = Template(HINTS).substitute(values_of(service))
     assert "EDGE_GIFT_CARDS_TARGET=dns:///gift-cards:50099" in hints
     assert "class GiftCardsClient:" in hints
 
 
-def test_a_new_service_has_the_port_after_the_highest() -> None:
+def test_a_new_service_gets_the_port_after_the_highest() -> None:
     assert free_port(SERVICES) == 50061
 
 
@@ -74,17 +74,17 @@ def test_a_new_service_has_the_port_after_the_highest() -> None:
     ("name", "fault"),
     [
         ("gift_cards", ""),
-        ("", "NAME is a Python name in small letters"),
-        ("Reviews", "NAME is a Python name in small letters"),
-        ("gift-cards", "NAME is a Python name in small letters"),
-        ("class", "NAME is a Python name in small letters"),
-        ("tax", "there is a service of that name"),
-        ("email", "a module of that name exists"),
-        ("meshkit", "a module of that name exists"),
-        ("grpc", "a module of that name exists"),
-        ("tests", "a module of that name exists"),
+        ("", "NAME must be a Python name in lower case"),
+        ("Reviews", "NAME must be a Python name in lower case"),
+        ("gift-cards", "NAME must be a Python name in lower case"),
+        ("class", "NAME must be a Python name in lower case"),
+        ("tax", "a service of this name exists"),
+        ("email", "a module of this name exists"),
+        ("meshkit", "a module of this name exists"),
+        ("grpc", "a module of this name exists"),
+        ("tests", "a module of this name exists"),
     ],
 )
-def test_a_name_that_cannot_be_a_service_is_refused(name: str, fault: str) -> None:
+def test_an_invalid_service_name_is_rejected(name: str, fault: str) -> None:
     assert fault_of(name, SERVICES).startswith(fault)
     assert bool(fault_of(name, SERVICES)) == bool(fault)
