@@ -1,4 +1,4 @@
-"""Reads hash-pinned locks, and walks what a project needs, without asking an index."""
+"""Reads hash-pinned locks, and finds the requirements of a project, without an index."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ENVIRONMENTS = tuple(
     }
     for platform, python in itertools.product(PLATFORMS, PYTHONS)
 )
-"""Where a universal lock must hold: the variables of the markers in requirements (PEP 508)."""
+"""The environments that a universal lock must support: the variables of requirement markers (PEP 508)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def members() -> Mapping[str, Path]:
 
 
 def declared(pyproject: Path) -> list[Requirement]:
-    """What a project of the workspace asks for: to run, to build, for its extras, and in its dependency groups."""
+    """The requirements of a workspace project: to run, to build, of its extras and its dependency groups."""
     project = tomllib.loads(pyproject.read_text())
     extras = project["project"].get("optional-dependencies", {})
     texts = [
@@ -100,9 +100,9 @@ def declared(pyproject: Path) -> list[Requirement]:
 
 
 def needs(roots: Iterable[Requirement], environment: Mapping[str, str]) -> list[Requirement]:
-    """All that must be installed in an environment for the roots to work, the roots of it included.
+    """All requirements of the roots in an environment, including the roots.
 
-    What is not installed here, such as a package of another platform, is taken to need nothing more.
+    A package that is not installed here, such as one for another platform, counts as one without requirements.
     """
     found: dict[str, Requirement] = {}
     waiting = [root for root in roots if applies(root, environment)]
@@ -115,7 +115,7 @@ def needs(roots: Iterable[Requirement], environment: Mapping[str, str]) -> list[
 
 
 def applies(requirement: Requirement, environment: Mapping[str, str], *extras: str) -> bool:
-    """Whether the marker of a requirement, or of a pin, holds in that environment or with one of the extras."""
+    """Whether the marker of a requirement or a pin is true in the environment or with one of the extras."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
 
@@ -131,7 +131,7 @@ def _requires(name: str) -> list[Requirement]:
 
 
 def complaints(lock: Iterable[Pin], roots: Iterable[Requirement], environment: Mapping[str, str]) -> list[str]:
-    """What the roots need in that environment and the lock does not give, and what it gives beyond that, in words."""
+    """Describes the requirements that the lock does not satisfy, and the packages that nothing requires."""
     given = {pin.name: pin for pin in lock if applies(pin.requirement, environment)}
     needed = [need for need in needs(roots, environment) if canonicalize_name(need.name) not in members()]
     beyond = given.keys() - {canonicalize_name(need.name) for need in needed}

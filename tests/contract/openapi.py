@@ -1,4 +1,4 @@
-"""The OpenAPI document of the edge: `python -m tests.contract.openapi` writes the snapshot anew."""
+"""The OpenAPI document of the edge: `python -m tests.contract.openapi` rewrites the snapshot."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SNAPSHOT = Path(__file__).with_suffix(".json")
 
 
 async def document() -> str:
-    """The document of the edge as it is. No backend is called: channels connect at their first call."""
+    """The current document of the edge. Calls no backend: channels connect at their first call."""
     telemetry = SpanCapture("api_edge").telemetry
     async with open_storefront(Settings(), telemetry) as storefront:
         return written(build_app(storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
 
 
 def written(app: FastAPI) -> str:
-    """What `/openapi.json` answers, for people to read and compare."""
+    """The response of `/openapi.json`, formatted for reading and comparing."""
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 

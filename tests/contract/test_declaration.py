@@ -1,4 +1,4 @@
-"""A service is declared in its own pyproject.toml and listed nowhere else by hand."""
+"""A service is declared in its own pyproject.toml, and no other hand-written file lists it."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ OWN = "|".join(
         f"tests/{service.name.removeprefix('api_')}/",
     )
 )
-"""What belongs to one service. The edge is the one that knows the others."""
+"""The paths that belong to one service. Only the edge knows other services."""
 
 GENERATED = "libs/aiomesh_protos/src/|tests/contract/openapi.json|.*requirements.lock"
-PROSE = r".*\.md|bench/|.*/examples/|\.ci/"  # .ci/run names the service that it scaffolds
+PROSE = r".*\.md|bench/|.*/examples/|\.ci/"  # .ci/run names the service that it generates
 SCENARIOS = r"tests/(e2e|cluster)/test_\w+\.py"
-"""They disturb the services of this shop by name."""
+"""Tests that stop or kill services by name."""
 
 COMMENT = re.compile(r"(^|\s)(# |-- |// |/\*).*", re.MULTILINE)
 ENDS = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
 
 
 def hand_written(*exempt: str) -> Iterator[tuple[str, str]]:
-    """The path and the text of every file that people write but for those exempt, without what is generated in it."""
+    """The path and text of every hand-written file that is not exempt, without its generated parts."""
     leave_out = re.compile("|".join((OWN, GENERATED, PROSE, *exempt)))
     for path, text in texts().items():
         name = path.relative_to(ROOT).as_posix()
@@ -57,7 +57,7 @@ def hand_written(*exempt: str) -> Iterator[tuple[str, str]]:
 
 
 def code(name: str, text: str) -> str:
-    """A text without its comments and docstrings, which may explain by an example."""
+    """A text without comments and docstrings, which may name a service as an example."""
     if not name.endswith(".py"):
         return COMMENT.sub("", text)
     tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.COMMENT]
@@ -80,7 +80,7 @@ def spellings(name: str) -> str:
 
 
 def lists(text: str) -> list[str]:
-    """The collections in a module of which two or more items, or keys, are services: their names, or what is theirs."""
+    """The collections in a module with two or more items, or keys, that are services or named after services."""
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict)]
     return [ast.unparse(node) for node in nodes if sum(is_service(each) for each in items(node)) > 1]
 
@@ -103,14 +103,14 @@ def test_what_is_generated_is_current(path: Path) -> None:
     assert path.read_text() == generated_texts()[path], "run `make generate` and commit what it writes"
 
 
-def test_no_code_and_no_configuration_names_a_service_but_its_own_and_the_edge() -> None:
-    """So a new service is added without an edit of anything that is there, the calls of the edge apart."""
+def test_only_the_edge_and_a_service_itself_name_a_service() -> None:
+    """So a new service needs no edit of existing files, except the calls of the edge."""
     found = {name for name, text in hand_written("tests/") if names(code(name, text))}
     assert found == set()
 
 
-def test_no_harness_and_no_contract_lists_the_services() -> None:
-    """A test may take one service as its example; a list of them would leave a new one out."""
+def test_no_test_harness_or_contract_lists_the_services() -> None:
+    """A test may use one service as its example; a list would omit a new service."""
     exempt = (SCENARIOS, "tests/contract/test_declaration.py")
     modules = [(name, text) for name, text in hand_written(*exempt) if re.fullmatch(r"tests/.+\.py", name)]
     found = {name: lists(text) for name, text in modules if lists(text)}
@@ -119,7 +119,7 @@ def test_no_harness_and_no_contract_lists_the_services() -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A copy of what the generator reads, with one service more."""
+    """A copy of the files that the generator reads, with one more service."""
     for name in ("deploy", "services"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("src"))
     shutil.copy(ROOT / "skaffold.yaml", tmp_path)
@@ -129,7 +129,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_list_takes_a_new_service_up(shop: Path) -> None:
+def test_every_generated_list_includes_a_new_service(shop: Path) -> None:
     texts = {path.relative_to(shop).as_posix(): text for path, text in service_lists.generated(shop).items()}
     assert all(re.search("gift[-_]cards", text) for text in texts.values())
     assert "newTag: 2.0" in texts["deploy/k8s/overlays/production/kustomization.yaml"]
@@ -139,7 +139,7 @@ def test_every_list_takes_a_new_service_up(shop: Path) -> None:
     ]
 
 
-def test_a_list_whose_mark_is_gone_is_named() -> None:
+def test_a_list_without_its_mark_is_reported() -> None:
     with pytest.raises(ValueError, match="0 lists `images: # generated by `make generate``, not one"):
         service_lists.with_list("images:\n- one\n", "images", ["two"])
 
@@ -156,7 +156,7 @@ def test_a_list_whose_mark_is_gone_is_named() -> None:
         ("Makefile", "#:   PRICING_PORT  pricing\n", {"pricing"}),
     ],
 )
-def test_names_are_found_in_code_and_not_in_what_explains_it(name: str, text: str, found: set[str]) -> None:
+def test_names_are_found_in_code_and_not_in_comments(name: str, text: str, found: set[str]) -> None:
     assert names(code(name, service_lists.hand_written(text))) == found
 
 

@@ -1,4 +1,4 @@
-"""What the Dockerfile and the build context promise, as far as it shows without an engine."""
+"""The properties of the Dockerfile and the build context that can be tested without a container engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def instructions() -> list[Instruction]:
 
 
 def values(keyword: str) -> list[str]:
-    """What every instruction of that keyword says."""
+    """The values of all instructions with this keyword."""
     return [found.value for found in instructions() if found.keyword == keyword]
 
 
@@ -53,19 +53,19 @@ def stages() -> list[list[Instruction]]:
 
 
 def assignments(keyword: str) -> dict[str, str]:
-    """The KEY=value pairs that the last stage's ENV or LABEL sets."""
+    """The KEY=value pairs of the last stage's ENV or LABEL."""
     text = " ".join(found.value for found in stages()[-1] if found.keyword == keyword)
     return {key: quoted or plain for key, quoted, plain in re.findall(r'([\w.]+)=(?:"([^"]*)"|(\S+))', text)}
 
 
 def licence(service: str) -> str:
-    """What the project of a service says."""
+    """The licence of a service's project."""
     found = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]["license"]
     return str(found)
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern of .dockerignore names this path or a folder above it.
+    """Whether a pattern of .dockerignore matches this path or a folder above it.
 
     The rules are Docker's: https://docs.docker.com/build/concepts/context/#dockerignore-files
     """
@@ -75,15 +75,15 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def in_context(path: str) -> bool:
-    """Whether .dockerignore lets a path of the repository into the build context: its last match decides."""
+    """Whether a path of the repository is in the build context: the last match in .dockerignore decides."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     decisions = [rule.startswith("!") for rule in rules if matches(rule.removeprefix("!"), path)]
     return not decisions or decisions[-1]
 
 
-def test_the_service_itself_gets_the_signals() -> None:
-    """A shell between would keep SIGTERM to itself."""
+def test_the_service_receives_the_signals() -> None:
+    """A shell would not forward SIGTERM."""
     [entrypoint] = values("ENTRYPOINT")
     assert json.loads(entrypoint) == ["/venv/bin/service"]
     assert not values("CMD")
@@ -101,7 +101,7 @@ def program(service: str, tmp_path: Path) -> str:
 
 
 @each_service
-def test_an_image_listens_on_every_address_at_the_port_of_the_settings(service: str, program: str) -> None:
+def test_an_image_listens_on_all_addresses_at_the_declared_port(service: str, program: str) -> None:
     settings = import_module(f"{service}.settings").Settings
     host, _, port = settings.model_fields["listen"].default.rpartition(":")
     assert host == "127.0.0.1"
@@ -111,7 +111,7 @@ def test_an_image_listens_on_every_address_at_the_port_of_the_settings(service: 
 
 @each_service
 def test_an_image_runs_the_module_of_its_service_without_a_shell(service: str, program: str) -> None:
-    """A wrong setting shows which one it is, whichever address the image gives."""
+    """The error about an invalid setting shows that the module runs."""
     shebang, _, code = program.partition("\n")
     assert shebang == "#!/venv/bin/python"
     variable = f"{import_module(f'{service}.settings').Settings.model_config['env_prefix']}LISTEN"
@@ -123,12 +123,12 @@ def test_an_image_runs_the_module_of_its_service_without_a_shell(service: str, p
 
 
 def test_an_image_runs_as_a_numbered_user_without_privileges() -> None:
-    """`runAsNonRoot` refuses a user that has only a name."""
+    """`runAsNonRoot` rejects a user without a number."""
     [user] = values("USER")
     assert [int(number) >= 10000 for number in user.split(":")] == [True, True]
 
 
-def test_every_stage_stands_on_the_python_that_the_builder_may_replace() -> None:
+def test_every_stage_uses_the_replaceable_python_image() -> None:
     first, *_ = instructions()
     assert first.keyword == "ARG"
     assert re.fullmatch(r"PYTHON_IMAGE=python:\d+\.\d+-slim-\w+", first.value)
@@ -148,7 +148,7 @@ def test_an_image_is_labelled_with_its_name_and_licence(service: str) -> None:
     }
 
 
-def test_third_party_packages_come_from_the_lock_of_the_service_with_their_hashes() -> None:
+def test_third_party_packages_come_hash_checked_from_the_lock_of_the_service() -> None:
     [lock] = [stage for stage in stages() if stage[0].value == "scratch AS lock"]
     assert Instruction("COPY", "services/${SERVICE}/requirements.lock /") in lock
     [locked] = [run for run in values("RUN") if "-r /requirements.lock" in run]
@@ -157,28 +157,28 @@ def test_third_party_packages_come_from_the_lock_of_the_service_with_their_hashe
 
 
 def test_services_with_the_same_lock_share_the_layer_of_its_packages() -> None:
-    """A stage in whose scope SERVICE is differs by service."""
+    """A stage with SERVICE in scope is different for each service."""
     named = {
         stage[0].value.rpartition(" AS ")[2] for stage in stages() if any("SERVICE" in line.value for line in stage)
     }
     assert named == {"lock", "members", stages()[-1][0].value}
 
 
-def test_members_are_installed_without_asking_an_index() -> None:
+def test_members_are_installed_without_an_index() -> None:
     [members] = [run for run in values("RUN") if "libs/meshkit" in run]
     assert {"--no-deps", "--no-build-isolation", "services/${SERVICE}"} <= set(members.split())
     assert not {"-e", "--editable"} & set(members.split())
 
 
-def test_an_image_takes_nothing_but_finished_environments() -> None:
-    """So neither pip's leftovers nor sources nor another service can be in it."""
+def test_an_image_contains_only_finished_environments() -> None:
+    """So it cannot contain pip's caches, sources or another service."""
     assert {found.keyword for found in stages()[-1]} <= {"FROM", "COPY", "ENV", "USER", "ENTRYPOINT", "ARG", "LABEL"}
     copies = [found.value for found in stages()[-1] if found.keyword == "COPY"]
     assert copies == ["--from=dependencies /venv /venv", "--from=members /members /venv"]
 
 
-def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None:
-    """A new kind of file has to be thought of: it is listed here or left out there."""
+def test_the_build_context_contains_only_sources_and_locks_of_the_members() -> None:
+    """For a new kind of file: either list it here or exclude it in .dockerignore."""
     member = r"(src/.+|pyproject\.toml)"
     library = r"(src/.+|pyproject\.toml|README\.md|LICENSE)"
     wanted = re.compile(rf"libs/\w+/{library}|services/(entrypoint\.py|\w+/({member}|requirements\.lock))")
@@ -199,5 +199,5 @@ def test_the_build_context_is_the_sources_and_the_locks_of_the_members() -> None
         "libs/meshkit/.mypy_cache/CACHEDIR.TAG",
     ],
 )
-def test_what_a_working_copy_gathers_stays_out_of_the_build_context(path: str) -> None:
+def test_caches_and_state_of_a_working_copy_are_not_in_the_build_context(path: str) -> None:
     assert not in_context(path)

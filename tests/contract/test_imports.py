@@ -1,6 +1,6 @@
-"""Which module may import which: the directions that keep the domain free of gRPC, SQL and HTTP.
+"""The allowed imports between modules, which keep the domain free of gRPC, SQL and HTTP.
 
-An import under TYPE_CHECKING counts like any other: who names a type of a module knows that module.
+An import under TYPE_CHECKING counts like any other, because a module that names a type depends on its module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PURE_MESHKIT = {"meshkit.errors", "meshkit.validation"}
 """The kinds of errors, and the checks of fields."""
 
 SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
-"""The modules of a service that import generated code; `app` may take what registers a servicer from it."""
+"""The modules of a service that import generated code; `app` may import the function that registers a servicer."""
 
 IMPORTERS = {
     "__main__": set(),
@@ -45,13 +45,13 @@ IMPORTERS = {
 """The modules of its own service that may import each of these: `__main__ → app → ports → store, domain`."""
 
 SPEAKS_HTTP = {"fastapi", "starlette", "uvicorn", "httptools"}
-"""The libraries that only `rest` imports: another protocol has its own module beside it."""
+"""The libraries that only `rest` imports; another protocol has a separate module."""
 
 VAGUE = {"utils", "util", "core", "common", "helpers", "misc"}
 
 
 def imported_names(source: str) -> Iterator[str]:
-    """The dotted name of everything that a source text imports, wherever it does so."""
+    """The dotted names of all imports in a source text."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -73,7 +73,7 @@ def within(name: str, *packages: str) -> bool:
 
 
 def refusals(module: str, source: str) -> list[str]:
-    """What the rules have against the imports of a module."""
+    """The violations of the rules by the imports of a module."""
     return [f"{module}: {name}: {reason}" for name in imported_names(source) for reason in objections(module, name)]
 
 
@@ -109,7 +109,7 @@ def speaks_protobuf(module: str, name: str) -> bool:
 
 
 def cycle(sources: Mapping[str, str]) -> list[str]:
-    """Modules that import each other in a circle, or nothing. What is no module counts for the one that it is in."""
+    """The modules of a circular import, or nothing. An imported name that is not a module counts as its module."""
     graph = {
         module: {owner(name, sources) for name in imported_names(source)} - {"", module}
         for module, source in sources.items()
@@ -134,12 +134,12 @@ def test_imports_keep_the_directions(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", SOURCES)
-def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+def test_there_are_no_circular_imports(package: str) -> None:
     assert not cycle(modules(package))
 
 
 @pytest.mark.parametrize("package", SOURCES)
-def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
+def test_no_module_has_a_meaningless_name(package: str) -> None:
     assert not [module for module in modules(package) if VAGUE & set(module.split("."))]
 
 
@@ -188,7 +188,7 @@ def test_no_module_has_a_name_that_says_nothing(package: str) -> None:
         ),
     ],
 )
-def test_an_import_against_a_direction_is_refused(module: str, source: str, reason: str) -> None:
+def test_a_forbidden_import_is_reported(module: str, source: str, reason: str) -> None:
     assert any(reason in refusal for refusal in refusals(module, source))
 
 
@@ -206,11 +206,11 @@ def test_an_import_against_a_direction_is_refused(module: str, source: str, reas
         ("meshkit.status", "from google.rpc import status_pb2"),
     ],
 )
-def test_an_import_along_the_directions_is_accepted(module: str, source: str) -> None:
+def test_an_allowed_import_is_accepted(module: str, source: str) -> None:
     assert not refusals(module, source)
 
 
-def test_a_circle_is_found_through_attributes_modules_and_packages() -> None:
+def test_circular_imports_are_found_through_attributes_modules_and_packages() -> None:
     sources = {
         "shop": "",
         "shop.cart": "from shop.till import Till",

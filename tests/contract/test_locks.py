@@ -1,4 +1,4 @@
-"""The locks hold names, versions, markers and hashes alone, and just what the workspace needs. No index is asked."""
+"""The locks contain only names, versions, markers and hashes, of exactly the needed packages. Uses no index."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ each_lock = pytest.mark.parametrize("path", [WHOLE, *OF_SERVICE], ids=["whole", 
 
 
 def needed_for(path: Path) -> list[Requirement]:
-    """What is installed from a lock: all there is, or one service."""
+    """The projects installed from a lock: all, or one service."""
     if path == WHOLE:
         return [need for project in (ROOT / "pyproject.toml", *members().values()) for need in declared(project)]
     return [Requirement(OF_SERVICE[path])]
 
 
 @each_lock
-def test_a_lock_holds_pinned_and_hashed_third_party_packages_alone(path: Path) -> None:
+def test_a_lock_contains_only_pinned_and_hashed_third_party_packages(path: Path) -> None:
     names = {pin.name for pin in read_lock(path.read_text())}
     assert names
     assert not names & members().keys()
 
 
 @each_lock
-def test_a_lock_gives_what_is_needed_and_nothing_else_on_every_platform(path: Path) -> None:
+def test_a_lock_contains_exactly_the_needed_packages_on_every_platform(path: Path) -> None:
     lock, needed = read_lock(path.read_text()), needed_for(path)
     found = {complaint for environment in ENVIRONMENTS for complaint in complaints(lock, needed, environment)}
     assert not found, f"{sorted(found)}: run `make lock`"
 
 
 @pytest.mark.parametrize("path", OF_SERVICE, ids=SERVICES)
-def test_the_lock_of_a_service_is_a_part_of_the_whole(path: Path) -> None:
+def test_the_lock_of_a_service_is_a_subset_of_the_root_lock(path: Path) -> None:
     whole = {(pin.name, pin.version, pin.hashes) for pin in read_lock(WHOLE.read_text())}
     assert {(pin.name, pin.version, pin.hashes) for pin in read_lock(path.read_text())} <= whole
 
 
-def test_what_is_installed_is_what_the_lock_says() -> None:
-    """Without this, what packages need would be read from other versions than the locked ones."""
+def test_the_installed_packages_are_the_locked_ones() -> None:
+    """Otherwise the tests would read the requirements of other versions than the locked ones."""
     installed = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
     locked = {pin.name: pin.version for pin in read_lock(WHOLE.read_text())}
     assert {name: version for name, version in installed.items() if name in locked}.items() <= locked.items()
@@ -78,12 +78,12 @@ def test_what_is_installed_is_what_the_lock_says() -> None:
         "# from an index",
     ],
 )
-def test_a_line_that_is_not_pinned_and_hashed_is_refused(line: str) -> None:
+def test_a_line_that_is_not_pinned_and_hashed_is_rejected(line: str) -> None:
     with pytest.raises(ValueError, match=r"not|[Ee]xpected"):
         read_lock(f"anyio==4.0 {HASH}\n{line}\n")
 
 
-def test_an_entry_may_have_a_marker_and_several_hashes_on_their_own_lines() -> None:
+def test_an_entry_may_have_a_marker_and_several_hashes_on_separate_lines() -> None:
     (pin,) = read_lock(f"uvloop==0.23.0 ; sys_platform != 'win32' \\\n    {HASH} \\\n    {HASH}\n")
     assert (pin.name, pin.version, len(pin.hashes)) == ("uvloop", "0.23.0", 2)
     assert [applies(pin.requirement, {"sys_platform": platform}) for platform in ("linux", "win32")] == [True, False]
@@ -93,24 +93,24 @@ def lock_of(*requirements: str) -> list[Pin]:
     return read_lock("\n".join(f"{requirement} {HASH}" for requirement in requirements))
 
 
-def test_a_lock_that_lacks_a_package_of_a_package_is_refused() -> None:
+def test_a_lock_without_a_transitive_package_is_rejected() -> None:
     lock = [pin for pin in read_lock(WHOLE.read_text()) if pin.name != "greenlet"]  # by sqlalchemy[asyncio]
     assert any("nothing gives greenlet" in found for found in complaints(lock, needed_for(WHOLE), HERE))
 
 
-def test_a_lock_whose_version_is_out_of_range_is_refused() -> None:
+def test_a_lock_with_a_version_out_of_range_is_rejected() -> None:
     wanted = [Requirement("iniconfig>=2")]
     assert complaints(lock_of("iniconfig==1.9"), wanted, HERE) == ["nothing gives iniconfig>=2"]
     assert not complaints(lock_of("iniconfig==2.1"), wanted, HERE)
 
 
-def test_a_lock_with_more_than_is_needed_is_refused() -> None:
+def test_a_lock_with_an_unneeded_package_is_rejected() -> None:
     assert complaints(lock_of("iniconfig==2.1", "colorama==0.4"), [Requirement("iniconfig")], HERE) == [
         "nothing needs colorama"
     ]
 
 
-def test_a_lock_whose_marker_leaves_out_a_platform_is_refused() -> None:
+def test_a_lock_with_a_marker_that_excludes_a_platform_is_rejected() -> None:
     lock, wanted = lock_of("iniconfig==2.1 ; sys_platform == 'win32'"), [Requirement("iniconfig")]
     assert {each["sys_platform"] for each in ENVIRONMENTS if complaints(lock, wanted, each)} == {"linux", "darwin"}
 

@@ -1,4 +1,4 @@
-"""The Makefile is a thin face, and `make help` names just the settings that there are."""
+"""The Makefile is thin, and `make help` lists exactly the existing settings."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def faults(makefile: str) -> list[str]:
 
 
 def described_settings(help_text: str) -> dict[str, str]:
-    """The settings in the text of `make help` with their defaults, empty for those without."""
+    """The settings in the text of `make help` with their defaults, or empty."""
     rows = re.findall(r"^  ([A-Z_]+) {2,}(?:\S+ )*\S+(?: {2,}(\S+))?$", help_text, re.MULTILINE)
     return dict(rows)
 
 
 def known_settings() -> dict[str, str]:
-    """The settings of both meshes and the variables of the Makefile that users may set, with their defaults."""
+    """The settings of both meshes and the user's variables of the Makefile, with their defaults."""
     of_make = dict(re.findall(r"^([A-Z_]+) \?= (\S+)$", MAKEFILE, re.MULTILINE))
     fields = KindSettings.model_fields | Settings.model_fields
     return of_make | {"NAME_PORT": ""} | {name.upper(): _default(field) for name, field in fields.items()}
@@ -85,7 +85,7 @@ def test_make_help_lists_every_target() -> None:
     assert len({len(before) for before, _, _ in rows}) == 1, "the texts stand in one column"
 
 
-def test_make_help_names_every_setting_and_its_default() -> None:
+def test_make_help_lists_every_setting_and_its_default() -> None:
     assert described_settings(make_help()) == known_settings()
 
 

@@ -1,4 +1,4 @@
-"""What the Kubernetes manifests promise, as far as it shows without a cluster."""
+"""The properties of the Kubernetes manifests that can be tested without a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import kubernetes_validate  # type: ignore[import-untyped] # it ships no types
+import kubernetes_validate  # type: ignore[import-untyped] # it has no types
 import pytest
 import yaml
 
@@ -30,7 +30,7 @@ Manifest = dict[str, Any]
 OVERLAYS = ("kind", "dev", "production")
 WORKLOADS = {"Deployment", "StatefulSet"}
 POOL = 10
-"""Connections that one process of a backend holds: 5 to read, 5 to write."""
+"""The connections of one backend process: 5 to read, 5 to write."""
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 SERVICES = read_services(ROOT)
@@ -81,13 +81,13 @@ def labels_of(workload: Manifest) -> dict[str, str]:
 
 
 def server_of(overlay: str, service: Service) -> Manifest:
-    """The container of one of our services."""
+    """The container of a service."""
     [container] = pod_of(named(overlay, "Deployment", service.workload))["containers"]
     return dict(container)
 
 
 def given(overlay: str, service: Service) -> dict[str, str]:
-    """The settings that the service's own ConfigMap gives."""
+    """The settings in the service's own ConfigMap."""
     reference = server_of(overlay, service)["envFrom"][0]["configMapRef"]["name"]
     data: dict[str, str] = named(overlay, "ConfigMap", reference)["data"]
     return data
@@ -106,7 +106,7 @@ def loaded(overlay: str, service: Service) -> Any:
 
 
 def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Everything that selects pods of the overlay by label: who, and by which labels."""
+    """The objects of the overlay that select pods by label, with their labels."""
     for found in built(overlay):
         who, spec = f"{found['kind']} {found['metadata']['name']}", found.get("spec", {})
         match found["kind"]:
@@ -126,7 +126,7 @@ def _own_peers(policy: Manifest) -> list[Manifest]:
 
 
 def selected(overlay: str, labels: dict[str, str]) -> list[Manifest]:
-    """The workloads whose pods carry these labels."""
+    """The workloads whose pods have these labels."""
     return [found for found in of_kind(overlay, *WORKLOADS) if labels.items() <= labels_of(found).items()]
 
 
@@ -138,7 +138,7 @@ def test_every_object_is_valid_for_kubernetes(overlay: str, version: str) -> Non
 
 
 @each_overlay
-def test_a_field_that_kubernetes_does_not_know_is_refused(overlay: str) -> None:
+def test_an_unknown_field_is_rejected(overlay: str) -> None:
     deployment = named(overlay, "Deployment", SERVICES[0].workload)
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 2}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -146,7 +146,7 @@ def test_a_field_that_kubernetes_does_not_know_is_refused(overlay: str) -> None:
 
 
 @each_overlay
-def test_every_selector_finds_pods_and_only_a_policy_those_of_several_workloads(overlay: str) -> None:
+def test_every_selector_matches_pods_and_only_policies_match_several_workloads(overlay: str) -> None:
     found = list(selectors(overlay))
     assert found
     for who, labels in found:
@@ -157,7 +157,7 @@ def test_every_selector_finds_pods_and_only_a_policy_those_of_several_workloads(
 
 
 @each_overlay
-def test_services_name_ports_that_their_pods_have(overlay: str) -> None:
+def test_the_ports_of_services_exist_in_their_pods(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
         [workload] = selected(overlay, service["spec"]["selector"])
         ports = {port["name"] for container in pod_of(workload)["containers"] for port in container["ports"]}
@@ -166,7 +166,7 @@ def test_services_name_ports_that_their_pods_have(overlay: str) -> None:
 
 
 @each_overlay
-def test_probes_name_ports_of_their_containers(overlay: str) -> None:
+def test_the_ports_of_probes_exist_in_their_containers(overlay: str) -> None:
     for workload in of_kind(overlay, *WORKLOADS):
         for container in pod_of(workload)["containers"]:
             ports = {port["name"] for port in container["ports"]}
@@ -180,7 +180,7 @@ def _probed_ports(container: Manifest) -> Iterator[str]:
 
 
 @each_overlay
-def test_network_policies_open_ports_that_the_pods_behind_them_have(overlay: str) -> None:
+def test_the_ports_of_network_policies_exist_in_their_pods(overlay: str) -> None:
     for policy in of_kind(overlay, "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
             for workload in selected(overlay, policy["spec"]["podSelector"]["matchLabels"]):
@@ -198,7 +198,7 @@ def _container_ports(workload: Manifest) -> set[int | str]:
 
 
 def flows(overlay: str) -> set[tuple[str, str, int | str]]:
-    """What policies let through between our workloads: from which one to which one, and to which of its ports."""
+    """The connections between workloads that the policies allow: source, target and port of the target."""
     ways = {direction: set(_ways(overlay, direction)) for direction in ("ingress", "egress")}
     return ways["ingress"] & ways["egress"]
 
@@ -216,7 +216,7 @@ def _ways(overlay: str, direction: str) -> Iterator[tuple[str, str, int | str]]:
 
 
 @pytest.mark.parametrize("overlay", ["kind", "production"])
-def test_policies_let_through_calls_of_the_edge_queries_of_an_owner_and_traces_and_nothing_else(overlay: str) -> None:
+def test_policies_allow_only_calls_of_the_edge_queries_of_an_owner_and_traces(overlay: str) -> None:
     workloads = {service.name: service.workload for service in SERVICES}
     calls = {(one.workload, workloads[name], "grpc") for one in SERVICES for name in one.after}
     queries = {(one.workload, "postgres", 5432) for one in OWNERS}
@@ -229,7 +229,7 @@ def test_policies_let_through_calls_of_the_edge_queries_of_an_owner_and_traces_a
 
 @each_overlay
 @each(SERVICES)
-def test_every_key_of_a_config_map_is_a_setting_with_a_good_value(overlay: str, service: Service) -> None:
+def test_every_key_of_a_config_map_is_a_setting_with_a_valid_value(overlay: str, service: Service) -> None:
     prefix, fields = settings_of(service).model_config["env_prefix"], settings_of(service).model_fields
     assert given(overlay, service).keys() <= {f"{prefix}{field}".upper() for field in fields}
     assert loaded(overlay, service)
@@ -237,7 +237,7 @@ def test_every_key_of_a_config_map_is_a_setting_with_a_good_value(overlay: str, 
 
 @each_overlay
 @each(SERVICES)
-def test_a_service_is_told_where_those_are_that_it_calls(overlay: str, service: Service) -> None:
+def test_a_service_has_the_addresses_of_the_services_it_calls(overlay: str, service: Service) -> None:
     for called in (one for one in SERVICES if one.name in service.after):
         target = getattr(loaded(overlay, service), f"{called.name}_target")
         assert target == f"dns:///{called.workload}:{called.port}"
@@ -247,7 +247,7 @@ def test_a_service_is_told_where_those_are_that_it_calls(overlay: str, service: 
 
 @each_overlay
 @each(OWNERS)
-def test_a_service_has_a_database_and_a_role_of_its_own(overlay: str, service: Service) -> None:
+def test_a_service_has_its_own_database_and_role(overlay: str, service: Service) -> None:
     assert loaded(overlay, service).database_url == f"postgresql://{service.name}@postgres:5432/{service.name}"
     [password] = [one for one in server_of(overlay, service)["env"] if one["name"] == "PGPASSWORD"]
     secret = password["valueFrom"]["secretKeyRef"]["name"]
@@ -263,7 +263,7 @@ def password_files(overlay: str) -> dict[str, str]:
 
 
 @each_overlay
-def test_postgresql_knows_no_role_but_those_of_services_with_a_database(overlay: str) -> None:
+def test_postgresql_has_only_the_roles_of_services_with_a_database(overlay: str) -> None:
     assert password_files(overlay).keys() == {f"passwords/{service.name}" for service in OWNERS}
 
 
@@ -283,7 +283,7 @@ def metrics_port(overlay: str, service: Service) -> int:
 
 
 @each(BACKENDS)
-def test_only_the_namespace_of_prometheus_may_read_the_metrics_of_a_backend(service: Service) -> None:
+def test_only_the_namespace_of_prometheus_can_read_the_metrics_of_a_backend(service: Service) -> None:
     policy, port = named("production", "NetworkPolicy", "backend"), metrics_port("production", service)
     [rule] = [rule for rule in policy["spec"]["ingress"] if port in {each["port"] for each in rule["ports"]}]
     [peer] = rule["from"]
@@ -292,7 +292,7 @@ def test_only_the_namespace_of_prometheus_may_read_the_metrics_of_a_backend(serv
 
 @each_overlay
 @each(BACKENDS)
-def test_readiness_asks_for_the_service_and_liveness_for_the_process(overlay: str, service: Service) -> None:
+def test_readiness_checks_the_service_and_liveness_the_process(overlay: str, service: Service) -> None:
     container = server_of(overlay, service)
     assert service.grpc_name in _proto_services(service)
     assert container["readinessProbe"]["grpc"] == {"port": service.port, "service": service.grpc_name}
@@ -307,7 +307,7 @@ def _proto_services(service: Service) -> set[str]:
 
 @each_overlay
 @each([service for service in SERVICES if service.protocol == "http"])
-def test_an_edge_is_probed_where_it_answers(overlay: str, service: Service) -> None:
+def test_the_probes_of_an_edge_call_its_routes(overlay: str, service: Service) -> None:
     container = server_of(overlay, service)
     paths = {probe: container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
     assert paths == {"readinessProbe": "/readyz", "livenessProbe": "/livez"}
@@ -315,7 +315,7 @@ def test_an_edge_is_probed_where_it_answers(overlay: str, service: Service) -> N
 
 @each_overlay
 @each(SERVICES)
-def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service: Service) -> None:
+def test_the_grace_period_of_a_pod_covers_its_own_shutdown(overlay: str, service: Service) -> None:
     """Drain, grace and export of the last spans, and 2 s for everything else."""
     settings = loaded(overlay, service)
     needed = settings.drain_seconds + settings.grace_seconds + FLUSH_SECONDS + 2
@@ -324,10 +324,10 @@ def test_a_pod_is_killed_only_after_it_could_end_by_itself(overlay: str, service
 
 
 @pytest.mark.parametrize("overlay", ["kind", "production"])
-def test_postgresql_has_connections_for_the_most_replicas_there_can_be(overlay: str) -> None:
+def test_postgresql_has_connections_for_the_maximum_of_replicas(overlay: str) -> None:
     [container] = pod_of(named(overlay, "StatefulSet", "postgres"))["containers"]
     [allowed] = re.findall(r"max_connections=(\d+)", " ".join(container["args"]))
-    most = sum(_most_replicas(overlay, service) + 1 for service in OWNERS)  # one still drains
+    most = sum(_most_replicas(overlay, service) + 1 for service in OWNERS)  # one drains
     reserved = 3  # superuser_reserved_connections
     assert most * POOL + reserved <= int(allowed)
 
@@ -338,7 +338,7 @@ def _most_replicas(overlay: str, service: Service) -> int:
 
 
 @each_overlay
-def test_what_is_scaled_for_us_names_no_replicas(overlay: str) -> None:
+def test_autoscaled_workloads_set_no_replicas(overlay: str) -> None:
     scaled = {found["spec"]["scaleTargetRef"]["name"] for found in of_kind(overlay, "HorizontalPodAutoscaler")}
     assert scaled == (set() if overlay == "dev" else {service.workload for service in SERVICES})
     for name in scaled:
@@ -346,15 +346,15 @@ def test_what_is_scaled_for_us_names_no_replicas(overlay: str) -> None:
 
 
 @each_overlay
-def test_a_budget_never_holds_up_the_drain_of_a_node(overlay: str) -> None:
-    """So there is none for what runs once, and pods that are not Ready may go."""
+def test_a_disruption_budget_never_blocks_a_node_drain(overlay: str) -> None:
+    """So workloads with one replica have no budget, and pods that are not ready may be evicted."""
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         assert named(overlay, "HorizontalPodAutoscaler", budget["metadata"]["name"])["spec"]["minReplicas"] > 1
 
 
 @pytest.mark.parametrize("overlay", ["kind", "production"])
-def test_every_service_has_a_budget(overlay: str) -> None:
+def test_every_service_has_a_disruption_budget(overlay: str) -> None:
     names = {found["metadata"]["name"] for found in of_kind(overlay, "PodDisruptionBudget")}
     assert names == {service.workload for service in SERVICES}
 
@@ -370,7 +370,7 @@ def test_images_are_pinned_by_tag(overlay: str) -> None:
 
 @each_overlay
 def test_containers_have_requests_and_a_memory_limit_but_no_cpu_limit(overlay: str) -> None:
-    """A CPU limit stops the event loop for the rest of each period."""
+    """A CPU limit pauses the event loop for the rest of each period."""
     for workload in of_kind(overlay, *WORKLOADS):
         for container in pod_of(workload)["containers"]:
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
@@ -378,7 +378,7 @@ def test_containers_have_requests_and_a_memory_limit_but_no_cpu_limit(overlay: s
 
 
 @each_overlay
-def test_pods_hold_no_privilege_and_no_token(overlay: str) -> None:
+def test_pods_have_no_privileges_and_no_token(overlay: str) -> None:
     for workload in of_kind(overlay, *WORKLOADS):
         pod = pod_of(workload)
         assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
@@ -402,7 +402,7 @@ def test_the_namespace_enforces_the_restricted_standard(overlay: str) -> None:
     assert {found["metadata"]["namespace"] for found in others} == {namespace["metadata"]["name"]}
 
 
-def test_production_holds_no_password_and_opens_no_port_of_its_nodes() -> None:
+def test_production_has_no_passwords_and_no_node_ports() -> None:
     assert not of_kind("production", "Secret")
     assert {found["spec"].get("type", "ClusterIP") for found in of_kind("production", "Service")} == {"ClusterIP"}
 

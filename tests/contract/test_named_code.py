@@ -1,4 +1,4 @@
-"""The documents name code that is there: what stands behind the link of a source file is defined in that file.
+"""The documents name existing code: a file defines each identifier that follows a link to it.
 
 [storefront.py](../services/api_edge/src/api_edge/storefront.py) (`Storefront.product`, `DEGRADING`)
 [test_one_product_in_yen](tests/e2e/test_a_day_at_the_shop.py)
@@ -24,14 +24,14 @@ TEST = re.compile(r"\[(test_\w+)\]\(([^)\s#]+\.py)\)")
 
 
 def named(text: str) -> Iterator[tuple[str, str]]:
-    """Each source file that a Markdown text links, with each identifier named after it or as the test in it."""
+    """Each source file that a Markdown text links, with each identifier or test named with the link."""
     yield from ((file, name) for name, file in TEST.findall(text))
     for file, names in NAMING.findall(text):
         yield from ((file, name) for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(\))?`", names))
 
 
 def undefined(path: Path, text: str) -> list[str]:
-    """What a document names that the file it links does not define."""
+    """The identifiers in a document that the linked file does not define."""
     return [f"{file}: {name}" for file, name in named(text) if not defines(path.parent / file, name)]
 
 
@@ -58,12 +58,12 @@ def definitions(tree: ast.AST, prefix: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_document_names_is_defined_where_it_says(path: Path) -> None:
+def test_the_code_that_a_document_names_is_defined_in_the_linked_file(path: Path) -> None:
     assert not undefined(path, DOCUMENTS[path])
 
 
 def test_the_request_path_names_code() -> None:
-    """So that the test above has something to say about it."""
+    """Otherwise the test above would check nothing."""
     assert len(list(named(DOCUMENTS[ROOT / "docs" / "one-request.md"]))) >= 10
 
 
@@ -77,14 +77,14 @@ def test_the_request_path_names_code() -> None:
         ("`mapping_of`, `ServiceError.code`", ["ServiceError.code"]),
     ],
 )
-def test_a_name_that_python_code_does_not_define_is_refused(names: str, missing: list[str]) -> None:
+def test_a_name_that_python_code_does_not_define_is_reported(names: str, missing: list[str]) -> None:
     file = "libs/meshkit/src/meshkit/errors.py"
     found = undefined(ROOT / "README.md", f"See [errors.py]({file}) ({names}), and then.")
     assert found == [f"{file}: {name}" for name in missing]
 
 
 @pytest.mark.parametrize(("name", "missing"), [("test_the_request_path_names_code", False), ("test_nothing", True)])
-def test_a_test_that_is_not_there_is_refused(name: str, *, missing: bool) -> None:
+def test_a_missing_test_is_reported(name: str, *, missing: bool) -> None:
     file = "tests/contract/test_named_code.py"
     found = undefined(ROOT / "README.md", f"| shown by | [{name}]({file}) |")
     assert found == ([f"{file}: {name}"] if missing else [])
@@ -98,7 +98,7 @@ def test_a_test_that_is_not_there_is_refused(name: str, *, missing: bool) -> Non
         ("`GetPrice`", ["GetPrice"]),
     ],
 )
-def test_a_name_that_a_proto_does_not_define_is_refused(names: str, missing: list[str]) -> None:
+def test_a_name_that_a_proto_does_not_define_is_reported(names: str, missing: list[str]) -> None:
     file = "protos/aiomesh/inventory/v1/inventory_service.proto"
     found = undefined(ROOT / "README.md", f"See [the service]({file}) ({names}).")
     assert found == [f"{file}: {name}" for name in missing]

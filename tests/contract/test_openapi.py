@@ -1,4 +1,4 @@
-"""The REST API is the one of the committed snapshot: who changes it sees the change, and says that it is meant."""
+"""The REST API matches the committed snapshot, so every change of it is visible and deliberate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def differences(old: str, new: str) -> str:
     return "\n".join(unified_diff(old.splitlines(), new.splitlines(), "openapi.json", "the edge", lineterm="", n=5))
 
 
-async def test_the_rest_api_is_the_one_of_the_snapshot() -> None:
+async def test_the_rest_api_matches_the_snapshot() -> None:
     if found := differences(SNAPSHOT.read_text(encoding="utf-8"), await document()):
         pytest.fail(f"{RENEW}\n\n{found}", pytrace=False)
 

@@ -1,4 +1,4 @@
-"""docs/operations.md says what the manifests and the metrics are."""
+"""docs/operations.md agrees with the manifests and the metrics."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ TELEMETRY = (ROOT / "docs" / "telemetry.md").read_text()
 MANIFESTS = ROOT / "deploy" / "k8s"
 
 UNITS = {"s": "_seconds"}
-"""What Prometheus appends to a name, by the unit; nothing for a count of something in braces."""
+"""The suffix that Prometheus appends to a name, by unit; units in braces have none."""
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading, without its head."""
+    """The cells of the table below a heading, without the header."""
     [section] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def resources() -> dict[str, tuple[float, str, str]]:
-    """Of each workload the CPU requested, in cores, the memory requested and the memory limit.
+    """The requested CPU (in cores), the requested memory and the memory limit of each workload.
 
-    The backends have one component for theirs.
+    The backends share one component.
     """
     texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
     found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] in {"Deployment", "StatefulSet"}]
@@ -42,7 +42,7 @@ def _figures(one: dict[str, dict[str, str]]) -> tuple[float, str, str]:
     return int(requests["cpu"].removesuffix("m")) / 1000, requests["memory"], limits["memory"]
 
 
-def test_the_table_of_resources_is_that_of_the_manifests() -> None:
+def test_the_table_of_resources_matches_the_manifests() -> None:
     *workloads, total = rows("What it takes")
     told = {
         name: (float(cpu), memory.replace(" MiB", "Mi"), limit.replace(" MiB", "Mi"))
@@ -54,7 +54,7 @@ def test_the_table_of_resources_is_that_of_the_manifests() -> None:
     assert float(total[2]) == sum(cpu * pods.get(name, 1) for name, (cpu, _, _) in told.items())
 
 
-def test_the_metrics_to_watch_are_those_that_there_are() -> None:
+def test_the_metrics_to_watch_exist() -> None:
     there = re.findall(r"^\| `([a-z._]+)` \|[^|]+\|[^|]+\| `([^`]+)` \|", TELEMETRY, re.MULTILINE)
     names = {metric.replace(".", "_") + UNITS.get(unit, "") for metric, unit in there}
     watched = {name for row in rows("What to watch") for name in re.findall(r"`((?:http|rpc|db|meshkit)_\w+)`", row[0])}

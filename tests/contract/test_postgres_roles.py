@@ -1,4 +1,4 @@
-"""What `roles.sql` makes of a PostgreSQL: run as the pod runs it, on a server of this machine."""
+"""The effect of `roles.sql`, run as in the pod, on a PostgreSQL of this machine."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PASSWORDS = {"one": """it's "$HOME" \\ %L""", "gift_cards": "ünïcode"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a server of our own, without its user and its database."""
+    """The URL of a private server, without user and database."""
     with PrivatePostgres().running() as url:
         yield url.partition("@")[2].partition("/")[0]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the server finds passwords: every user may read it."""
+    """The folder of the passwords, which every user may read."""
     with TemporaryDirectory(prefix="aiomesh-passwords-") as path:
         Path(path).chmod(0o755)
         yield Path(path)
 
 
 def start(server: str, folder: Path, passwords: Mapping[str, str]) -> None:
-    """Does what each start of the pod does."""
+    """Runs the same as each start of the pod."""
     for name, password in passwords.items():
         (folder / name).write_text(password)
         (folder / name).chmod(0o644)
@@ -44,7 +44,7 @@ def start(server: str, folder: Path, passwords: Mapping[str, str]) -> None:
 
 
 def psql(server: str, user: str, database: str, *arguments: str) -> str:
-    """What psql prints. Raises CalledProcessError."""
+    """The output of psql. Raises CalledProcessError."""
     if (program := shutil.which("psql")) is None:
         pytest.skip("needs psql: install postgresql-client")
     command = (program, "-qtAX", f"postgresql://{user}@{server}/{database}", *arguments)
@@ -65,7 +65,7 @@ def refused(server: str, user: str, database: str) -> bool:
     return False
 
 
-def test_each_service_has_a_database_that_no_other_enters(server: str, folder: Path) -> None:
+def test_each_service_has_a_database_that_no_other_role_can_use(server: str, folder: Path) -> None:
     start(server, folder, PASSWORDS)
     for name in PASSWORDS:
         others = {*PASSWORDS, "postgres", "template1"} - {name}
@@ -73,7 +73,7 @@ def test_each_service_has_a_database_that_no_other_enters(server: str, folder: P
         psql(server, name, name, "-c", "CREATE TABLE IF NOT EXISTS mine (id int)")
 
 
-def test_a_start_sets_the_passwords_that_have_changed_and_adds_what_is_new(server: str, folder: Path) -> None:
+def test_a_start_sets_changed_passwords_and_adds_new_services(server: str, folder: Path) -> None:
     start(server, folder, PASSWORDS)
     before = hashes(server)
     assert all(before[name].startswith("SCRAM-SHA-256$") for name in PASSWORDS)

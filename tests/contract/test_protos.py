@@ -1,4 +1,4 @@
-"""The generated code is that of the protos, and the protos keep buf's rules."""
+"""The generated code is current, and the protos follow buf's rules."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_a_changed_comment_makes_the_generated_code_outdated(
     assert differences(GENERATED, tmp_path) == {f"aiomesh/{API}/v1/error_reason_pb2.pyi"}
 
 
-def test_a_file_that_no_proto_makes_is_noticed(tmp_path: Path) -> None:
+def test_a_generated_file_without_a_proto_is_reported(tmp_path: Path) -> None:
     generate(tmp_path)
     (tmp_path / "aiomesh" / "left_over_pb2.py").touch()
     assert differences(GENERATED, tmp_path) == {"aiomesh/left_over_pb2.py"}
 
 
-def test_the_protos_keep_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_protos_follow_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> None:
     assert lint() == 0, capfd.readouterr().out
 
 
@@ -78,7 +78,7 @@ def test_the_protos_keep_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -> 
     ],
     ids=["a comment removed", "a value without its prefix", "a package without its version"],
 )
-def test_protos_that_break_a_rule_are_refused(
+def test_protos_that_break_a_rule_are_rejected(
     edited: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str], old: str, new: str, complaint: str
 ) -> None:
     status = lint(edited(old, new))

@@ -1,4 +1,4 @@
-"""Every reason of error_reason.proto is one domain error, raised somewhere, and travels as its comment shows."""
+"""Every reason of error_reason.proto is one domain error, is raised somewhere, and has the details in its comment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENUM, VALUE, SERVICE, METHOD = 5, 2, 6, 2  # field numbers in descriptor.proto: 
 
 
 class Reason(NamedTuple):
-    """What the comment of an enum value says."""
+    """The content of the comment of an enum value."""
 
     name: str
     code: str
@@ -48,7 +48,7 @@ def file_of(descriptors: FileDescriptorSet, name: str) -> FileDescriptorProto:
 
 
 def comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
-    """The comment before each element, on one line, by the element's path."""
+    """The leading comment of each element, on one line, by the element's path."""
     return {
         tuple(location.path): " ".join(location.leading_comments.split()) for location in file.source_code_info.location
     }
@@ -69,7 +69,7 @@ def read(name: str, comment: str) -> Reason:
 
 
 def examples(api: str) -> list[ServiceError]:
-    """The errors that the comments of error_reason.proto show; each service has them beside its tests."""
+    """The errors in the comments of error_reason.proto, from the service's tests."""
     found: list[ServiceError] = importlib.import_module(f"tests.{api}.error_examples").EXAMPLES
     return found
 
@@ -84,7 +84,7 @@ def domain_errors(api: str) -> list[type[ServiceError]]:
 
 
 def named_values(source: str) -> set[str]:
-    """The names that a source text makes errors of or hands on: raised, called, passed, or kept in a table."""
+    """The names that a source text raises, calls, passes as arguments, or stores in a table."""
     return {
         name.id
         for node in ast.walk(ast.parse(source))
@@ -118,7 +118,7 @@ def test_there_is_one_example_of_each_domain_error(api: str) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_every_error_travels_in_the_error_info_that_its_comment_shows(descriptors: FileDescriptorSet, api: str) -> None:
+def test_every_error_has_the_error_info_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
     shown = {error.reason: error for error in examples(api)}
     for reason in documented(descriptors, api):
         error = shown[reason.name]
@@ -127,9 +127,7 @@ def test_every_error_travels_in_the_error_info_that_its_comment_shows(descriptor
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_every_error_has_the_code_and_the_details_that_its_comment_says(
-    descriptors: FileDescriptorSet, api: str
-) -> None:
+def test_every_error_has_the_code_and_the_details_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
     shown = {error.reason: error for error in examples(api)}
     for reason in documented(descriptors, api):
         error = shown[reason.name]
@@ -143,8 +141,8 @@ def details_of(error: ServiceError) -> set[str]:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_the_comments_of_the_calls_name_reasons_by_their_codes(descriptors: FileDescriptorSet, api: str) -> None:
-    """Such as `NOT_FOUND (UNKNOWN_SKU)`: the reason exists, has that code, and none is left out."""
+def test_the_comments_of_the_calls_name_every_reason_with_its_code(descriptors: FileDescriptorSet, api: str) -> None:
+    """Such as `NOT_FOUND (UNKNOWN_SKU)`: each reason exists, has the code, and none is missing."""
     file = file_of(descriptors, f"aiomesh/{api}/v1/{api}_service.proto")
     said = comments(file)
     (service,) = file.service
@@ -178,11 +176,11 @@ def test_every_domain_error_is_raised_somewhere(api: str) -> None:
         ("isinstance(error, UnknownSku)", False),
     ],
 )
-def test_an_error_counts_as_raised_only_where_it_is_handed_on(source: str, *, used: bool) -> None:
+def test_an_error_counts_as_raised_only_if_it_is_raised_called_or_passed(source: str, *, used: bool) -> None:
     assert ("UnknownSku" in named_values(source)) is used
 
 
-def test_a_comment_is_read_with_code_details_and_example() -> None:
+def test_a_comment_is_parsed_with_code_details_and_example() -> None:
     comment = 'Gone. UNAVAILABLE, with `google.rpc.RetryInfo`. Example of an ErrorInfo: { "reason": "GONE" }'
     assert read("ERROR_REASON_GONE", comment) == Reason("GONE", "UNAVAILABLE", {"RetryInfo"}, {"reason": "GONE"})
     assert list(codes_and_reasons("It is gone. NOT_FOUND (GONE, LOST), ABORTED (RACED) if late.")) == [

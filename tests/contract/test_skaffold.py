@@ -1,4 +1,4 @@
-"""skaffold.yaml agrees with the Dockerfile, the overlays and the ports, as far as it shows without Skaffold."""
+"""skaffold.yaml agrees with the Dockerfile, the overlays and the ports; these tests do not run Skaffold."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kustomization(overlay: str) -> Config:
 
 
 def service_ports(name: str) -> set[str]:
-    """The names of the ports of a Service, of those that are no patch of it."""
+    """The names of the ports of a Service, without patches."""
     texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
     found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] == "Service"]
     [service] = [one for one in found if one["metadata"]["name"] == name]
@@ -38,12 +38,12 @@ def service_ports(name: str) -> set[str]:
 
 
 def labelled(config: Config) -> dict[str, list[str]]:
-    """Which labels Skaffold may add, by the kind of object."""
+    """The labels that Skaffold may add, by the kind of object."""
     return {one["groupKind"]: one["labels"] for one in config["resourceSelector"]["allow"]}
 
 
-def test_the_image_of_every_service_is_built_under_the_name_of_its_workload() -> None:
-    """Its label `title` says the same."""
+def test_the_image_of_every_service_has_the_name_of_its_workload() -> None:
+    """Its label `title` is the same."""
     services = {f"aiomesh/{service.workload}": service.name for service in read_services()}
     assert services.keys() == IMAGES.keys()
     for image, name in services.items():
@@ -51,26 +51,26 @@ def test_the_image_of_every_service_is_built_under_the_name_of_its_workload() ->
 
 
 @each_overlay
-def test_the_overlay_runs_just_the_images_that_are_built(config: Config, overlay: str) -> None:
+def test_the_overlay_runs_exactly_the_images_that_are_built(config: Config, overlay: str) -> None:
     assert config["manifests"] == {"kustomize": {"paths": [f"deploy/k8s/overlays/{overlay}"]}}
     assert {image["name"] for image in kustomization(overlay)["images"]} == IMAGES.keys()
 
 
-def test_nothing_is_pushed_but_with_the_production_profile() -> None:
-    """A profile takes the place of the whole builder, which needs BuildKit for the mounts of our Dockerfiles."""
+def test_only_the_production_profile_pushes_images() -> None:
+    """A profile replaces the whole builder, which needs BuildKit for the mounts of our Dockerfiles."""
     assert SKAFFOLD["build"]["local"] == {"push": False, "useBuildkit": True}
     assert PROFILES["production"]["build"]["local"] == {"push": True, "useBuildkit": True}
     assert [name for name, one in PROFILES.items() if "build" in one] == ["production"]
 
 
 @each_overlay
-def test_forwarded_ports_are_those_of_services_in_the_namespace_of_the_overlay(config: Config, overlay: str) -> None:
+def test_forwarded_ports_belong_to_services_in_the_namespace_of_the_overlay(config: Config, overlay: str) -> None:
     for forward in config["portForward"]:
         assert (forward["resourceType"], forward["namespace"]) == ("service", kustomization(overlay)["namespace"])
         assert forward["port"] in service_ports(forward["resourceName"])
 
 
-def test_dev_runs_beside_the_mesh_of_kind_and_its_trace_links_lead_to_its_own_jaeger() -> None:
+def test_dev_can_run_in_parallel_to_kind_and_its_trace_links_use_its_own_jaeger() -> None:
     forwarded = {one["resourceName"]: one["localPort"] for one in SKAFFOLD["portForward"]}
     assert not {EDGE_PORT, TRACES_PORT} & set(forwarded.values())
     assert kustomization("dev")["namespace"] != kustomization("kind")["namespace"]
@@ -79,7 +79,7 @@ def test_dev_runs_beside_the_mesh_of_kind_and_its_trace_links_lead_to_its_own_ja
     assert int(port) == forwarded["jaeger"]
 
 
-def test_no_pod_carries_the_id_of_a_run_that_another_run_would_replace_it_for() -> None:
+def test_pod_templates_do_not_contain_the_id_of_a_skaffold_run() -> None:
     assert labelled(SKAFFOLD) == {"Deployment.apps": [".metadata.labels"], "StatefulSet.apps": [".metadata.labels"]}
     assert labelled(PROFILES["watching"])["StatefulSet.apps"] == [".metadata.labels"]
     assert PROFILES["watching"]["activation"] == [{"command": "dev"}]

@@ -1,4 +1,4 @@
-"""What is written in this repository is true of any copy of it: nothing names one machine, and links resolve."""
+"""The texts of this repository are portable: they name no specific machine, and their links resolve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOREIGN = {
     "an option that names a package index": r"--(?:extra-|default-)?index(?:-url)?\b",
 }
 SHOW_IT = {Path(__file__), Path(__file__).with_name("test_locks.py")}
-"""Files that name such things to show that they are refused."""
+"""Files that contain such texts as examples."""
 
 FOLDERS = ("work", "root")
 
@@ -25,17 +25,17 @@ each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(
 
 
 def foreign(text: str) -> list[str]:
-    """What a text names that another machine does not have."""
+    """The parts of a text that exist on one machine only."""
     return [f"{what}: {found[0]}" for what, pattern in FOREIGN.items() for found in re.finditer(pattern, text)]
 
 
 def without_blocks(text: str) -> str:
-    """A Markdown text without its blocks of code, where `#` begins no heading and brackets are no link."""
+    """A Markdown text without code blocks, which contain no headings and no links."""
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def broken_links(path: Path, text: str) -> list[str]:
-    """The internal links of a document that lead nowhere."""
+    """The broken internal links of a document."""
     prose = re.sub(r"`[^`\n]*`", "", without_blocks(text))
     links = re.findall(r"\]\(([^)\s]+)\)", prose)
     return [link for link in links if not re.match(r"https?://|mailto:", link) and not resolves(path, text, link)]
@@ -50,7 +50,7 @@ def resolves(path: Path, text: str, link: str) -> bool:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that GitHub gives the headings of a Markdown text."""
+    """GitHub's anchors of the headings of a Markdown text."""
     headings = re.findall(r"^#+ +(.+)$", without_blocks(text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
@@ -82,14 +82,14 @@ def test_the_changelog_has_an_unreleased_section() -> None:
         "uv lock --index-url X",
     ],
 )
-def test_what_another_machine_does_not_have_is_noticed(text: str) -> None:
+def test_paths_and_indexes_of_one_machine_are_reported(text: str) -> None:
     assert foreign(text)
 
 
 @pytest.mark.parametrize(
     "text", ["network/root/work", "src/work/x", "/workers/", "a/root/", "--indexes", f"~/{FOLDERS[1]}/x"]
 )
-def test_what_every_machine_has_is_no_offence(text: str) -> None:
+def test_portable_text_is_not_reported(text: str) -> None:
     assert not foreign(text)
 
 
@@ -106,6 +106,6 @@ def test_what_every_machine_has_is_no_offence(text: str) -> None:
         ("#no-such-heading", False),
     ],
 )
-def test_a_link_resolves_only_to_what_is_there(link: str, *, found: bool) -> None:
+def test_a_link_resolves_only_to_an_existing_target(link: str, *, found: bool) -> None:
     text = f"# How it works: 2 ways\n\n```\n# no heading\n[code](missing)\n```\n`[code](missing)` and [a link]({link})."
     assert broken_links(ROOT / "README.md", text) == ([] if found else [link])
