@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def is_chosen(telemetry: Telemetry) -> bool:
-    """Whether contrib's interceptors make the spans of RPCs."""
+    """Whether contrib's interceptors create the spans of RPCs."""
     return telemetry.instrumentation == "contrib"
 
 
 def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:
-    """Contrib's interceptors of a channel, none unless chosen; they belong first, around all others."""
+    """Contrib's interceptors of a channel, if chosen. They must be the first, around all others."""
     if not is_chosen(telemetry):
         return []
     require("contrib")
@@ -34,10 +34,10 @@ def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor
 
 
 def server_interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
-    """Contrib's interceptors of a server, none unless chosen.
+    """Contrib's interceptors of a server, if chosen.
 
-    They belong last, within all others, to see the handlers as they are: contrib breaks a coroutine that writes a
-    stream, and meshkit makes one of every handler that streams.
+    They must be the last, inside all others, to get the original handlers: contrib breaks a coroutine that writes a
+    stream, and meshkit turns every streaming handler into one.
     """
     if not is_chosen(telemetry):
         return []
