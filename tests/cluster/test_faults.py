@@ -86,22 +86,22 @@ async def test_an_edge_process_killed_from_the_node_fails_only_its_requests_in_f
 @asynccontextmanager
 async def shoppers(mesh: ClusterMesh, count: int) -> AsyncIterator[dict[str, list[Answer]]]:
     """Clients that place one order after another, and repeat each until it succeeds; returns all responses by key."""
-    told: dict[str, list[Answer]] = {}
+    responses: dict[str, list[Answer]] = {}
     stop = asyncio.Event()
 
     async def shop() -> None:
         while not stop.is_set():
             key = str(uuid.uuid4())
-            told[key] = []
-            while not told[key] or told[key][-1].status in {503, 504}:
-                told[key].append(await order(mesh, key, {"ACC-0001": 1}))
-            assert told[key][-1].status == 201, told[key][-1].body
+            responses[key] = []
+            while not responses[key] or responses[key][-1].status in {503, 504}:
+                responses[key].append(await order(mesh, key, {"ACC-0001": 1}))
+            assert responses[key][-1].status == 201, responses[key][-1].body
 
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(shop())
         try:
-            yield told
+            yield responses
         finally:
             stop.set()
 
@@ -116,8 +116,8 @@ async def read(mesh: ClusterMesh, answers: list[Answer]) -> None:
 async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) -> None:
     before = (await call(mesh, "GET", "/v1/products/ACC-0001")).body["stock"]
     reads: list[Answer] = []
-    async with shoppers(mesh, 4) as told:
-        while sum(map(len, told.values())) < 40:
+    async with shoppers(mesh, 4) as responses:
+        while sum(map(len, responses.values())) < 40:
             await asyncio.sleep(0.1)
         reading = asyncio.create_task(read(mesh, reads))
         await in_thread("delete", "pod", "postgres-0")
@@ -126,7 +126,7 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
         reading.cancel()
     assert {answer.status for answer in reads} <= {200, 503}, [answer.body for answer in reads]
     assert all(answer.headers["Content-Type"] == "application/problem+json" for answer in reads if answer.status > 200)
-    orders = {key: answers[-1].body for key, answers in told.items()}
+    orders = {key: answers[-1].body for key, answers in responses.items()}
     assert len({placed["id"] for placed in orders.values()}) == len(orders)
     for key, placed in orders.items():
         assert (await order(mesh, key, {"ACC-0001": 1})).body == placed

@@ -44,14 +44,14 @@ def _figures(one: dict[str, dict[str, str]]) -> tuple[float, str, str]:
 
 def test_the_table_of_resources_matches_the_manifests() -> None:
     *workloads, total = rows("What it takes")
-    told = {
+    documented = {
         name: (float(cpu), memory.replace(" MiB", "Mi"), limit.replace(" MiB", "Mi"))
         for names, _, cpu, _, memory, limit in workloads
         for name in re.findall("`([a-z-]+)`", names)
     }
-    assert told == resources()
+    assert documented == resources()
     pods = {"api-edge": 2, "backend": 2 * 2}
-    assert float(total[2]) == sum(cpu * pods.get(name, 1) for name, (cpu, _, _) in told.items())
+    assert float(total[2]) == sum(cpu * pods.get(name, 1) for name, (cpu, _, _) in documented.items())
 
 
 def test_the_metrics_to_watch_exist() -> None:

@@ -62,9 +62,9 @@ def documented(descriptors: FileDescriptorSet, api: str) -> list[Reason]:
 
 
 def read(name: str, comment: str) -> Reason:
-    told, _, example = comment.partition("Example of an ErrorInfo:")
-    (code,) = set(re.findall(r"[A-Z_]{2,}", told)) & set(code_pb2.Code.keys())
-    details = set(re.findall(r"google\.rpc\.(\w+)", told))
+    prose, _, example = comment.partition("Example of an ErrorInfo:")
+    (code,) = set(re.findall(r"[A-Z_]{2,}", prose)) & set(code_pb2.Code.keys())
+    details = set(re.findall(r"google\.rpc\.(\w+)", prose))
     return Reason(name.removeprefix(PREFIX), code, details, json.loads(example))
 
 

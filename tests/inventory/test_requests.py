@@ -139,11 +139,11 @@ def test_a_reservation_is_converted_with_its_state_and_times(
     reservation = Reservation(
         str(reservation_id), "digest", state, (Line("TEA-1", 2), Line("CUP-1", 1)), moment, moment
     )
-    told = convert.from_reservation(reservation)
-    assert told.reservation_id == str(reservation_id)
-    assert inventory_pb2.Reservation.State.Name(told.state) == f"STATE_{state}"
-    assert [(line.sku, line.quantity) for line in told.lines] == [("TEA-1", 2), ("CUP-1", 1)]
-    assert told.expire_time.ToDatetime(UTC) == moment
+    message = convert.from_reservation(reservation)
+    assert message.reservation_id == str(reservation_id)
+    assert inventory_pb2.Reservation.State.Name(message.state) == f"STATE_{state}"
+    assert [(line.sku, line.quantity) for line in message.lines] == [("TEA-1", 2), ("CUP-1", 1)]
+    assert message.expire_time.ToDatetime(UTC) == moment
 
 
 @given(st.text(min_size=1, max_size=64).filter(str.isprintable))

@@ -232,8 +232,8 @@ async def test_each_error_has_its_code_reason_and_fields(inventory: Inventory) -
     ]
     for call, code, reason, fields in calls:
         error = await refusal(call)
-        told = (mapping_of(error).code, error.reason, error.domain, error.fields)
-        assert told == (code, reason, "inventory.aiomesh", fields)
+        actual = (mapping_of(error).code, error.reason, error.domain, error.fields)
+        assert actual == (code, reason, "inventory.aiomesh", fields)
     await stub.ReserveStock(expired)
     inventory.clock.turn(HOLD)
     error = await refusal(stub.CommitReservation(pb.CommitReservationRequest(reservation_id=expired.request_id)))

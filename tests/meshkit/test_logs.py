@@ -140,10 +140,10 @@ def test_a_service_limits_grpc_logs_to_errors_before_it_imports_grpc(service: st
     """GRPC reads the variable once, and writes lines that are not JSON."""
     program = f"""
 import os, sys
-def told(event, arguments):
+def on_audit(event, arguments):
     if event == "import" and arguments[0] == "grpc._cython.cygrpc":
         print(os.environ.get("GRPC_VERBOSITY"))
-sys.addaudithook(told)
+sys.addaudithook(on_audit)
 import {service}.__main__
 """
     environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}

@@ -153,7 +153,7 @@ def test_spans_are_exported_unless_the_exporter_is_another_or_none(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         (
             "OTEL_TRACES_EXPORTER",
@@ -175,11 +175,11 @@ def test_spans_are_exported_unless_the_exporter_is_another_or_none(
     ],
 )
 def test_unsupported_values_are_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
     configure("shop")
-    assert messages(caplog) == [told]
+    assert messages(caplog) == [message]
 
 
 @pytest.mark.parametrize(

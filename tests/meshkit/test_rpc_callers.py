@@ -104,11 +104,11 @@ async def test_a_call_that_cannot_be_sent_ends_its_span(arity: str) -> None:
 
 @pytest.mark.parametrize("arity", ARITIES)
 async def test_a_closing_channel_lets_calls_finish_within_the_grace_and_accepts_no_more(arity: str) -> None:
-    begun, told = asyncio.Event(), asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def respond(request: object, context: Context) -> bytes:
         begun.set()
-        await told.wait()
+        await release.wait()
         return b"2"
 
     async def stream(request: object, context: Context) -> AsyncIterator[bytes]:
@@ -128,7 +128,7 @@ async def test_a_closing_channel_lets_calls_finish_within_the_grace_and_accepts_
         await asyncio.sleep(0)
         with pytest.raises(grpc.aio.UsageError):
             begin(service, arity)
-        told.set()
+        release.set()
         await asyncio.gather(call, closing)
         assert await codes(service.client, 1) == ["OK"]
 

@@ -34,12 +34,12 @@ async def test_the_log_line_of_an_rpc_has_its_status_peer_and_trace(
         await stub.GetStock(request, metadata=[("traceparent", trace)]).code()
         await process.logged(f"GetStock {status}")
     [line] = [record for record in map(json.loads, process.lines) if record["logger"] == "meshkit.rpc"]
-    assert told(line) == {"method": GET_STOCK, "status": status, "trace_id": TRACE, "service": "inventory"}
+    assert fields_of(line) == {"method": GET_STOCK, "status": status, "trace_id": TRACE, "service": "inventory"}
     assert line["duration_ms"] > 0
     assert line["peer"].startswith("ipv4:127.0.0.1:")
     assert len(line["span_id"]) == 16
     assert line["span_id"] != PARENT
 
 
-def told(line: dict[str, Any]) -> dict[str, Any]:
+def fields_of(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in ("method", "status", "trace_id", "service")}

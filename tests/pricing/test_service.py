@@ -118,11 +118,11 @@ async def test_a_batch_returns_known_skus_in_order_and_lists_the_others(pricing:
 async def test_a_batch_returns_the_same_prices_as_single_calls(pricing: Pricing) -> None:
     lines = [pb.PriceLine(sku=sku, quantity=12) for sku in ("TEA-0001", "HRB-0010", "CUP-0011", "COF-0018")]
     batch = await pricing.stub.BatchGetPrices(pb.BatchGetPricesRequest(lines=lines, currency_code="USD"))
-    alone = [
+    single = [
         await pricing.stub.GetPrice(pb.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code="USD"))
         for line in lines
     ]
-    assert list(batch.prices) == [answer.price for answer in alone]
+    assert list(batch.prices) == [response.price for response in single]
 
 
 async def test_a_repeat_returns_the_same_quote_to_the_byte(pricing: Pricing) -> None:
