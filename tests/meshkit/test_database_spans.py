@@ -103,10 +103,10 @@ async def test_a_statement_span_has_the_stable_attributes_of_the_conventions(
 async def test_values_never_reach_a_span(database: Database, capture: SpanCapture) -> None:
     with request(capture):
         await database.write(insert_rows)
-    text = " ".join(str(attributes(span)) for span in capture.spans())
-    assert "UPDATE stock SET on_hand=" in text
-    assert "NEW-1" not in text
-    assert "Secret" not in text
+    span_text = " ".join(str(attributes(span)) for span in capture.spans())
+    assert "UPDATE stock SET on_hand=" in span_text
+    assert "NEW-1" not in span_text
+    assert "Secret" not in span_text
 
 
 async def test_the_span_of_a_query_of_two_tables_names_no_table(database: Database, capture: SpanCapture) -> None:
