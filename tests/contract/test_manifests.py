@@ -43,7 +43,7 @@ def each(services: Sequence[Service]) -> pytest.MarkDecorator:
 
 
 @cache
-def built(overlay: str) -> list[Manifest]:
+def build_overlay(overlay: str) -> list[Manifest]:
     """The objects of an overlay, as `kubectl apply -k` would send them."""
     build = _build_command()
     if build is None:
@@ -62,7 +62,7 @@ def _build_command() -> list[str] | None:
 
 
 def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
-    return [found for found in built(overlay) if found["kind"] in kinds]
+    return [found for found in build_overlay(overlay) if found["kind"] in kinds]
 
 
 def named(overlay: str, kind: str, name: str) -> Manifest:
@@ -86,7 +86,7 @@ def server_of(overlay: str, service: Service) -> Manifest:
     return dict(container)
 
 
-def given(overlay: str, service: Service) -> dict[str, str]:
+def config_map(overlay: str, service: Service) -> dict[str, str]:
     """The settings in the service's own ConfigMap."""
     reference = server_of(overlay, service)["envFrom"][0]["configMapRef"]["name"]
     data: dict[str, str] = named(overlay, "ConfigMap", reference)["data"]
@@ -98,16 +98,16 @@ def settings_of(service: Service) -> type[BaseSettings]:
     return found
 
 
-def loaded(overlay: str, service: Service) -> Any:
+def load_settings(overlay: str, service: Service) -> Any:
     """The settings as the process reads them."""
     prefix = str(settings_of(service).model_config["env_prefix"])
-    values = {name.removeprefix(prefix).lower(): value for name, value in given(overlay, service).items()}
+    values = {name.removeprefix(prefix).lower(): value for name, value in config_map(overlay, service).items()}
     return settings_of(service).model_validate(values)
 
 
 def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The objects of the overlay that select pods by label, with their labels."""
-    for found in built(overlay):
+    for found in build_overlay(overlay):
         who, spec = f"{found['kind']} {found['metadata']['name']}", found.get("spec", {})
         match found["kind"]:
             case "Service":
@@ -125,7 +125,7 @@ def _own_peers(policy: Manifest) -> list[Manifest]:
     return [peer for peer in peers if "namespaceSelector" not in peer]
 
 
-def selected(overlay: str, labels: dict[str, str]) -> list[Manifest]:
+def workloads_with(overlay: str, labels: dict[str, str]) -> list[Manifest]:
     """The workloads whose pods have these labels."""
     return [found for found in of_kind(overlay, *WORKLOADS) if labels.items() <= labels_of(found).items()]
 
@@ -133,7 +133,7 @@ def selected(overlay: str, labels: dict[str, str]) -> list[Manifest]:
 @each_overlay
 @pytest.mark.parametrize("version", ["1.32", kubernetes_validate.latest_version()])
 def test_every_object_is_valid_for_kubernetes(overlay: str, version: str) -> None:
-    for found in built(overlay):
+    for found in build_overlay(overlay):
         kubernetes_validate.validate(found, version, strict=True)
 
 
@@ -151,15 +151,15 @@ def test_every_selector_matches_pods_and_only_policies_match_several_workloads(o
     assert found
     for who, labels in found:
         if who != "NetworkPolicy deny-all-but-names":
-            assert selected(overlay, labels), f"{who} selects by {labels}"
+            assert workloads_with(overlay, labels), f"{who} selects by {labels}"
         if not who.startswith("NetworkPolicy"):
-            assert len(selected(overlay, labels)) == 1, f"{who} selects by {labels}"
+            assert len(workloads_with(overlay, labels)) == 1, f"{who} selects by {labels}"
 
 
 @each_overlay
 def test_the_ports_of_services_exist_in_their_pods(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
-        [workload] = selected(overlay, service["spec"]["selector"])
+        [workload] = workloads_with(overlay, service["spec"]["selector"])
         ports = {port["name"] for container in pod_of(workload)["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
         assert all("appProtocol" in port for port in service["spec"]["ports"])
@@ -183,11 +183,11 @@ def _probed_ports(container: Manifest) -> Iterator[str]:
 def test_the_ports_of_network_policies_exist_in_their_pods(overlay: str) -> None:
     for policy in of_kind(overlay, "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
-            for workload in selected(overlay, policy["spec"]["podSelector"]["matchLabels"]):
+            for workload in workloads_with(overlay, policy["spec"]["podSelector"]["matchLabels"]):
                 assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
         for rule in policy["spec"].get("egress", []):
             for peer in _own_peers({"egress": [rule]}):
-                for workload in selected(overlay, peer["podSelector"]["matchLabels"]):
+                for workload in workloads_with(overlay, peer["podSelector"]["matchLabels"]):
                     assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
 
 
@@ -206,11 +206,12 @@ def flows(overlay: str) -> set[tuple[str, str, int | str]]:
 def _ways(overlay: str, direction: str) -> Iterator[tuple[str, str, int | str]]:
     for policy in of_kind(overlay, "NetworkPolicy"):
         chosen = [
-            one["metadata"]["name"] for one in selected(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
+            one["metadata"]["name"]
+            for one in workloads_with(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
         ]
         for rule in policy["spec"].get(direction, []):
             labels = [peer["podSelector"]["matchLabels"] for peer in _own_peers({direction: [rule]})]
-            peers = [one["metadata"]["name"] for found in labels for one in selected(overlay, found)]
+            peers = [one["metadata"]["name"] for found in labels for one in workloads_with(overlay, found)]
             pairs = [(peer, one) if direction == "ingress" else (one, peer) for peer in peers for one in chosen]
             yield from ((source, target, port["port"]) for source, target in pairs for port in rule["ports"])
 
@@ -231,15 +232,15 @@ def test_policies_allow_only_calls_of_the_edge_queries_of_an_owner_and_traces(ov
 @each(SERVICES)
 def test_every_key_of_a_config_map_is_a_setting_with_a_valid_value(overlay: str, service: Service) -> None:
     prefix, fields = settings_of(service).model_config["env_prefix"], settings_of(service).model_fields
-    assert given(overlay, service).keys() <= {f"{prefix}{field}".upper() for field in fields}
-    assert loaded(overlay, service)
+    assert config_map(overlay, service).keys() <= {f"{prefix}{field}".upper() for field in fields}
+    assert load_settings(overlay, service)
 
 
 @each_overlay
 @each(SERVICES)
 def test_a_service_has_the_addresses_of_the_services_it_calls(overlay: str, service: Service) -> None:
     for called in (one for one in SERVICES if one.name in service.after):
-        target = getattr(loaded(overlay, service), f"{called.name}_target")
+        target = getattr(load_settings(overlay, service), f"{called.name}_target")
         assert target == f"dns:///{called.workload}:{called.port}"
         [port] = named(overlay, "Service", called.workload)["spec"]["ports"]
         assert port["port"] == called.port
@@ -248,7 +249,7 @@ def test_a_service_has_the_addresses_of_the_services_it_calls(overlay: str, serv
 @each_overlay
 @each(OWNERS)
 def test_a_service_has_its_own_database_and_role(overlay: str, service: Service) -> None:
-    assert loaded(overlay, service).database_url == f"postgresql://{service.name}@postgres:5432/{service.name}"
+    assert load_settings(overlay, service).database_url == f"postgresql://{service.name}@postgres:5432/{service.name}"
     [password] = [one for one in server_of(overlay, service)["env"] if one["name"] == "PGPASSWORD"]
     secret = password["valueFrom"]["secretKeyRef"]["name"]
     assert secret.startswith(f"{service.workload}-database")
@@ -277,7 +278,7 @@ def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: S
 
 
 def metrics_port(overlay: str, service: Service) -> int:
-    host, _, port = loaded(overlay, service).metrics_listen.rpartition(":")
+    host, _, port = load_settings(overlay, service).metrics_listen.rpartition(":")
     assert host == "0.0.0.0"
     return int(port)
 
@@ -317,7 +318,7 @@ def test_the_probes_of_an_edge_call_its_routes(overlay: str, service: Service) -
 @each(SERVICES)
 def test_the_grace_period_of_a_pod_covers_its_own_shutdown(overlay: str, service: Service) -> None:
     """Drain, grace and export of the last spans, and 2 s for everything else."""
-    settings = loaded(overlay, service)
+    settings = load_settings(overlay, service)
     needed = settings.drain_seconds + settings.grace_seconds + FLUSH_SECONDS + 2
     granted = pod_of(named(overlay, "Deployment", service.workload))["terminationGracePeriodSeconds"]
     assert needed <= granted
@@ -398,7 +399,7 @@ def test_the_namespace_enforces_the_restricted_standard(overlay: str) -> None:
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/warn": "restricted",
     }
-    others = [found for found in built(overlay) if found is not namespace]
+    others = [found for found in build_overlay(overlay) if found is not namespace]
     assert {found["metadata"]["namespace"] for found in others} == {namespace["metadata"]["name"]}
 
 

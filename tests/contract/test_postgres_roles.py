@@ -57,7 +57,7 @@ def hashes(server: str) -> dict[str, str]:
     return dict(row.split("|") for row in rows.splitlines())
 
 
-def refused(server: str, user: str, database: str) -> bool:
+def is_refused(server: str, user: str, database: str) -> bool:
     try:
         psql(server, user, database, "-c", "SELECT 1")
     except subprocess.CalledProcessError as error:
@@ -69,7 +69,7 @@ def test_each_service_has_a_database_that_no_other_role_can_use(server: str, fol
     start(server, folder, PASSWORDS)
     for name in PASSWORDS:
         others = {*PASSWORDS, "postgres", "template1"} - {name}
-        assert all(refused(server, name, database) for database in others)
+        assert all(is_refused(server, name, database) for database in others)
         psql(server, name, name, "-c", "CREATE TABLE IF NOT EXISTS mine (id int)")
 
 
@@ -81,4 +81,4 @@ def test_a_start_sets_changed_passwords_and_adds_new_services(server: str, folde
     after = hashes(server)
     assert after["one"] != before["one"]
     assert psql(server, "late", "late", "-c", "SELECT 1") == "1"
-    assert refused(server, "one", "late")
+    assert is_refused(server, "one", "late")

@@ -54,7 +54,7 @@ def comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
     }
 
 
-def documented(descriptors: FileDescriptorSet, api: str) -> list[Reason]:
+def documented_reasons(descriptors: FileDescriptorSet, api: str) -> list[Reason]:
     file = file_of(descriptors, f"aiomesh/{api}/v1/error_reason.proto")
     said = comments(file)
     (enum,) = file.enum_type
@@ -108,7 +108,7 @@ def handed_on(node: ast.AST) -> Iterator[ast.expr]:
 
 @pytest.mark.parametrize("api", APIS)
 def test_reasons_and_domain_errors_are_the_same(descriptors: FileDescriptorSet, api: str) -> None:
-    reasons = [reason.name for reason in documented(descriptors, api)]
+    reasons = [reason.name for reason in documented_reasons(descriptors, api)]
     assert sorted(reasons) == sorted(error.reason for error in domain_errors(api))
 
 
@@ -120,7 +120,7 @@ def test_there_is_one_example_of_each_domain_error(api: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 def test_every_error_has_the_error_info_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
     shown = {error.reason: error for error in examples(api)}
-    for reason in documented(descriptors, api):
+    for reason in documented_reasons(descriptors, api):
         error = shown[reason.name]
         assert reason.example == {"reason": error.reason, "domain": error.domain, "metadata": error.fields}
         assert error.domain == f"{api}.aiomesh"
@@ -129,7 +129,7 @@ def test_every_error_has_the_error_info_in_its_comment(descriptors: FileDescript
 @pytest.mark.parametrize("api", APIS)
 def test_every_error_has_the_code_and_the_details_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
     shown = {error.reason: error for error in examples(api)}
-    for reason in documented(descriptors, api):
+    for reason in documented_reasons(descriptors, api):
         error = shown[reason.name]
         assert reason.code == mapping_of(error).code, reason.name
         assert reason.details == details_of(error), reason.name
@@ -148,7 +148,7 @@ def test_the_comments_of_the_calls_name_every_reason_with_its_code(descriptors: 
     (service,) = file.service
     calls = [said[SERVICE, 0], *(said[SERVICE, 0, METHOD, index] for index in range(len(service.method)))]
     named = {pair for comment in calls for pair in codes_and_reasons(comment)}
-    assert named == {(reason.code, reason.name) for reason in documented(descriptors, api)}
+    assert named == {(reason.code, reason.name) for reason in documented_reasons(descriptors, api)}
 
 
 def codes_and_reasons(comment: str) -> Iterator[tuple[str, str]]:
