@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def main(runs: int) -> None:
     """Rewrites the tables."""
     text = DOCUMENT.read_text()
-    verdicts = classified(runs) if runs else recorded(text)
+    verdicts = classify(runs) if runs else recorded(text)
     DOCUMENT.write_text(text.replace(section(text), render(verdicts)))
 
 
-def classified(runs: int) -> dict[tuple[Row, Ending], str]:
+def classify(runs: int) -> dict[tuple[Row, Ending], str]:
     """The verdict on each cell."""
     every = cells()
     with side_by_side(16) as start:

@@ -63,7 +63,7 @@ def migrations(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def opened(url: str, *, patience: float = 5.0) -> AsyncIterator[Database]:
+async def open_notes(url: str, *, patience: float = 5.0) -> AsyncIterator[Database]:
     database = Database(url, unavailable=NotesUnavailable, tracer=NoOpTracer(), patience=patience)
     try:
         yield database
@@ -73,7 +73,7 @@ async def opened(url: str, *, patience: float = 5.0) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(database_url: str, migrations: Path) -> AsyncIterator[Database]:
-    async with opened(database_url) as database:
+    async with open_notes(database_url) as database:
         await database.prepare(migrations, seed)
         yield database
 
@@ -92,7 +92,7 @@ async def write_words(connection: AsyncConnection, new: str = "written", note: i
     await connection.execute(update(notes).where(notes.c.id == note).values(words=new))
 
 
-class Held:
+class BlockedWrite:
     """A write that has changed a note and waits until the test releases it."""
 
     def __init__(self, note: int = 1) -> None:
@@ -122,7 +122,7 @@ async def test_a_write_is_rolled_back_when_its_work_raises(database: Database) -
 
 
 async def test_a_write_is_invisible_to_others_before_its_commit(database: Database) -> None:
-    held = Held()
+    held = BlockedWrite()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
     assert await words(database) == "one"
@@ -132,7 +132,7 @@ async def test_a_write_is_invisible_to_others_before_its_commit(database: Databa
 
 
 async def test_a_cancelled_write_that_has_started_finishes(database: Database) -> None:
-    held = Held()
+    held = BlockedWrite()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
     writing.cancel()
@@ -143,7 +143,7 @@ async def test_a_cancelled_write_that_has_started_finishes(database: Database) -
 
 
 async def test_a_cancelled_write_that_never_finishes_is_rolled_back(database: Database) -> None:
-    held = Held()
+    held = BlockedWrite()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
     writing.cancel()
@@ -155,7 +155,7 @@ async def test_a_cancelled_write_that_never_finishes_is_rolled_back(database: Da
 
 
 async def test_a_write_cancelled_twice_is_rolled_back_at_once(database: Database) -> None:
-    held = Held()
+    held = BlockedWrite()
     writing = asyncio.create_task(database.write(held))
     await held.begun.wait()
     writing.cancel()
@@ -167,7 +167,7 @@ async def test_a_write_cancelled_twice_is_rolled_back_at_once(database: Database
 
 
 async def test_a_write_cancelled_while_it_queues_never_starts(database: Database, database_url: str) -> None:
-    in_the_way = [Held(note) for note in range(1, 6)]
+    in_the_way = [BlockedWrite(note) for note in range(1, 6)]
     writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
     for held in in_the_way[: 1 if database_url.startswith("sqlite") else 5]:
         await held.begun.wait()
@@ -201,7 +201,7 @@ async def test_reads_cancelled_while_they_connect_cause_no_warnings(
     database: Database, database_url: str, migrations: Path
 ) -> None:
     for turns in range(30):
-        async with opened(database_url) as fresh:
+        async with open_notes(database_url) as fresh:
             await fresh.prepare(migrations, seed)
             reading = [asyncio.create_task(words(fresh)) for _ in range(4)]
             for _ in range(turns):
@@ -213,7 +213,7 @@ async def test_reads_cancelled_while_they_connect_cause_no_warnings(
 
 
 async def test_reads_continue_while_all_writers_wait(database: Database) -> None:
-    in_the_way = [Held() for _ in range(20)]
+    in_the_way = [BlockedWrite() for _ in range(20)]
     writing = [asyncio.create_task(database.write(held)) for held in in_the_way]
     await asyncio.wait([asyncio.create_task(held.begun.wait()) for held in in_the_way], return_when="FIRST_COMPLETED")
     assert await asyncio.gather(*(words(database) for _ in range(20))) == ["one"] * 20
@@ -229,7 +229,7 @@ async def test_two_hundred_concurrent_writes_are_all_committed(database_url: str
         count = int(await connection.scalar(current) or "0")
         await write_words(connection, str(count + 1))
 
-    async with opened(database_url, patience=120) as database:  # the last write waits for all others
+    async with open_notes(database_url, patience=120) as database:  # the last write waits for all others
         await database.prepare(migrations, seed)
         await database.write(lambda connection: write_words(connection, "0"))
         await asyncio.gather(*(database.write(append) for _ in range(200)))
@@ -253,7 +253,7 @@ async def test_an_invalid_statement_is_not_reported_as_an_outage(database: Datab
 
 
 async def test_reads_and_writes_fail_before_the_database_is_prepared(database_url: str) -> None:
-    async with opened(database_url) as database:
+    async with open_notes(database_url) as database:
         with pytest.raises(NotesUnavailable) as failure:
             await database.check()
         with pytest.raises(NotesUnavailable):
@@ -262,7 +262,7 @@ async def test_reads_and_writes_fail_before_the_database_is_prepared(database_ur
 
 
 async def test_concurrent_preparations_seed_once(database_url: str, migrations: Path) -> None:
-    async with opened(database_url) as one, opened(database_url) as two, opened(database_url) as three:
+    async with open_notes(database_url) as one, open_notes(database_url) as two, open_notes(database_url) as three:
         await asyncio.gather(*(database.prepare(migrations, seed) for database in (one, two, three)))
         await three.check()
         async with two.read() as connection:
@@ -272,7 +272,7 @@ async def test_concurrent_preparations_seed_once(database_url: str, migrations: 
 async def test_an_older_schema_is_migrated_and_keeps_its_rows(database: Database, migrations: Path) -> None:
     await database.write(write_words)
     (migrations / "versions" / "0002_stars.py").write_text(NEWER_REVISION)
-    async with opened(str(database._url.render_as_string(hide_password=False))) as newer:
+    async with open_notes(str(database._url.render_as_string(hide_password=False))) as newer:
         await newer.prepare(migrations, seed)
         async with newer.read() as connection:
             row = (await connection.execute(text("SELECT words, stars FROM notes WHERE id = 1"))).one()
@@ -282,10 +282,10 @@ async def test_an_older_schema_is_migrated_and_keeps_its_rows(database: Database
 async def test_a_schema_of_a_newer_release_is_rejected_and_not_changed(database_url: str, migrations: Path) -> None:
     newer = migrations / "versions" / "0002_stars.py"
     newer.write_text(NEWER_REVISION)
-    async with opened(database_url) as database:
+    async with open_notes(database_url) as database:
         await database.prepare(migrations, seed)
     newer.unlink()
-    async with opened(database_url) as older:
+    async with open_notes(database_url) as older:
         with pytest.raises(UnknownRevision, match=re.escape("0002_stars, the newest of this release is 0001_notes")):
             await older.prepare(migrations, seed)
         with pytest.raises(NotesUnavailable):
@@ -297,7 +297,7 @@ async def test_a_failed_preparation_is_rolled_back(database_url: str, migrations
         await seed(connection)
         raise ZeroDivisionError
 
-    async with opened(database_url) as database:
+    async with open_notes(database_url) as database:
         with pytest.raises(ZeroDivisionError):
             await database.prepare(migrations, fail)
         await database.prepare(migrations, seed)
@@ -327,7 +327,7 @@ print("alembic" in sys.modules)
 
 async def test_a_write_waits_for_the_lock_of_another_process(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
-    async with opened(f"sqlite:///{path}") as database:
+    async with open_notes(f"sqlite:///{path}") as database:
         await database.prepare(migrations, seed)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -341,7 +341,7 @@ async def test_a_write_waits_for_the_lock_of_another_process(tmp_path: Path, mig
 
 async def test_a_write_waits_for_a_lock_no_longer_than_the_patience(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
-    async with opened(f"sqlite:///{path}", patience=1) as database:
+    async with open_notes(f"sqlite:///{path}", patience=1) as database:
         await database.prepare(migrations, seed)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -357,7 +357,7 @@ async def test_a_write_waits_for_a_lock_no_longer_than_the_patience(tmp_path: Pa
 
 async def test_a_cancellation_ends_the_wait_for_a_lock(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "locked.db"
-    async with opened(f"sqlite:///{path}") as database:
+    async with open_notes(f"sqlite:///{path}") as database:
         await database.prepare(migrations, seed)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -370,7 +370,7 @@ async def test_a_cancellation_ends_the_wait_for_a_lock(tmp_path: Path, migration
 
 
 async def test_a_missing_directory_is_an_outage(tmp_path: Path, migrations: Path) -> None:
-    async with opened(f"sqlite:///{tmp_path / 'later' / 'notes.db'}") as database:
+    async with open_notes(f"sqlite:///{tmp_path / 'later' / 'notes.db'}") as database:
         with pytest.raises(NotesUnavailable):
             await database.prepare(migrations, seed)
         (tmp_path / "later").mkdir()
@@ -381,9 +381,9 @@ async def test_a_missing_directory_is_an_outage(tmp_path: Path, migrations: Path
 async def test_calls_fail_during_an_outage_of_postgresql_and_work_after_it(migrations: Path) -> None:
     server = PrivatePostgres()
     with server.running() as url:
-        async with opened(url) as database:
+        async with open_notes(url) as database:
             await database.prepare(migrations, seed)
-            held = Held()
+            held = BlockedWrite()
             writing = asyncio.create_task(database.write(held))
             await held.begun.wait()
             await asyncio.to_thread(server.stop)
@@ -406,7 +406,7 @@ async def test_a_read_from_a_silent_server_fails_before_its_budget_ends(migratio
     """As after the loss of a machine: it accepts connections and never responds."""
     server = PrivatePostgres()
     with server.running() as url:
-        async with opened(url) as database:
+        async with open_notes(url) as database:
             await database.prepare(migrations, seed)
             await asyncio.to_thread(server.stop)
             with suppress(NotesUnavailable):
@@ -419,7 +419,7 @@ async def test_a_read_from_a_silent_server_fails_before_its_budget_ends(migratio
 
 
 async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) -> None:
-    async with opened(f"postgresql://nobody@127.0.0.1:{PrivatePostgres().port}/notes") as database:
+    async with open_notes(f"postgresql://nobody@127.0.0.1:{PrivatePostgres().port}/notes") as database:
         with pytest.raises(NotesUnavailable):
             await database.prepare(migrations, seed)
 
@@ -427,7 +427,7 @@ async def test_a_server_that_refuses_connections_is_an_outage(migrations: Path) 
 async def test_a_missing_database_or_user_is_an_outage(postgres_url: str, migrations: Path) -> None:
     right = make_url(postgres_url)
     for wrong in (right.set(database="missing"), right.set(username="nobody")):
-        async with opened(wrong.render_as_string(hide_password=False)) as database:
+        async with open_notes(wrong.render_as_string(hide_password=False)) as database:
             with pytest.raises(NotesUnavailable):
                 await database.prepare(migrations, seed)
 
@@ -442,7 +442,7 @@ async def test_one_of_two_deadlocked_writes_is_unavailable_with_retry_info(
         await both.wait()
         await write_words(connection, "crossed", second)
 
-    async with opened(postgres_database) as database:
+    async with open_notes(postgres_database) as database:
         await database.prepare(migrations, seed)
         outcomes = await asyncio.gather(
             database.write(lambda connection: cross(connection, 1, 2)),

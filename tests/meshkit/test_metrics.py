@@ -52,26 +52,26 @@ Row = tuple[str, frozenset[str]]
 """The type of a metric and its possible labels."""
 
 
-def documented(*processes: str) -> dict[str, Row]:
+def documented_metrics(*processes: str) -> dict[str, Row]:
     """The rows of some processes in the table of docs/telemetry.md, by Prometheus' name."""
     rows = re.findall(
         r"^\| `([a-z._]+)` \| (\w+) \| (\w+) \| `([^`]+)` \|(.*)\|$", DOCUMENTED.read_text(), re.MULTILINE
     )
     return {
-        underscored(name) + UNITS.get(unit, ""): (
+        prometheus_name(name) + UNITS.get(unit, ""): (
             kind,
-            frozenset(map(underscored, re.findall(r"`([^`]+)`", attributes))),
+            frozenset(map(prometheus_name, re.findall(r"`([^`]+)`", attributes))),
         )
         for name, process, kind, unit, attributes in rows
         if process in processes
     }
 
 
-def underscored(name: str) -> str:
+def prometheus_name(name: str) -> str:
     return name.replace(".", "_")
 
 
-def emitted(page: Page) -> dict[str, Row]:
+def emitted_metrics(page: Page) -> dict[str, Row]:
     return {name: (family.type, frozenset(labels(family))) for name, family in page.items() if name != "target_info"}
 
 
@@ -91,10 +91,10 @@ async def inventory(
 
 
 async def page_of(process: ServiceProcess) -> Page:
-    return await whole(f"http://127.0.0.1:{(await process.logged('metrics on'))['port']}/metrics")
+    return await sampled_page(f"http://127.0.0.1:{(await process.logged('metrics on'))['port']}/metrics")
 
 
-async def whole(url: str) -> Page:
+async def sampled_page(url: str) -> Page:
     """The page of a process, once it has sampled its event loop."""
     while "meshkit_event_loop_lag_seconds" not in (page := await scrape(url)):
         await asyncio.sleep(0.01)
@@ -118,9 +118,9 @@ async def test_the_table_names_every_metric_of_the_processes_and_its_labels(tmp_
                     async with http.get(f"{url}/v1/products/TEA-0001{query}") as answer:
                         assert answer.status == status
                 assert await code_of(channel, f"{INVENTORY}/Nothing") is grpc.StatusCode.UNIMPLEMENTED
-                shown = await whole(f"{url}/metrics"), await page_of(stock)
-    assert emitted(shown[0]) == documented("edge", "all")
-    assert emitted(shown[1]) == documented("backends", "all")
+                shown = await sampled_page(f"{url}/metrics"), await page_of(stock)
+    assert emitted_metrics(shown[0]) == documented_metrics("edge", "all")
+    assert emitted_metrics(shown[1]) == documented_metrics("backends", "all")
     assert {sample.labels["rpc_method"] for sample in samples(shown[0], "meshkit_rpc_client_active_calls")} == {
         f"{INVENTORY}/GetStock",
         f"{PRICING}/GetPrice",

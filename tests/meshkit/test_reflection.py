@@ -20,7 +20,7 @@ from tests.meshkit.echo import always_healthy
 SERVICES = [service for service in read_services() if service.protocol == "grpc"]
 
 
-def described(address: str, service: str) -> tuple[set[str], Any]:
+def reflect(address: str, service: str) -> tuple[set[str], Any]:
     """The result of reflection: the names of the services, and the descriptor of one of them."""
     with grpc.insecure_channel(address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
@@ -39,7 +39,7 @@ async def test_a_service_can_be_called_by_reflection(service: Service) -> None:
         telemetry=SpanCapture(name).telemetry,
     )
     async with listening(server) as address:
-        names, descriptor = await asyncio.to_thread(described, address, name)
+        names, descriptor = await asyncio.to_thread(reflect, address, name)
     assert names == {name, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     methods = {method.name: message_factory.GetMessageClass(method.input_type) for method in descriptor.methods}
     assert methods.keys() == {method for method in vars(servicer) if not method.startswith("_")}
