@@ -130,10 +130,10 @@ async def test_a_process_starts_without_its_database_and_serves_once_it_is_avail
     settings = {"database_url": f"sqlite:///{directory / 'inventory.db'}", "sweep_seconds": "0.02"}
     async with running("inventory", **settings) as process:
         async with grpc.aio.insecure_channel(await process.address()) as channel:
-            await process.logged("sweeping pauses")
+            await process.logged("cannot sweep expired reservations")
             assert await health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
             assert await outcome(InventoryServiceStub(channel), reserve("TEA-0001")) == "DATABASE_UNAVAILABLE"
         directory.mkdir()
         async with channel_to(process) as channel:
             assert await outcome(InventoryServiceStub(channel), reserve("TEA-0001")) == "RESERVED"
-    assert sum("sweeping pauses" in line for line in process.lines) == 1, "an outage is logged once"
+    assert sum("cannot sweep expired reservations" in line for line in process.lines) == 1, "an outage is logged once"

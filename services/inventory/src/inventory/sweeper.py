@@ -28,7 +28,7 @@ async def sweep_forever(store: InventoryStore, interval: float) -> NoReturn:
             reachable = True
         except DatabaseUnavailable as error:
             if reachable:
-                log.warning("sweeping pauses: %s", describe(error))
+                log.warning("cannot sweep expired reservations: %s", describe(error))
             reachable = False
 
 
