@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 
 from meshkit import errors
 from meshkit.client.channel import open_channel
-from meshkit.errors import FieldViolation, ServiceError, in_words, mapping_of
+from meshkit.errors import FieldViolation, ServiceError, describe, mapping_of
 from meshkit.status import OF_SERVICES, read_error, service_errors, write_status
 from meshkit.testing import SpanCapture
 from tests.meshkit.echo import SERVICE, echo
@@ -129,7 +129,7 @@ async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, 
     async with echo(UnaryUnary=handler) as service:
         with pytest.raises(kind) as caught, service_errors():
             await service.unary()
-    assert "from elsewhere" in in_words(caught.value)
+    assert "from elsewhere" in describe(caught.value)
 
 
 async def test_an_unreachable_peer_is_unavailable() -> None:
@@ -154,7 +154,7 @@ async def test_only_the_log_and_the_span_name_the_address_of_a_peer_that_cannot_
     read_by_callers = f"{caught.value} {caught.value.message} {write_status(caught.value)}"
     assert "a call to another service failed: UNAVAILABLE" in read_by_callers
     assert not [part for part in (host, port, "ipv4") if part in read_by_callers]
-    assert host in in_words(caught.value)
+    assert host in describe(caught.value)
     assert host in (capture.spans()[0].status.description or "")
 
 
@@ -164,5 +164,5 @@ async def test_the_text_of_a_bare_code_that_grpc_itself_may_make_is_for_the_log_
 
     error = read_error(failure)
 
-    assert "10.1.2.3" in in_words(error)
+    assert "10.1.2.3" in describe(error)
     assert ("10.1.2.3" in error.message) is (code.name in OF_SERVICES)

@@ -177,7 +177,7 @@ def mapping_of_code(code: str) -> ErrorMapping:
     return _BY_CODE.get(code, _BY_KIND[Unknown])
 
 
-def in_words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """What failed and, on one line, why: callers get the first only, the log gets both.
 
     Why is in the notes of the error or, without any, in its cause.
@@ -185,7 +185,7 @@ def in_words(error: BaseException) -> str:
     said, cause = _first_line(str(error)) or type(error).__name__, error.__cause__
     why = "; ".join(map(_first_line, getattr(error, "__notes__", ())))
     if not why and cause and str(cause):
-        why = in_words(cause)
+        why = describe(cause)
     return said if why in said else f"{said} ({why})"
 
 

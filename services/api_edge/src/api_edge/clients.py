@@ -17,7 +17,7 @@ from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
 from meshkit.api import Api
-from meshkit.errors import ServiceError, in_words, mapping_of
+from meshkit.errors import ServiceError, describe, mapping_of
 from meshkit.status import service_errors
 from meshkit.timings import timed
 
@@ -45,7 +45,7 @@ def _call(service: str, method: str) -> Iterator[None]:
             yield
     except ServiceError as error:
         if not error.domain:  # of the transport
-            log.info("%s %s: %s", service, method, in_words(error))
+            log.info("%s %s: %s", service, method, describe(error))
             error.message = f"{service} {method} failed: {mapping_of(error).code}"
         raise
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from meshkit.errors import ServiceError, in_words
+from meshkit.errors import ServiceError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -74,4 +74,4 @@ async def shielded(task: asyncio.Task[T]) -> T:
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.info("work that outlived its request failed: %s", in_words(error))
+        log.info("work that outlived its request failed: %s", describe(error))

@@ -40,7 +40,7 @@ from meshkit.errors import (
     ServiceError,
     Unavailable,
     Unknown,
-    in_words,
+    describe,
 )
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Storefront:
             with own_budget(UNDO_SECONDS):
                 await self._inventory.undo_reserve_stock(id_, attempt_id)
         except ServiceError as error:
-            log.info("order %s: what was reserved, if anything was, is left to expire: %s", id_, in_words(error))
+            log.info("order %s: what was reserved, if anything was, is left to expire: %s", id_, describe(error))
 
     async def _end_order(self, id_: str, end: Callable[[str, str], Awaitable[Reservation]]) -> Order:
         try:

@@ -58,7 +58,7 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
                 nonlocal ended
                 if not ended:
                     ended = True
-                    method.end(began, code, context)
+                    method.end(began_at, code, context)
                     _end(span, code, details)
 
             # The tasks that gRPC creates for the call, such as its request reader, run within the span.
