@@ -44,7 +44,7 @@ def budget(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def own_budget(seconds: float) -> Iterator[None]:
-    """Opens a budget of `seconds` whatever budget is around it: for undoing what a spent budget left behind."""
+    """Opens a budget of `seconds`, independent of the budget around it: to undo what an exceeded budget left behind."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield

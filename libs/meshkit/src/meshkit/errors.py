@@ -74,11 +74,11 @@ class ServiceError(Exception):
 
 
 class InvalidArgument(ServiceError):
-    """The request is wrong whatever the state of the system."""
+    """The request is invalid in every state of the system."""
 
 
 class Unauthenticated(ServiceError):
-    """The caller has not said who it is, or cannot prove it."""
+    """The caller has not authenticated, or its credentials are invalid."""
 
 
 class PermissionDenied(ServiceError):
@@ -86,19 +86,19 @@ class PermissionDenied(ServiceError):
 
 
 class NotFound(ServiceError):
-    """What the request names does not exist."""
+    """The resource that the request names does not exist."""
 
 
 class AlreadyExists(ServiceError):
-    """What the request would make exists already, with another content."""
+    """The resource to create exists already, with other content."""
 
 
 class Conflict(ServiceError):
-    """Another change came first; read again, then retry."""
+    """A concurrent change came first; read again, then retry."""
 
 
 class FailedPrecondition(ServiceError):
-    """The state of the system does not allow it; retry when the state has changed."""
+    """The state of the system does not allow the request; retry after the state has changed."""
 
 
 class ResourceExhausted(ServiceError):
@@ -106,7 +106,7 @@ class ResourceExhausted(ServiceError):
 
 
 class Cancelled(ServiceError):
-    """The caller went away."""
+    """The caller cancelled the request or disconnected."""
 
 
 class Unimplemented(ServiceError):
@@ -118,15 +118,15 @@ class Unavailable(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The time that the caller allows is spent."""
+    """The caller's deadline has passed."""
 
 
 class Internal(ServiceError):
-    """A bug or broken data. Its text tells callers nothing; the log has it."""
+    """A bug or broken data. Its message says nothing to callers; the log has the exception."""
 
 
 class Unknown(ServiceError):
-    """A peer failed without saying how."""
+    """A peer failed and gave no reason."""
 
 
 @dataclass(frozen=True)

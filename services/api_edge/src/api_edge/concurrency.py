@@ -74,4 +74,4 @@ async def shielded(task: asyncio.Task[T]) -> T:
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.info("work that outlived its request failed: %s", describe(error))
+        log.info("a task that outlived its request failed: %s", describe(error))

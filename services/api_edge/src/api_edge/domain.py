@@ -1,4 +1,4 @@
-"""What the storefront talks about: products, orders, and why something is missing. Standard library only."""
+"""The storefront's types: products, orders, and why a part is missing. Standard library only."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Degradation:
-    """Why a part of an answer is missing: which service failed, its gRPC status code and its reason."""
+    """Why a part of a product is missing: which service failed, its gRPC status code and its reason."""
 
     service: str
     code: str
@@ -67,7 +67,7 @@ class Degradation:
 
 @dataclass(frozen=True)
 class Product:
-    """A product as the storefront shows it: always with stock, with a price where there is one."""
+    """A product as the storefront shows it: always with stock, and with a price if there is one."""
 
     stock: Stock
     price: Price | None
@@ -75,7 +75,7 @@ class Product:
 
 
 class OrderState(StrEnum):
-    """What has become of an order; the state of its reservation."""
+    """The state of an order, which is that of its reservation."""
 
     RESERVED = "RESERVED"
     COMMITTED = "COMMITTED"
@@ -130,7 +130,7 @@ class Order:
 
 
 class InvalidRequest(validation.InvalidRequest, domain=DOMAIN):
-    """Fields of the request are missing or out of range; `violations` names them, the first 30."""
+    """Fields of the request are missing or out of range; `violations` lists the first 30."""
 
 
 class UnknownSku(NotFound, domain=DOMAIN):
@@ -141,7 +141,7 @@ class UnknownSku(NotFound, domain=DOMAIN):
 
 
 class UnpricedSku(NotFound, domain="pricing.aiomesh"):
-    """The product exists and has no price; pricing's own UNKNOWN_SKU for one SKU of a batch."""
+    """The product exists but has no price: pricing's own UNKNOWN_SKU, for one SKU of a batch."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"there is no price for {sku}", sku=sku)
@@ -157,7 +157,7 @@ class UnknownOrder(NotFound, domain=DOMAIN):
 
 
 class UnknownCurrency(InvalidArgument, domain=DOMAIN):
-    """This does not have the form of an ISO 4217 code."""
+    """The currency does not have the form of an ISO 4217 code."""
 
     def __init__(self, currency: str) -> None:
         super().__init__(
@@ -166,12 +166,12 @@ class UnknownCurrency(InvalidArgument, domain=DOMAIN):
 
 
 class InvalidIdempotencyKey(InvalidArgument, domain=DOMAIN):
-    """The Idempotency-Key header cannot name an order."""
+    """The Idempotency-Key header is empty, too long, or not printable ASCII."""
 
     def __init__(self) -> None:
         super().__init__("Idempotency-Key must be 1 to 255 printable ASCII characters")
 
 
 def degradation(service: str, error: ServiceError) -> Degradation:
-    """What a product says of an error that left it without a price."""
+    """The problem of a product that an error left without a price."""
     return Degradation(service, mapping_of(error).code, error.reason)

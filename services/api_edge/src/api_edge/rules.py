@@ -38,26 +38,26 @@ ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
 
 
 def check_product(line: Line, currency: str) -> None:
-    """Raises InvalidRequest or UnknownCurrency if this product cannot be asked for."""
+    """Raises InvalidRequest or UnknownCurrency if the request for this product is invalid."""
     reject(_line_violations("", line), InvalidRequest)
     check_currency(currency)
 
 
 def check_products(skus: Sequence[str], quantity: int, currency: str) -> None:
-    """Raises InvalidRequest or UnknownCurrency if these products cannot be asked for."""
+    """Raises InvalidRequest or UnknownCurrency if the request for these products is invalid."""
     reject([*_skus_violations(skus), *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
     check_currency(currency)
 
 
 def check_page(page_size: int, quantity: int, currency: str) -> None:
-    """Raises InvalidRequest or UnknownCurrency if this page cannot be asked for."""
+    """Raises InvalidRequest or UnknownCurrency if the request for this page is invalid."""
     sizes = _range_violations("page_size", page_size, MAX_PAGE)
     reject([*sizes, *_range_violations("quantity", quantity, MAX_QUANTITY)], InvalidRequest)
     check_currency(currency)
 
 
 def check_order(key: str, lines: Sequence[Line], currency: str) -> None:
-    """Raises InvalidIdempotencyKey, InvalidRequest or UnknownCurrency if this cannot be ordered."""
+    """Raises InvalidIdempotencyKey, InvalidRequest or UnknownCurrency if the order is invalid."""
     check_key(key)
     reject(_lines_violations(lines), InvalidRequest)
     check_currency(currency)
@@ -76,7 +76,7 @@ def check_currency(currency: str) -> None:
 
 
 def duplicates(skus: Iterable[str]) -> Iterator[int]:
-    """The positions of SKUs that have come before: an order has one line for each SKU."""
+    """The positions of repeated SKUs: an order has one line for each SKU."""
     seen: set[str] = set()
     for index, sku in enumerate(skus):
         if sku in seen:
@@ -92,7 +92,7 @@ def canonical_id(order_id: str) -> str:
 
 
 def order_id(key: str) -> str:
-    """The id of the order that an idempotency key stands for."""
+    """The id of the order that an idempotency key names."""
     return str(uuid.uuid5(ORDERS, key))
 
 
@@ -104,7 +104,7 @@ def fingerprint(lines: Sequence[Line], currency: str) -> str:
 
 def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
     if not 1 <= len(skus) <= MAX_LINES:
-        yield FieldViolation("skus", f"must be 1 to {MAX_LINES} SKUs, are {len(skus)}")
+        yield FieldViolation("skus", f"must have 1 to {MAX_LINES} SKUs, not {len(skus)}")
         return
     for index, sku in enumerate(skus):
         yield from text_violations(f"skus[{index}]", sku, longest=MAX_SKU)
@@ -112,12 +112,12 @@ def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
 
 def _lines_violations(lines: Sequence[Line]) -> Iterator[FieldViolation]:
     if not 1 <= len(lines) <= MAX_LINES:
-        yield FieldViolation("lines", f"must be 1 to {MAX_LINES} lines, are {len(lines)}")
+        yield FieldViolation("lines", f"must have 1 to {MAX_LINES} lines, not {len(lines)}")
         return
     for index, line in enumerate(lines):
         yield from _line_violations(f"lines[{index}].", line)
     for index in duplicates(line.sku for line in lines):
-        yield FieldViolation(f"lines[{index}].sku", "is in another line: add their quantities up")
+        yield FieldViolation(f"lines[{index}].sku", "repeats an earlier line; send one line for each SKU")
 
 
 def _line_violations(path: str, line: Line) -> Iterator[FieldViolation]:

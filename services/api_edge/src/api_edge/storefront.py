@@ -4,16 +4,17 @@ Orders. The edge stores nothing. An order's id is derived from its idempotency k
 reservation in inventory and the quote in pricing; so any replica finds it, and a repeated request finds itself.
 `place_order` waits for both halves and then decides:
 
-    reserved, quoted    the order is answered
-    reserved, no quote  this attempt's reservation is undone; the quote's error is answered
-    refused, quoted     a quote alone reserves nothing and needs no undo; inventory's error is answered
-    refused, no quote   inventory's error is answered
+    reserved, quoted    returns the order
+    reserved, no quote  undoes this attempt's reservation; raises the quote's error
+    refused, quoted     raises inventory's error; a quote alone reserves nothing and needs no undo
+    refused, no quote   raises inventory's error
+    unknown, either     starts an undo without waiting for it; raises inventory's error
 
-Two orders may share a key and win one half each. Neither is answered then, and the halves together are no order: they
-bear different fingerprints.
+Two orders may share a key and get one half each. Then neither is returned, and the two halves are not an order, because
+their fingerprints differ.
 
-An undo takes back one attempt. The reservation stays as long as any other attempt has touched it, so no order that
-somebody was answered disappears; what cannot be undone expires.
+An undo takes back one attempt. The reservation stays while another attempt shares it, so no order that was returned
+disappears. A reservation that cannot be undone expires.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ log = logging.getLogger("api_edge.storefront")
 T = TypeVar("T")
 
 DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound, Cancelled)
-"""The kinds of a service's errors that leave a product without what that service knows; others are the caller's."""
+"""The kinds of errors of a service that leave a product without its part; other kinds are the caller's mistakes."""
 
 OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
-"""The kinds of errors after which a reservation may exist all the same."""
+"""The kinds of errors after which a reservation may exist anyway."""
 
 UNDO_SECONDS = 1.0
-"""The budget of an undo, whatever is left of the request's."""
+"""The budget of an undo, independent of the request's."""
 
 FINISH_SECONDS = 1.0
 """How long the end of the process waits for orders and undos in flight."""
@@ -69,7 +70,7 @@ KEY_REUSED = "This Idempotency-Key was already used for a different order; use a
 
 
 class Storefront:
-    """What the edge offers, over whatever protocol: products and orders. Errors are ServiceErrors."""
+    """Products and orders, for every protocol of the edge. Errors are ServiceErrors."""
 
     def __init__(self, inventory: InventoryClient, pricing: PricingClient) -> None:
         self._inventory = inventory
@@ -77,7 +78,7 @@ class Storefront:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """Waits, but not for ever, for orders and undos that outlived their requests."""
+        """Waits up to FINISH_SECONDS for orders and undos that outlived their requests."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 while self._tasks:
@@ -217,12 +218,12 @@ class Storefront:
         return Order(reservation, quote)
 
     async def _undo(self, id_: str, attempt_id: str) -> None:
-        """Takes back an attempt at an order that no caller was told of."""
+        """Takes back an attempt that was returned to no client."""
         try:
             with own_budget(UNDO_SECONDS):
                 await self._inventory.undo_reserve_stock(id_, attempt_id)
         except ServiceError as error:
-            log.info("order %s: what was reserved, if anything was, is left to expire: %s", id_, describe(error))
+            log.info("order %s could not be undone and its reservation, if any, will expire: %s", id_, describe(error))
 
     async def _end_order(self, id_: str, end: Callable[[str, str], Awaitable[Reservation]]) -> Order:
         try:

@@ -123,7 +123,7 @@ class Problems:
         return self._response(path, status, detail=detail, reason=reason, domain=self._domain, errors=errors)
 
     def of_bug(self, path: str) -> Response:
-        """The problem of an unexpected exception; what it was stands in the log alone."""
+        """The problem of an unexpected exception; only the log says which."""
         return self.of_status(path, 500, "internal error")
 
     async def _service_error(self, request: Request, error: ServiceError) -> Response:

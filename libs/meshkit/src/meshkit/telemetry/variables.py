@@ -1,7 +1,7 @@
-"""What the standard OTEL_* variables ask for, as far as it is not the SDK's own business.
+"""Reads the standard OTEL_* variables that the SDK itself does not handle.
 
-https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. What is asked for and not to be had
-is told in the log; what is no value at all ends the process.
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. An unsupported variable or value
+logs a warning; an invalid value ends the process.
 """
 
 from __future__ import annotations
