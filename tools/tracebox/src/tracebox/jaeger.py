@@ -168,7 +168,7 @@ def _span_tags(span: Span, origin: Origin) -> list[Tag]:
         "w3c.tracestate": span.trace_state,
     }
     found = tags(span.attributes)
-    found += ({"key": key, "type": "string", "value": value} for key, value in intrinsic.items() if value)
+    found += [Tag(key=key, type="string", value=value) for key, value in intrinsic.items() if value]
     if span.status.code == Status.STATUS_CODE_ERROR:
         found.append({"key": "error", "type": "bool", "value": True})
     return _by_key(found)

@@ -69,7 +69,7 @@ class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order of gRPC's
         await self._call.wait_for_connection()
 
 
-class UnaryUnary(_Call[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.UnaryUnaryCall[Request, Response]):
+class UnaryUnary(_Call[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.UnaryUnaryCall[Request, Response]):  # pyright: ignore[reportGeneralTypeIssues]
     """A call with one request and one response."""
 
     def __await__(self) -> Generator[None, None, Response]:
@@ -77,7 +77,7 @@ class UnaryUnary(_Call[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.Una
             return (yield from self._call.__await__())
 
 
-class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.UnaryStreamCall[Request, Response]):
+class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.UnaryStreamCall[Request, Response]):  # pyright: ignore[reportGeneralTypeIssues]
     """A call with many responses."""
 
     def __del__(self) -> None:
@@ -96,7 +96,7 @@ class UnaryStream(_Call[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.U
             return await self._call.read()
 
 
-class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.StreamUnaryCall[Request, Response]):
+class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.StreamUnaryCall[Request, Response]):  # pyright: ignore[reportGeneralTypeIssues]
     """A call with many requests."""
 
     async def write(self, request: Request) -> None:
@@ -114,7 +114,7 @@ class StreamUnary(_Call[grpc.aio.StreamUnaryCall[Request, Response]], grpc.aio.S
             return (yield from self._call.__await__())
 
 
-class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio.StreamStreamCall[Request, Response]):
+class StreamStream(_Call[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio.StreamStreamCall[Request, Response]):  # pyright: ignore[reportGeneralTypeIssues]
     """A call with many requests and many responses."""
 
     def __del__(self) -> None:

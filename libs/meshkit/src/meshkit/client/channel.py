@@ -153,7 +153,7 @@ class Channel(grpc.aio.Channel):
         def make(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[Request, Response]:
             return channel.unary_unary(method, request_serializer, response_deserializer, **registration)
 
-        start = self._surround(method, make)
+        start = self._surround(method, make)  # pyright: ignore[reportArgumentType]
         # Here and below: ours is no subclass of gRPC's class, because two of the four take no parameters at runtime.
         return cast(
             "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
@@ -172,7 +172,7 @@ class Channel(grpc.aio.Channel):
         def make(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamMultiCallable[Request, Response]:
             return channel.unary_stream(method, request_serializer, response_deserializer, **registration)
 
-        start = self._surround(method, make)
+        start = self._surround(method, make)  # pyright: ignore[reportArgumentType]
         return cast(
             "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
             lambda request, **options: UnaryStream(start(request, **options)),
@@ -190,7 +190,7 @@ class Channel(grpc.aio.Channel):
         def make(channel: grpc.aio.Channel) -> grpc.aio.StreamUnaryMultiCallable[Request, Response]:
             return channel.stream_unary(method, request_serializer, response_deserializer, **registration)
 
-        start = self._surround(method, make)
+        start = self._surround(method, make)  # pyright: ignore[reportArgumentType]
         return cast(
             "grpc.aio.StreamUnaryMultiCallable[Request, Response]",
             lambda request_iterator=None, **options: StreamUnary(start(request_iterator, **options)),
@@ -208,7 +208,7 @@ class Channel(grpc.aio.Channel):
         def make(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamMultiCallable[Request, Response]:
             return channel.stream_stream(method, request_serializer, response_deserializer, **registration)
 
-        start = self._surround(method, make)
+        start = self._surround(method, make)  # pyright: ignore[reportArgumentType]
         return cast(
             "grpc.aio.StreamStreamMultiCallable[Request, Response]",
             lambda request_iterator=None, **options: StreamStream(start(request_iterator, **options)),

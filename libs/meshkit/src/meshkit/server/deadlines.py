@@ -34,8 +34,9 @@ def deadlines(method: str, behavior: Behavior[Request, Response]) -> Behavior[Re
 
 
 async def _at_most(seconds: float, response: Awaitable[Response]) -> Response:
+    timeout = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as timeout:
+        async with timeout:
             return await response
     except TimeoutError:
         if not timeout.expired():

@@ -75,8 +75,9 @@ class Health:
         await self._publish(NOT_SERVING)
 
     async def _run_check(self) -> Exception | None:
+        limit = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            async with limit:
                 await self._check()
         except Exception as error:  # noqa: BLE001 - after any error the service cannot serve
             return TimeoutError(f"its check took longer than {self._timeout:g} s") if limit.expired() else error

@@ -156,7 +156,7 @@ class _Failures(logging.Filter):
         self._quiet = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        arguments = record.args if isinstance(record.args, tuple) else ()
+        arguments: list[object] = [*record.args] if isinstance(record.args, tuple) else []
         code = next((argument for argument in arguments if isinstance(argument, grpc.StatusCode)), None)
         if code is None:
             return not record.msg.startswith(NOISE)
