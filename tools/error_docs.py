@@ -79,9 +79,9 @@ def _parts(services: Sequence[Service]) -> Iterator[str]:
     yield HTTP
     yield _table(("reason", "HTTP", "meaning"), _of_http())
     for name in (service.name for service in services):
-        rows = [(f"`{error.reason}`", *_codes(error)) for error in _errors(name)]
-        if rows:
-            yield f"## {name}\n\nDomain `{_errors(name)[0].domain}`.\n"
+        if errors := _errors(name):
+            yield f"## {name}\n\nDomain `{errors[0].domain}`.\n"
+            rows = ((f"`{error.reason}`", *_codes(error)) for error in errors)
             yield _table(("reason", "gRPC", "HTTP", "meaning"), rows)
 
 

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic_core import PydanticUndefined
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -31,7 +33,7 @@ class Row(NamedTuple):
     variable: str
     type: str
     default: str
-    """Empty if there is none, or if it is empty."""
+    """Empty if the setting has no default, or an empty one."""
     meaning: str
 
 
@@ -66,10 +68,10 @@ def read_arguments(program: str, settings: type[BaseSettings], arguments: Sequen
     if not arguments:
         return
     if {"-h", "--help"} & set(arguments):
-        print(help_text(program, settings))  # noqa: T201 - for whoever asked
+        print(help_text(program, settings))  # noqa: T201 - the user asked for it
         sys.exit(0)
     text = f"{program}: unknown argument {arguments[0]}; settings are environment variables, which --help lists"
-    print(text, file=sys.stderr)  # noqa: T201 - for whoever started it
+    print(text, file=sys.stderr)  # noqa: T201 - the log is not configured yet
     sys.exit(2)
 
 
@@ -90,7 +92,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _default(value: object) -> str:
-    if value in (None, ()) or repr(value) == "PydanticUndefined":
+    if value in (None, (), PydanticUndefined):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

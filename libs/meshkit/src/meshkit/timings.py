@@ -1,4 +1,4 @@
-"""How long the calls of a request to other services took: who makes them notes it, and a protocol may show it."""
+"""The durations of the calls that a request makes to other services, such as for Server-Timing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Timing:
 
 
 timings: ContextVar[list[Timing] | None] = ContextVar("meshkit_timings", default=None)
-"""Where the calls of the request at hand note their times; shared by the tasks that it starts."""
+"""The timings of the current request, shared by the tasks that it starts. None outside of a request."""
 
 
 @contextmanager
 def timed(service: str, method: str) -> Iterator[None]:
-    """Notes how long the block takes, which is one call."""
+    """Records the duration of the block, which is one call."""
     started = time.perf_counter()
     try:
         yield
     finally:
-        if (noted := timings.get()) is not None:
-            noted.append(Timing(service, method, (time.perf_counter() - started) * 1000))
+        if (recorded := timings.get()) is not None:
+            recorded.append(Timing(service, method, (time.perf_counter() - started) * 1000))

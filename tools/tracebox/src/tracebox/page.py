@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -128,7 +129,7 @@ def summarise(trace: Trace) -> Summary:
 
 
 def _failed(span: StoredSpan) -> bool:
-    return outcome(span).kind == "error"
+    return span.status == Status.STATUS_CODE_ERROR and outcome(span).kind == "error"
 
 
 def _services(spans: Sequence[StoredSpan]) -> dict[str, int]:

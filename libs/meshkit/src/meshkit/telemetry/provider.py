@@ -1,7 +1,7 @@
 """Makes the OpenTelemetry providers of one process and shuts them down last.
 
-Configured by the standard `OTEL_*` variables alone. Nothing is exported unless an OTLP endpoint is set. Providers
-are passed to whoever makes spans; the global ones stay untouched unless `configure` is asked to set them.
+The standard `OTEL_*` variables configure it. Nothing is exported unless they set an OTLP endpoint. Providers are passed
+as parameters; OpenTelemetry's global ones are set only with `configure(set_global=True)`.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class InventoryServiceServicer:
     """
 
     def GetStock(self, request, context):
-        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if there is none.
+        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if inventory does not know the SKU.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

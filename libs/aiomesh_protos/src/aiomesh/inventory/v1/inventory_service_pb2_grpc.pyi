@@ -44,7 +44,7 @@ class InventoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryServiceAsyncStub: ...
     GetStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockRequest, _inventory_service_pb2.GetStockResponse]
-    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if there is none."""
+    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if inventory does not know the SKU."""
     BatchGetStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetStockRequest, _inventory_service_pb2.BatchGetStockResponse]
     """Reads the stock of up to 100 SKUs. Unknown SKUs are listed and are not an error."""
     ListStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockRequest, _inventory_service_pb2.ListStockResponse]
@@ -101,7 +101,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockRequest, _inventory_service_pb2.GetStockResponse]  # type: ignore[assignment]
-    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if there is none."""
+    """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if inventory does not know the SKU."""
     BatchGetStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetStockRequest, _inventory_service_pb2.BatchGetStockResponse]  # type: ignore[assignment]
     """Reads the stock of up to 100 SKUs. Unknown SKUs are listed and are not an error."""
     ListStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockRequest, _inventory_service_pb2.ListStockResponse]  # type: ignore[assignment]
@@ -161,7 +161,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.GetStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.GetStockResponse, _abc.Awaitable[_inventory_service_pb2.GetStockResponse]]:
-        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if there is none."""
+        """Reads the stock of one SKU. NOT_FOUND (UNKNOWN_SKU) if inventory does not know the SKU."""
 
     @_abc_1.abstractmethod
     def BatchGetStock(
