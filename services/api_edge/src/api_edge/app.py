@@ -1,4 +1,4 @@
-"""The composition root of the edge: the only place that knows how the parts are made and put together."""
+"""The composition root of the edge: the only module that creates and connects its parts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meshkit.telemetry import Telemetry
 
 CALL_SECONDS = 10.0
-"""The limit of any one backend call, for requests that ask for a budget above it."""
+"""The maximum duration of a backend call, even if the request has a larger budget."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EdgeApp:
     telemetry: Telemetry
 
     async def serve(self, stop: Stop, listener: socket.socket | None = None) -> None:
-        """Serves until `stop` is requested, on a listening socket of its own if none is given. Raises AddressInUse."""
+        """Serves until `stop` is requested, on `listener` or else on a new socket. Raises AddressInUse."""
         settings = self.settings
         await serve(
             build_app(self.storefront, stop=stop, telemetry=self.telemetry, trace_url=settings.trace_url),
@@ -47,14 +47,14 @@ class EdgeApp:
 
 @asynccontextmanager
 async def build(settings: Settings, telemetry: Telemetry) -> AsyncIterator[EdgeApp]:
-    """The edge over its channels, which are closed at the end of the block. The caller shuts the telemetry down."""
+    """The edge and its channels, which are closed at the end of the block. The caller shuts the telemetry down."""
     async with open_storefront(settings, telemetry) as storefront:
         yield EdgeApp(storefront, settings, telemetry)
 
 
 @asynccontextmanager
 async def open_storefront(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Storefront]:
-    """A storefront over channels to both backends; at the end it finishes what is in flight, then closes them."""
+    """A storefront and its channels. At the end of the block its work in flight finishes, then the channels close."""
     async with (
         open_channel(
             settings.inventory_target,

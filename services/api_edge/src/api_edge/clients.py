@@ -1,8 +1,8 @@
-"""The backends as the storefront sees them: domain types in and out, ServiceErrors raised.
+"""Clients of the backends. They take and return domain types, and raise ServiceErrors.
 
-Any call may also raise those of the transport and of a database that is away: Unavailable, DeadlineExceeded and so on.
-The only place that calls a stub. Deadlines, retries and spans are the channel's business
-(meshkit.client.channel). Each call notes how long it took for the `Server-Timing` header.
+Any call may also raise the errors of the transport and of an unavailable database: Unavailable, DeadlineExceeded and so
+on. Only this module calls stubs. The channel adds deadlines, retries and spans (meshkit.client.channel). Each call
+records its duration for the `Server-Timing` header.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def _call(service: str, method: str) -> Iterator[None]:
         with timed(service, method), service_errors():
             yield
     except ServiceError as error:
-        if not error.domain:  # of the transport
+        if not error.domain:  # an error of the transport
             log.info("%s %s: %s", service, method, describe(error))
             error.message = f"{service} {method} failed: {mapping_of(error).code}"
         raise
 
 
 class InventoryClient:
-    """aiomesh.inventory.v1.InventoryService. The channel stays its maker's to close."""
+    """Calls aiomesh.inventory.v1.InventoryService. The caller closes the channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub: inventory_service_pb2_grpc.InventoryServiceAsyncStub = (
@@ -66,14 +66,14 @@ class InventoryClient:
         return _stock(response.stock)
 
     async def batch_get_stock(self, skus: Sequence[str]) -> tuple[list[Stock], list[str]]:
-        """The stock of the known SKUs in the order asked, and the unknown ones."""
+        """The stock of the known SKUs in the order of the request, and the unknown SKUs."""
         request = inventory_service_pb2.BatchGetStockRequest(skus=skus)
         with _call(INVENTORY, "BatchGetStock"):
             response = await self._stub.BatchGetStock(request)
         return [_stock(stock) for stock in response.stocks], list(response.missing_skus)
 
     async def list_stock(self, page_size: int, page_token: str) -> tuple[list[Stock], str]:
-        """One page, ordered by SKU, and the token of the next. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
+        """One page, ordered by SKU, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
         request = inventory_service_pb2.ListStockRequest(page_size=page_size, page_token=page_token)
         with _call(INVENTORY, "ListStock"):
             response = await self._stub.ListStock(request)
@@ -82,7 +82,7 @@ class InventoryClient:
     async def reserve_stock(
         self, order_id: str, attempt_id: str, lines: Sequence[Line], fingerprint: str
     ) -> Reservation:
-        """Holds the lines under the order's id, or answers the reservation that it has.
+        """Reserves the lines under the order's id; if the id already has a reservation, returns that one.
 
         Raises:
             NotFound: UNKNOWN_SKU.
@@ -100,7 +100,7 @@ class InventoryClient:
         return _reservation(response.reservation)
 
     async def undo_reserve_stock(self, order_id: str, attempt_id: str) -> None:
-        """Takes back one attempt, and the reservation if no other one has touched it."""
+        """Undoes one attempt, and the reservation unless another attempt shares it."""
         request = inventory_service_pb2.UndoReserveStockRequest(request_id=order_id, attempt_id=attempt_id)
         with _call(INVENTORY, "UndoReserveStock"):
             await self._stub.UndoReserveStock(request)
@@ -113,7 +113,7 @@ class InventoryClient:
         return _reservation(response.reservation)
 
     async def commit_reservation(self, order_id: str, fingerprint: str) -> Reservation:
-        """Takes the units out of the warehouse.
+        """Removes the units from the warehouse.
 
         Raises:
             NotFound: UNKNOWN_RESERVATION, also for one with another fingerprint.
@@ -125,7 +125,7 @@ class InventoryClient:
         return _reservation(response.reservation)
 
     async def release_reservation(self, order_id: str, fingerprint: str) -> Reservation:
-        """Gives the units back.
+        """Returns the units to the stock.
 
         Raises:
             NotFound: UNKNOWN_RESERVATION, also for one with another fingerprint.
@@ -138,7 +138,7 @@ class InventoryClient:
 
 
 class PricingClient:
-    """aiomesh.pricing.v1.PricingService. The channel stays its maker's to close."""
+    """Calls aiomesh.pricing.v1.PricingService. The caller closes the channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub: pricing_service_pb2_grpc.PricingServiceAsyncStub = pricing_service_pb2_grpc.PricingServiceStub(
@@ -146,25 +146,25 @@ class PricingClient:
         )
 
     async def get_price(self, line: Line, currency: str) -> Price:
-        """The price of some units of one SKU. Raises NotFound (UNKNOWN_SKU), InvalidArgument (UNKNOWN_CURRENCY)."""
+        """The price of a line. Raises NotFound (UNKNOWN_SKU) or InvalidArgument (UNKNOWN_CURRENCY)."""
         request = pricing_service_pb2.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code=currency)
         with _call(PRICING, "GetPrice"):
             response = await self._stub.GetPrice(request)
         return _price(response.price)
 
     async def batch_get_prices(self, lines: Sequence[Line], currency: str) -> dict[str, Price]:
-        """The prices of the known SKUs by SKU. Raises InvalidArgument (UNKNOWN_CURRENCY)."""
+        """The prices of the known SKUs, by SKU. Raises InvalidArgument (UNKNOWN_CURRENCY)."""
         request = pricing_service_pb2.BatchGetPricesRequest(lines=_price_lines(lines), currency_code=currency)
         with _call(PRICING, "BatchGetPrices"):
             response = await self._stub.BatchGetPrices(request)
         return {price.sku: _price(price) for price in response.prices}
 
     async def create_quote(self, order_id: str, lines: Sequence[Line], currency: str, fingerprint: str) -> Quote:
-        """Freezes the prices under the order's id, or answers the quote that it has.
+        """Freezes the prices under the order's id; if the id already has a quote, returns that one.
 
         Raises:
-            NotFound: UNKNOWN_SKU, there is no price for one of them.
-            InvalidArgument: UNKNOWN_CURRENCY; INVALID_REQUEST if the total is beyond what an amount can be.
+            NotFound: UNKNOWN_SKU, a line has no price.
+            InvalidArgument: UNKNOWN_CURRENCY; INVALID_REQUEST if the total exceeds the largest amount.
             AlreadyExists: REQUEST_ID_REUSED, the id stands for other lines or another currency.
         """
         request = pricing_service_pb2.CreateQuoteRequest(

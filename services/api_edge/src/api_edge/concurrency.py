@@ -1,4 +1,4 @@
-"""Ways to await several calls at once, and work that must not stop half-way."""
+"""Awaits several calls at the same time, and work that must not stop half-way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def concurrently(*branches: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
 async def concurrently(*branches: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """The results of all branches, in their order; the first failure cancels the others and is raised as it is."""
+    """The results of all branches, in their order. The first failure cancels the others and is raised unchanged."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(branch) for branch in branches]
@@ -55,7 +55,7 @@ async def concurrently(*branches: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
 
 
 async def result_or_error(call: Awaitable[T]) -> T | ServiceError:
-    """The call's result or its error, for a caller that must know both halves before it decides."""
+    """The call's result or its error, for a caller that needs the outcome of several calls before it decides."""
     try:
         return await call
     except ServiceError as error:

@@ -1,6 +1,6 @@
-"""The rules of products and orders, the same for every protocol: limits, checks, and which key names which order.
+"""The rules of products and orders, the same for every protocol: limits, checks, and the ids of orders.
 
-A check raises InvalidRequest with all wrong fields of a request at once, by their paths: `lines[0].sku`.
+A check raises InvalidRequest, which lists all invalid fields of the request by their paths, such as `lines[0].sku`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from api_edge.domain import Line
 
 MAX_SKU = 64
-"""Characters of a SKU."""
+"""The maximum length of a SKU, in characters."""
 
 MAX_LINES = 100
-"""Lines of an order, and SKUs of one read."""
+"""The maximum number of lines in an order, and of SKUs in one read."""
 
 MAX_QUANTITY = 1_000_000
 MAX_PAGE, DEFAULT_PAGE = 100, 20
@@ -64,7 +64,7 @@ def check_order(key: str, lines: Sequence[Line], currency: str) -> None:
 
 
 def check_key(key: str) -> None:
-    """Raises InvalidIdempotencyKey if the key cannot name an order."""
+    """Raises InvalidIdempotencyKey if the key is invalid."""
     if not re.fullmatch(KEY, key):
         raise InvalidIdempotencyKey
 
@@ -85,7 +85,7 @@ def duplicates(skus: Iterable[str]) -> Iterator[int]:
 
 
 def canonical_id(order_id: str) -> str:
-    """The order's id as it is stored. Raises UnknownOrder if it is not a UUID and so the id of no order."""
+    """The order's id as it is stored. Raises UnknownOrder if it is not a UUID, because every id of an order is one."""
     if not is_uuid(order_id):
         raise UnknownOrder(order_id)
     return order_id.lower()
@@ -97,7 +97,7 @@ def order_id(key: str) -> str:
 
 
 def fingerprint(lines: Sequence[Line], currency: str) -> str:
-    """A digest of a whole order, the same for the same lines in the same order and the same currency."""
+    """A digest of a whole order. It is equal for equal lines in the same sequence and the same currency."""
     content = json.dumps([currency, [[line.sku, line.quantity] for line in lines]])
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -18,8 +18,8 @@ class Settings(ProcessSettings):
     pricing_target: str = Field("127.0.0.1:50052", min_length=1)
     """gRPC target of the pricing service, such as dns:///pricing:50052."""
     trace_url: str = Field("", pattern="^[!-~]*$")
-    """URL of the page of a trace, with {trace_id} in it, for the Link header. Empty: no Link header."""
+    """URL of a trace's page for the Link header, with {trace_id} in place of the id. Empty: no Link header."""
     drain_seconds: Seconds = 5.0
-    """Seconds that a stopping process still accepts requests after /readyz fails."""
+    """Seconds for which a stopping process still accepts requests after /readyz fails."""
     grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)
     """Seconds that requests in flight may take after that, before they are cancelled."""

@@ -1,4 +1,4 @@
-"""What the storefront adds to the server span of a request, whatever its protocol."""
+"""The attribute that the storefront adds to the server span of a request, for every protocol."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ ORDER_ID = "order.id"
 
 
 def set_order_id(order_id: str) -> None:
-    """Says which order the request is about. Calls to backends have spans of their own: set it outside of them."""
+    """Sets the order of the request on the current span. Backend calls have their own spans: call it outside them."""
     get_current_span().set_attribute(ORDER_ID, order_id)

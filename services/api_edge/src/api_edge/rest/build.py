@@ -1,4 +1,4 @@
-"""The REST API as one FastAPI application: what surrounds a request, and the routers inside."""
+"""The REST API as one FastAPI application: the middleware around a request, and the routers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROBLEMS = Problems(domain=DOMAIN, type_prefix="urn:aiomesh:problem:")
 
 DESCRIPTION = """\
 The storefront of aiomesh. Every response below `/v1` carries its trace: `X-Trace-Id`, `traceresponse`, a `Link` to the
-trace page if it is sampled, and `Server-Timing` with the time of each backend. Every error is
+trace page if it was sampled, and `Server-Timing` with the time of each backend. Every error is
 `application/problem+json` (RFC 9457). `X-Request-Timeout-Ms` (1 to 30000) sets the time budget of a request."""
 
 
@@ -78,6 +78,6 @@ def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
-    """An unknown path is 404; a wrong budget is 400 there, too."""
+    """Responds 404 to an unknown path, or 400 if the time budget is invalid."""
     requested_seconds(scope)
     raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""The examples of the API's documentation: what the seeded shop returns on a day without other promotions."""
+"""The examples in the API's documentation: the responses of the seeded shop while no other promotions apply."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NEW_ORDER: dict[str, Any] = {
 
 
 def order(state: str) -> dict[str, Any]:
-    """NEW_ORDER as it is placed with KEY, in a state."""
+    """The order that NEW_ORDER with KEY creates, in a given state."""
     return {
         "id": ORDER_ID,
         "state": state,
@@ -51,6 +51,6 @@ def order(state: str) -> dict[str, Any]:
 
 
 def returns(**examples: object) -> dict[str, Any]:
-    """The example responses of a route, by their names."""
+    """The example responses of a route, by their names, in OpenAPI."""
     named = {name.replace("_", " "): {"value": value} for name, value in examples.items()}
     return {"content": {"application/json": {"examples": named}}}

@@ -1,4 +1,4 @@
-"""The errors of a route in OpenAPI: every reason that it may give, with an example."""
+"""The errors of a route in OpenAPI: every reason that it may return, with an example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMAS = "#/components/schemas/"
 
 @dataclass(frozen=True)
 class Example:
-    """One way to fail."""
+    """An example of one error."""
 
     status: int
     domain: str
@@ -40,7 +40,7 @@ EXAMPLES = {
     "UNKNOWN_CURRENCY": Example(400, PRICING, "no exchange rate for currency 'XXX'", {"currency": "XXX"}),
     "UNKNOWN_SKU": Example(404, INVENTORY, "there is no SKU 'TEA-9999'", {"sku": "TEA-9999"}),
     "UNKNOWN_ORDER": Example(404, EDGE, f"there is no order {ORDER_ID}", {"order_id": ORDER_ID}),
-    "REQUEST_TIMEOUT": Example(408, EDGE, "the body did not come within the time budget of the request"),
+    "REQUEST_TIMEOUT": Example(408, EDGE, "the body did not arrive within the time budget of the request"),
     "INSUFFICIENT_STOCK": Example(
         409,
         INVENTORY,
@@ -62,7 +62,7 @@ EXAMPLES = {
     "RESERVATION_EXPIRED": Example(409, INVENTORY, f"reservation {ORDER_ID} has expired", {"reservation_id": ORDER_ID}),
     "CONTENT_TOO_LARGE": Example(413, EDGE, "the body is larger than 1048576 bytes"),
     "UNSUPPORTED_MEDIA_TYPE": Example(415, EDGE, "send the order with Content-Type: application/json"),
-    "INVALID_REQUEST": Example(422, EDGE, "the request is not valid: lines[0].quantity", errors=(WRONG_FIELD,)),
+    "INVALID_REQUEST": Example(422, EDGE, "the request is invalid: lines[0].quantity", errors=(WRONG_FIELD,)),
     "RESOURCE_EXHAUSTED": Example(429, "", "pricing GetPrice failed: RESOURCE_EXHAUSTED"),
     "INTERNAL": Example(500, EDGE, "internal error"),
     "UNAVAILABLE": Example(503, "", "inventory GetStock failed: UNAVAILABLE"),
@@ -70,7 +70,7 @@ EXAMPLES = {
     "SHUTTING_DOWN": Example(503, EDGE, "this server is shutting down"),
     "DEADLINE_EXCEEDED": Example(504, "", "inventory GetStock failed: DEADLINE_EXCEEDED"),
 }
-"""Every reason that a route may give."""
+"""An example of every reason, by reason."""
 
 EVERYWHERE = (
     "INVALID_TIMEOUT",
@@ -83,40 +83,43 @@ EVERYWHERE = (
     "SHUTTING_DOWN",
     "DEADLINE_EXCEEDED",
 )
-"""The reasons that any route may give."""
+"""The reasons that any route may return."""
 
 RETRY_AFTER = {
-    "Retry-After": {"description": "Seconds to wait before another try", "schema": {"type": "integer", "minimum": 1}}
+    "Retry-After": {"description": "Seconds to wait before a retry", "schema": {"type": "integer", "minimum": 1}}
 }
-RETRIED = {429, 503}
+RETRYABLE = {429, 503}
 
 
 def error_responses(instance: str, *reasons: str, **special: Example) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may give these reasons, and those that any route may give.
+    """The `responses` of a route that may return these reasons, and those of EVERYWHERE.
 
     Args:
         instance: a path of the route, for the examples.
         reasons: keys of EXAMPLES.
-        special: examples of this route in place of those in EXAMPLES, of the same status.
+        special: examples of this route instead of those in EXAMPLES, with the same status.
     """
     by_status = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (EXAMPLES[reason].status, reason))
-    grouped = itertools.groupby(by_status, lambda reason: EXAMPLES[reason].status)
+    groups = itertools.groupby(by_status, lambda reason: EXAMPLES[reason].status)
     examples = EXAMPLES | special
     return {
         status: _response(status, {reason: _problem(reason, examples[reason], instance) for reason in group})
-        for status, group in grouped
+        for status, group in groups
     }
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document with the schema of a problem, which FastAPI itself would offer as application/json too."""
+    """The OpenAPI document with the schema of a problem.
+
+    The schema is added here because FastAPI, given it as a model, would document it as application/json as well.
+    """
     if not app.openapi_schema:
-        written = type(app).openapi(app)
+        schema = type(app).openapi(app)
         _, schemas = models_json_schema([(Problem, "serialization")], ref_template=SCHEMAS + "{model}")
         properties = schemas["$defs"][Problem.__name__]["properties"]
         for name, value in _problem("INSUFFICIENT_STOCK", EXAMPLES["INSUFFICIENT_STOCK"], "/v1/orders").items():
             properties[name] = dict(sorted({**properties[name], "examples": [value]}.items()))
-        written["components"]["schemas"] |= schemas["$defs"]
+        schema["components"]["schemas"] |= schemas["$defs"]
     return app.openapi_schema or {}
 
 
@@ -128,7 +131,7 @@ def _response(status: int, problems: dict[str, dict[str, Any]]) -> dict[str, Any
     return {
         "description": f"{title(status)}: {', '.join(problems)}",
         "content": {MEDIA_TYPE: content},
-        "headers": RETRY_AFTER if status in RETRIED else {},
+        "headers": RETRY_AFTER if status in RETRYABLE else {},
     }
 
 

@@ -1,4 +1,4 @@
-"""The paths that are not the API: those that machines poll, and the documentation that people read."""
+"""The paths outside of the API: probes, which machines poll, and the documentation, which people read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-"""Polled by machines: no log lines, no trace headers."""
+"""Requests for these get no log lines and no trace headers."""
 
 DOCS, OPENAPI, ASSETS = "/docs", "/openapi.json", "/docs/assets"
 
 UNTRACED = PROBES | {"/", DOCS, OPENAPI}
-"""The paths whose requests make neither spans nor metrics, beside those below ASSETS."""
+"""Requests for these, and for paths below ASSETS, make no spans and no metrics."""
 
 
 def is_untraced(scope: MutableMapping[str, Any]) -> bool:
-    """Whether an ASGI scope is a request for one of them."""
+    """Whether an ASGI scope is a request that makes no spans and no metrics."""
     path: str = scope["path"]
     return path in UNTRACED or path.startswith(f"{ASSETS}/")

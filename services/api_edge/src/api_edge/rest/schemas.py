@@ -1,4 +1,4 @@
-"""The bodies of requests and responses: the REST contract. No protobuf, no domain type in a public field."""
+"""The bodies of requests and responses: the contract of the REST API, without protobuf and domain types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _in_digits(text: str) -> str:
 
 
 IN_DIGITS = BeforeValidator(_in_digits)
-"""For an integer in a query: pydantic alone also accepts `1_000`, `+5` and `1.0`, and has no setting against it."""
+"""For an integer in a query: by itself pydantic also accepts `1_000`, `+5` and `1.0`, and no setting changes that."""
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SKU), AfterValidator(_printable)]
 Amount = Annotated[str, Field(examples=["15.21"], description="A decimal string in the currency's own digits")]
@@ -42,7 +42,7 @@ class Stock(BaseModel):
     on_hand: int = Field(examples=[500])
     reserved: int = Field(examples=[0])
     available: int = Field(examples=[500])
-    version: int = Field(examples=[1], description="Grows with each change of this stock")
+    version: int = Field(examples=[1], description="Increases with each change of this stock")
 
 
 class Price(BaseModel):
@@ -55,7 +55,7 @@ class Price(BaseModel):
 
 
 class Degradation(BaseModel):
-    """Why a part is missing."""
+    """Why a part of a product is missing."""
 
     service: str = Field(examples=["pricing"])
     code: str = Field(examples=["UNAVAILABLE"], description="gRPC status code")
@@ -63,18 +63,18 @@ class Degradation(BaseModel):
 
 
 class Product(BaseModel):
-    """A product with its stock and, where there is one, its price."""
+    """A product with its stock and, if known, its price."""
 
     sku: str = Field(examples=["TEA-0001"])
     title: str = Field(examples=[PRODUCT["title"]])
     category: str = Field(examples=["tea"])
     stock: Stock
-    price: Price | None = Field(description="null when pricing has no answer; `problems` says why")
+    price: Price | None = Field(description="null if there is no price; `problems` has the reason")
     problems: list[Degradation]
 
     @classmethod
     def of(cls, product: domain.Product) -> Self:
-        """The body of a product."""
+        """The body for a product of the storefront."""
         stock, price = product.stock, product.price
         return cls(
             sku=stock.sku,
@@ -98,14 +98,14 @@ class Product(BaseModel):
 
 
 class ProductPage(BaseModel):
-    """Some products."""
+    """One page of products."""
 
     products: list[Product]
-    next_page_token: str = Field(examples=[""], description="For `page_token`; empty at the end")
+    next_page_token: str = Field(examples=[""], description="`page_token` of the next page; empty after the last page")
 
 
 class NewOrderLine(BaseModel):
-    """Some units to order."""
+    """One line of a new order."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -114,7 +114,7 @@ class NewOrderLine(BaseModel):
 
 
 class NewOrder(BaseModel):
-    """What to order."""
+    """The order to place."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [NEW_ORDER]})
 
@@ -124,12 +124,12 @@ class NewOrder(BaseModel):
     @model_validator(mode="after")
     def _each_sku_once(self) -> Self:
         if any(duplicates(line.sku for line in self.lines)):
-            raise PydanticCustomError("repeated_sku", "a SKU stands in more than one line: add their quantities up")
+            raise PydanticCustomError("repeated_sku", "a SKU is in more than one line; send one line for each SKU")
         return self
 
 
 class OrderLine(BaseModel):
-    """One line of an order at the price frozen for it."""
+    """One line of an order, at its frozen price."""
 
     sku: str = Field(examples=["TEA-0001"])
     quantity: int = Field(examples=[2])
@@ -145,11 +145,11 @@ class Order(BaseModel):
     currency: str = Field(examples=["EUR"])
     lines: list[OrderLine]
     total: Annotated[str, Field(examples=["44.92"])]
-    expire_time: datetime = Field(description="When an order that is still RESERVED expires")
+    expire_time: datetime = Field(description="The time at which a RESERVED order expires")
 
     @classmethod
     def of(cls, order: domain.Order) -> Self:
-        """The body of an order."""
+        """The body for an order of the storefront."""
         return cls(
             id=order.reservation.id,
             state=order.reservation.state,

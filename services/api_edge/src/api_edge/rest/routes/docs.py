@@ -1,6 +1,6 @@
-"""/docs, to which / leads: the OpenAPI document for people.
+"""/docs, to which / redirects: the OpenAPI document for people.
 
-Swagger UI comes from this process and not from a CDN: no internet needed.
+This process serves Swagger UI itself, so the page needs no internet.
 """
 
 from __future__ import annotations
@@ -20,29 +20,32 @@ if TYPE_CHECKING:
 
 router = APIRouter(include_in_schema=False)
 
-mimetypes.init()  # reads files, which the event loop should not do
+mimetypes.init()  # it reads files, which would block the event loop later
 
 files = StaticFiles(packages=[("fastapi_offline", "static"), ("api_edge.rest", "static")])
-"""Swagger UI's script and style, as the package fastapi-offline carries them, and what they lack."""
+"""Swagger UI's script and style from the package fastapi-offline, and our addition, dark-mode.js."""
 
 DARK_MODE = f'<script src="{ASSETS}/dark-mode.js"></script>'
 
 
 async def assets(scope: Scope, receive: Receive, send: Send) -> None:
-    """The files, to be mounted at ASSETS (ASGI); without ranges, as Starlette refuses wrong ones in plain text."""
+    """Serves the files (ASGI), mounted at ASSETS.
+
+    Ignores the Range header, because Starlette rejects an invalid one in plain text.
+    """
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]
     await files(scope, receive, send)
 
 
 @router.get("/")
 async def root() -> RedirectResponse:
-    """Sends people to the documentation."""
+    """Redirects to the documentation."""
     return RedirectResponse(DOCS)
 
 
 @router.get(DOCS)
 async def docs(request: Request) -> HTMLResponse:
-    """Swagger UI for this API, dark where the system is."""
+    """Swagger UI for this API, in the light or dark style of the system."""
     page = get_swagger_ui_html(
         openapi_url=str(request.app.openapi_url),
         title=request.app.title,

@@ -27,7 +27,7 @@ ORDER = f"/v1/orders/{ORDER_ID}"
 CREATED = {
     "Location": {"description": "The order's path", "schema": {"type": "string"}, "example": ORDER},
     "Idempotency-Key": {
-        "description": "The key that names the order",
+        "description": "The key of the order",
         "schema": {"type": "string"},
         "example": EXAMPLE_KEY,
     },
@@ -35,7 +35,7 @@ CREATED = {
 
 
 async def require_json(request: Request) -> None:
-    """Refuses a body whose Content-Type is not JSON."""
+    """Rejects a body whose Content-Type is not JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "send the order with Content-Type: application/json")
@@ -47,12 +47,12 @@ async def read_key(
         str | SkipJsonSchema[None],
         Header(
             alias="Idempotency-Key",
-            description="Names the order: a repeat returns the same one. Created if absent.",
+            description="Identifies the order: a repeat with the same key returns the same order. Generated if absent.",
             json_schema_extra={"pattern": f"^{KEY}$"},
         ),
     ] = None,
 ) -> str:
-    """The idempotency key, a new one if absent. Raises InvalidIdempotencyKey."""
+    """The request's idempotency key, or a new one. Raises InvalidIdempotencyKey."""
     key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
     check_key(key)
     if len(request.headers.getlist("Idempotency-Key")) > 1:
@@ -86,13 +86,13 @@ def router(storefront: Storefront) -> APIRouter:
         },
         dependencies=[Depends(require_json)],
     )
-    async def place_order(wanted: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
-        """Reserves all lines and freezes their prices, or neither. Commit it before `expire_time`."""
-        lines = [Line(line.sku, line.quantity) for line in wanted.lines]
-        placed = Order.of(await storefront.place_order(key, lines, wanted.currency))
-        response.headers["Location"] = f"/v1/orders/{placed.id}"
+    async def place_order(new_order: NewOrder, key: Annotated[str, Depends(read_key)], response: Response) -> Order:
+        """Reserves all lines and freezes their prices, or does neither. Commit the order before `expire_time`."""
+        lines = [Line(line.sku, line.quantity) for line in new_order.lines]
+        order = Order.of(await storefront.place_order(key, lines, new_order.currency))
+        response.headers["Location"] = f"/v1/orders/{order.id}"
         response.headers["Idempotency-Key"] = key
-        return placed
+        return order
 
     @routes.get(
         "/{order_id}",
@@ -115,7 +115,7 @@ def router(storefront: Storefront) -> APIRouter:
         },
     )
     async def commit_order(order_id: OrderId) -> Order:
-        """Takes the units out of the warehouse. A repeat returns the same; after release or expiry it is a conflict."""
+        """Removes the units from the warehouse. A repeat returns the same. A released or expired order is a 409."""
         return Order.of(await storefront.commit_order(order_id))
 
     @routes.delete(
@@ -127,7 +127,7 @@ def router(storefront: Storefront) -> APIRouter:
         },
     )
     async def release_order(order_id: OrderId) -> Order:
-        """Gives the units back. A repeat returns the same; after commit or expiry it is a conflict."""
+        """Returns the units to the stock. A repeat returns the same. A committed or expired order is a 409."""
         return Order.of(await storefront.release_order(order_id))
 
     return routes

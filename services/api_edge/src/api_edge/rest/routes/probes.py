@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics: for machines. None of them calls a backend."""
+"""/livez, /readyz and /metrics, which machines poll. None of them calls a backend."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def router(stop: Stop, page: MetricsPage | None) -> APIRouter:
-    """The routes of probes; without a page there is no /metrics."""
+    """The routes of probes, with /metrics only if there is a page."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/livez")
     async def livez() -> PlainTextResponse:
-        """The event loop answers."""
+        """Responds if the event loop runs."""
         return PlainTextResponse("ok\n")
 
     @routes.get("/readyz")
     async def readyz() -> PlainTextResponse:
-        """This process can serve: it has started and is not draining. Raises ShuttingDown."""
+        """Responds until the process drains; then raises ShuttingDown."""
         if stop.requested.is_set():
             raise ShuttingDown
         return PlainTextResponse("ok\n")
@@ -34,7 +34,7 @@ def router(stop: Stop, page: MetricsPage | None) -> APIRouter:
 
         @routes.get("/metrics")
         async def metrics() -> Response:
-            """What this process measures, in Prometheus' text format."""
+            """The metrics of this process, in Prometheus' text format."""
             return Response(page.text(), media_type=page.media_type)
 
     return routes

@@ -21,7 +21,7 @@ READ_SECONDS = 2.0
 
 Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
 Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price"), IN_DIGITS]
-Strict = Annotated[bool, Query(description="Answer with an error instead of `price: null`")]
+Strict = Annotated[bool, Query(description="Return an error instead of `price: null`")]
 
 
 def router(storefront: Storefront) -> APIRouter:
@@ -47,17 +47,17 @@ def router(storefront: Storefront) -> APIRouter:
             list[Sku],
             Query(
                 max_length=MAX_LINES,
-                description="Read these instead of a page",
+                description="Return these products instead of a page",
                 json_schema_extra={"example": SKUS},
             ),
         ] = [],  # noqa: B006 - FastAPI copies it
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = DEFAULT_PAGE,
-        page_token: Annotated[str, Query(description="`next_page_token` of the page before")] = "",
+        page_token: Annotated[str, Query(description="`next_page_token` of the previous page")] = "",
         currency: Currency = DEFAULT_CURRENCY,
         quantity: Quantity = 1,
         strict: Strict = False,  # noqa: FBT002 - a query parameter
     ) -> ProductPage:
-        """A page of all products by SKU; or with `sku` the products named, in that order."""
+        """A page of all products, sorted by SKU. With `sku`, only those products, in the order of the request."""
         if sku:
             products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
         else:
@@ -78,7 +78,7 @@ def router(storefront: Storefront) -> APIRouter:
         quantity: Quantity = 1,
         strict: Strict = False,  # noqa: FBT002 - a query parameter
     ) -> Product:
-        """A product with its stock and the price of `quantity` units. Without pricing `price` is null."""
+        """A product with its stock and the price of `quantity` units. `price` is null while pricing is unavailable."""
         return Product.of(await storefront.product(Line(sku, quantity), currency, strict=strict))
 
     return routes

@@ -1,4 +1,4 @@
-// Swagger UI has a dark style, which the class of the root element switches on: here as the system prefers.
+// A class of the root element enables Swagger UI's dark style. This sets it if the system prefers dark.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function follow() {
