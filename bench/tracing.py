@@ -30,7 +30,7 @@ from meshkit.client.channel import open_channel
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
 from meshkit.telemetry import Telemetry
-from meshkit.testing import listening
+from meshkit.testing import start_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -77,7 +77,7 @@ async def connected(telemetry: Telemetry | None) -> AsyncIterator[Any]:
     if telemetry is None:
         server = grpc.aio.server()
         add(server)
-        async with listening(server) as address, grpc.aio.insecure_channel(address) as channel:
+        async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel:
             yield channel
         return
     telemetry.tracer_provider.add_span_processor(BatchSpanProcessor(DroppingExporter()))
@@ -85,7 +85,7 @@ async def connected(telemetry: Telemetry | None) -> AsyncIterator[Any]:
     server = build_server(services={SERVICE: add}, health=health, telemetry=telemetry)
     watching = asyncio.create_task(health.watch())
     async with (
-        listening(server) as address,
+        start_server(server) as address,
         open_channel(address, service=SERVICE, repeatable=(), limit=10, telemetry=telemetry) as channel,
     ):
         await channel.channel_ready()

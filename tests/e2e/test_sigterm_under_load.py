@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from localmesh.services import read_services
-from meshkit.testing import listening
+from meshkit.testing import start_server
 from tests.ports import held_port
 from tests.service_process import ServiceProcess, running
 from tracebox.receiver import build_receiver
@@ -91,7 +91,7 @@ class Mesh:
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     store = TraceStore(max_spans=1_000_000, max_bytes=1_000_000_000)
-    async with listening(build_receiver(store)) as address:
+    async with start_server(build_receiver(store)) as address:
         yield Mesh(tmp_path, store, f"http://{address}")
 
 

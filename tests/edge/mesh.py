@@ -30,7 +30,7 @@ from meshkit.fastapi.server import listen_socket
 from meshkit.lifecycle import Stop
 from meshkit.server.health import SERVING
 from meshkit.telemetry.prometheus import MetricsPage
-from meshkit.testing import FakeClock, SpanCapture, listening
+from meshkit.testing import FakeClock, SpanCapture, start_server
 from pricing.servicer import PricingServicer
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 
 TRACE_URL = "http://traces.test/trace/{trace_id}"
 PROBLEM = "application/problem+json"
-OPENED = {"inventory.db": tests.inventory.opened.opened, "pricing.db": tests.pricing.opened.opened}
+PREPARE = {"inventory.db": tests.inventory.opened.prepare_database, "pricing.db": tests.pricing.opened.prepare_database}
 SEEDED: dict[str, bytes] = {}
-"""The seeded databases by file name."""
+"""The content of the seeded databases, by file name."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, read to its end; `body` is the parsed JSON, or None for a body of another type."""
+    """A complete HTTP response. `body` is the parsed JSON, or None for a body of another type."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,8 +63,8 @@ class Answer:
 
 
 @dataclass
-class Running(SpanProcessor):
-    """Knows which spans have begun and not yet ended."""
+class OpenSpans(SpanProcessor):
+    """The spans that have started and not yet ended."""
 
     spans: set[ReadableSpan] = field(default_factory=set)
 
@@ -77,7 +77,7 @@ class Running(SpanProcessor):
 
 @dataclass(frozen=True)
 class Mesh:
-    """A running mesh. `edge`, `inventory` and `pricing` hold the spans of each process-to-be."""
+    """A running mesh. `edge`, `inventory` and `pricing` hold the spans of each service."""
 
     url: str
     http: aiohttp.ClientSession
@@ -86,10 +86,10 @@ class Mesh:
     pricing: SpanCapture
     stop: Stop
     clock: FakeClock
-    running: Running
+    open_spans: OpenSpans
     inventory_address: str
     pricing_address: str
-    serving: asyncio.Task[None]
+    server_task: asyncio.Task[None]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -97,7 +97,7 @@ class Mesh:
         return url.host or "", url.port or 0
 
     async def ask(self, method: str, path: str, **request: Any) -> Answer:
-        """Sends one request; the path goes out as it is written."""
+        """Sends one request, with exactly the given path."""
         if isinstance(body := request.get("data"), bytes):
             request["data"] = io.BytesIO(body)
         async with self.http.request(
@@ -121,30 +121,30 @@ class Mesh:
         return await self.ask("POST", "/v1/orders", json=body, headers=headers, **request)
 
     async def stock(self, sku: str) -> dict[str, int]:
-        """What inventory says of a SKU, but for its version."""
+        """The stock of a SKU, without its version."""
         answer = await self.get(f"/v1/products/{sku}")
         return {name: answer.body["stock"][name] for name in ("on_hand", "reserved", "available")}
 
     async def spans(self, trace_id: str | None = None) -> list[ReadableSpan]:
-        """The spans of one trace, or of all, once every span that has begun has ended."""
-        while self.running.spans:
+        """The spans of one trace, or of all traces. Waits until every span has ended."""
+        while self.open_spans.spans:
             await asyncio.sleep(0.001)
         every = [span for capture in (self.edge, self.inventory, self.pricing) for span in capture.spans()]
         return [span for span in every if trace_id in {None, trace_id_of(span)}]
 
 
 class Wire:
-    """One HTTP/1.1 connection, byte by byte."""
+    """One HTTP/1.1 connection, on which a test sends bytes of its choice."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def send(self, sent: bytes) -> None:
-        self._writer.write(sent)
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
         await self._writer.drain()
 
     async def answer(self) -> Answer:
-        """The next answer. Those of the edge declare their length."""
+        """The next response. Those of the edge have a Content-Length."""
         status, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
         headers: CIMultiDict[str] = CIMultiDict(line.partition(": ")[::2] for line in fields)
         text = (await self._reader.readexactly(int(headers["Content-Length"]))).decode()
@@ -152,12 +152,12 @@ class Wire:
         return Answer(int(status.split(" ")[1]), headers, text, body)
 
     async def rest(self) -> bytes:
-        """What comes until the server closes the connection."""
+        """The bytes until the server closes the connection."""
         return await self._reader.read()
 
 
-async def plentiful(shop: Mesh) -> AsyncIterator[str]:
-    """SKUs that have a price and at least 100 units, for tests that share a mesh and each want one to themselves."""
+async def plentiful_skus(shop: Mesh) -> AsyncIterator[str]:
+    """SKUs that have a price and at least 100 units. Tests that share a mesh take a different one each."""
     token = None
     while token != "":
         page = (await shop.get(f"/v1/products?page_size=100&page_token={token or ''}")).body
@@ -179,13 +179,13 @@ async def wire(shop: Mesh) -> AsyncIterator[Wire]:
 
 
 def get(path: str, **headers: str) -> bytes:
-    """A whole GET request."""
+    """A complete GET request."""
     fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode()
 
 
 def post_order(sku: str = "TEA-0001", **headers: str) -> bytes:
-    """A whole request for two units."""
+    """A complete request for an order of two units."""
     body = json.dumps({"lines": [{"sku": sku, "quantity": 2}]})
     headers |= {"Content_Type": "application/json", "Content_Length": str(len(body))}
     return get("/v1/orders", **headers).replace(b"GET", b"POST", 1) + body.encode()
@@ -203,19 +203,19 @@ async def mesh(
     drain_seconds: float = 0,
     grace_seconds: float = 5.0,
 ) -> AsyncIterator[Mesh]:
-    """Starts all three with their databases in `folder`; the servicers are made from their real stores.
+    """Starts all three services, with their databases in `folder` and the given servicers on the real stores.
 
-    With a target given, the edge looks for that service there.
+    The edge calls a service at its `target`, if one is given.
     """
-    running, clock = Running(), FakeClock()
+    open_spans, clock = OpenSpans(), FakeClock()
     captures = [SpanCapture(name) for name in ("api_edge", "inventory", "pricing")]
     for capture in captures:
-        capture.telemetry.tracer_provider.add_span_processor(running)
+        capture.telemetry.tracer_provider.add_span_processor(open_spans)
     edge, stock, prices = captures
     async with (
-        serving_inventory(folder, stock, clock, inventory_servicer) as inventory_address,
-        serving_pricing(folder, prices, clock, pricing_servicer) as pricing_address,
-        serving_edge(
+        start_inventory(folder, stock, clock, inventory_servicer) as inventory_address,
+        start_pricing(folder, prices, clock, pricing_servicer) as pricing_address,
+        start_edge(
             Settings(
                 inventory_target=inventory_target or inventory_address,
                 pricing_target=pricing_target or pricing_address,
@@ -224,54 +224,56 @@ async def mesh(
                 grace_seconds=grace_seconds,
             ),
             edge,
-        ) as (url, stop, serving),
+        ) as (url, stop, server_task),
         aiohttp.ClientSession() as http,
     ):
-        yield Mesh(url, http, edge, stock, prices, stop, clock, running, inventory_address, pricing_address, serving)
+        yield Mesh(
+            url, http, edge, stock, prices, stop, clock, open_spans, inventory_address, pricing_address, server_task
+        )
 
 
 @asynccontextmanager
-async def serving_inventory(
+async def start_inventory(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
 ) -> AsyncIterator[str]:
-    """Inventory on a free port, with its catalogue."""
-    settings = inventory.settings.Settings(database_url=await seeded(folder / "inventory.db"))
+    """Starts inventory on a free port, with its catalogue. Yields its address."""
+    settings = inventory.settings.Settings(database_url=await seed(folder / "inventory.db"))
     async with (
         inventory.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
-        serving(app) as address,
+        start_service(app) as address,
     ):
         yield address
 
 
 @asynccontextmanager
-async def serving_pricing(
+async def start_pricing(
     folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
 ) -> AsyncIterator[str]:
-    """Pricing on a free port, with its price book."""
-    settings = pricing.settings.Settings(database_url=await seeded(folder / "pricing.db"))
+    """Starts pricing on a free port, with its price book. Yields its address."""
+    settings = pricing.settings.Settings(database_url=await seed(folder / "pricing.db"))
     async with (
         pricing.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
-        serving(app) as address,
+        start_service(app) as address,
     ):
         yield address
 
 
 @asynccontextmanager
-async def serving(app: GrpcApp) -> AsyncIterator[str]:
-    """The service on a free port, SERVING, without what it does in the background."""
+async def start_service(app: GrpcApp) -> AsyncIterator[str]:
+    """Starts the service on a free port, SERVING and without its background tasks. Yields its address."""
     await app.check()
     await app.health._publish(SERVING)
-    async with listening(app.server) as address:
+    async with start_server(app.server) as address:
         yield address
 
 
-async def seeded(path: Path) -> str:
-    """The URL of a migrated and seeded database, made once for each service and copied afterwards."""
+async def seed(path: Path) -> str:
+    """The URL of a migrated and seeded database, which is created once for each service and then copied."""
     url = f"sqlite:///{path}"
     if path.exists():
         return url
     if path.name not in SEEDED:
-        async with OPENED[path.name](url, SpanCapture("seed")):
+        async with PREPARE[path.name](url, SpanCapture("seed")):
             pass
         SEEDED[path.name] = path.read_bytes()
     path.write_bytes(SEEDED[path.name])
@@ -279,33 +281,33 @@ async def seeded(path: Path) -> str:
 
 
 @asynccontextmanager
-async def serving_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
-    """The edge on a free port, as its process runs it."""
+async def start_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
+    """Starts the edge on a free port, as its process does. Yields its URL, its Stop and the task of its server."""
     page, stop, listener = MetricsPage(), Stop(), listen_socket("127.0.0.1:0")
     meters = MeterProvider([page.reader], shutdown_on_exit=False)
     telemetry = replace(capture.telemetry, meter_provider=meters, page=page)
     host, port = listener.getsockname()
     async with build(settings, telemetry) as app:
-        serving = asyncio.create_task(app.serve(stop, listener))
+        server_task = asyncio.create_task(app.serve(stop, listener))
         try:
-            yield f"http://{host}:{port}", stop, serving
+            yield f"http://{host}:{port}", stop, server_task
         finally:
             stop.request()
-            await serving
+            await server_task
 
 
 @contextmanager
-def nobody(*, silent: bool = False) -> Iterator[str]:
-    """The address of nobody: connections to it are refused, or accepted by one who stays silent."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
+def absent_server(*, silent: bool = False) -> Iterator[str]:
+    """An address without a server. It refuses connections, or with `silent` accepts them and never responds."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
         if silent:
-            held.listen()
-        yield f"127.0.0.1:{held.getsockname()[1]}"
+            reserved.listen()
+        yield f"127.0.0.1:{reserved.getsockname()[1]}"
 
 
 def assert_problem(answer: Answer, status: int, reason: str) -> None:
-    """The answer is a problem (RFC 9457) with all its parts, those that the API adds included."""
+    """Asserts that the response is a problem (RFC 9457) with all its members, including those that the API adds."""
     problem = answer.body
     assert (answer.status, problem["reason"]) == (status, reason), answer.text
     assert answer.headers["Content-Type"] == PROBLEM

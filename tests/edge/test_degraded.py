@@ -14,7 +14,7 @@ from aiomesh.inventory.v1 import inventory_pb2
 from inventory.servicer import InventoryServicer
 from meshkit.errors import TABLE, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
 from pricing.servicer import PricingServicer
-from tests.edge.mesh import Mesh, assert_problem, mesh, nobody
+from tests.edge.mesh import Mesh, absent_server, assert_problem, mesh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -192,7 +192,7 @@ async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
     tmp_path: Path, path: str, *, silent: bool, strict_status: int, code: str
 ) -> None:
     headers = {"X-Request-Timeout-Ms": "400"} if silent else {}
-    with nobody(silent=silent) as address:
+    with absent_server(silent=silent) as address:
         async with mesh(tmp_path, pricing_target=address) as running:
             answers = [await running.get(f"{path}strict={strict}", headers=headers) for strict in ("false", "true")]
     degraded, strict = answers
@@ -213,7 +213,7 @@ async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
 async def test_without_inventory_there_is_nothing_to_show(
     tmp_path: Path, path: str, *, silent: bool, status: int, reason: str
 ) -> None:
-    with nobody(silent=silent) as address:
+    with absent_server(silent=silent) as address:
         async with mesh(tmp_path, inventory_target=address) as running:
             answer = await running.get(path, headers={"X-Request-Timeout-Ms": "400"} if silent else {})
     assert_problem(answer, status, reason)
@@ -276,7 +276,7 @@ async def test_violations_that_a_backend_names_reach_the_caller(tmp_path: Path) 
 async def test_an_address_of_a_backend_is_in_the_log_and_the_span_and_in_no_answer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with nobody() as address:
+    with absent_server() as address:
         async with mesh(tmp_path, inventory_target=address, pricing_target=address) as shop:
             answers = [
                 await shop.get("/v1/products/TEA-0001"),

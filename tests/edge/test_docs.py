@@ -111,7 +111,7 @@ async def test_the_example_order_can_be_released_or_expire(tmp_path: Path) -> No
         async with mesh(tmp_path / name) as shop:
             location = (await shop.ask("POST", "/v1/orders", **await new_order(shop))).headers["Location"]
             if name == "expired":
-                shop.clock.turn(HOLD)
+                shop.clock.advance(HOLD)
             method = "DELETE" if name == "released" else "GET"
             assert (await shop.ask(method, location)).body == (await examples(shop, method.lower(), path, 200))[name]
 

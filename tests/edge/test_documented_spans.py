@@ -11,7 +11,7 @@ import grpc
 from opentelemetry.trace import SpanKind
 
 from tests.edge.mesh import Mesh, mesh
-from tests.inventory.opened import opened, store_on
+from tests.inventory.opened import prepare_database, store_on
 from tests.repository import ROOT
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ async def traffic(shop: Mesh, folder: Path) -> None:
     async with grpc.aio.insecure_channel(shop.inventory_address) as channel:
         sell: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/shop.v1.Shop/Sell")
         assert await sell(b"").code() is grpc.StatusCode.UNIMPLEMENTED
-    shop.clock.turn(timedelta(minutes=16))
-    async with opened(f"sqlite:///{folder / 'inventory.db'}", shop.inventory) as database:
+    shop.clock.advance(timedelta(minutes=16))
+    async with prepare_database(f"sqlite:///{folder / 'inventory.db'}", shop.inventory) as database:
         assert await store_on(database, shop.inventory, shop.clock).sweep() == 1
 
 

@@ -111,7 +111,7 @@ async def test_after_the_drain_it_takes_no_more_connections_and_closes_idle_ones
         shop.stop.request()
         assert await unused.rest() == b""
         assert await idle.rest() == b""
-        await shop.serving
+        await shop.server_task
         await refused(shop)
 
 
@@ -128,7 +128,7 @@ async def test_a_request_in_flight_is_answered(tmp_path: Path, slow: Slow) -> No
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (200, True)
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
@@ -141,7 +141,7 @@ async def test_a_request_whose_head_is_half_sent_is_answered(tmp_path: Path, cut
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (200, True)
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 async def test_a_request_whose_body_is_half_sent_is_answered(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_request_whose_body_is_half_sent_is_answered(tmp_path: Path) -> 
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (201, True)
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 async def test_a_request_that_is_refused_before_its_body_has_come_is_read_to_its_end(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_request_that_is_refused_before_its_body_has_come_is_read_to_its
         await refused(shop)
         await connection.send(request[-10:])
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 async def test_all_requests_of_a_pipeline_are_answered(tmp_path: Path, slow: Slow) -> None:
@@ -182,7 +182,7 @@ async def test_all_requests_of_a_pipeline_are_answered(tmp_path: Path, slow: Slo
         answers = [await connection.answer() for _ in range(3)]
         assert [(answer.status, closes(answer)) for answer in answers] == [(200, False), (200, False), (200, True)]
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 async def test_all_requests_of_a_pipeline_that_comes_while_it_drains_are_answered(tmp_path: Path) -> None:
@@ -209,14 +209,14 @@ async def test_a_half_sent_request_behind_another_one_is_answered_too(tmp_path: 
         second = await connection.answer()
         assert [(answer.status, closes(answer)) for answer in (first, second)] == [(200, False), (200, True)]
         assert await connection.rest() == b""
-        await shop.serving
+        await shop.server_task
 
 
 async def test_a_head_that_never_ends_is_given_up_after_the_grace(tmp_path: Path) -> None:
     async with mesh(tmp_path, grace_seconds=0.2) as shop, wire(shop) as connection:
         await begin(connection, READ[:20])
         shop.stop.request()
-        await shop.serving
+        await shop.server_task
         assert await connection.rest() == b""
 
 
@@ -224,7 +224,7 @@ async def test_a_body_that_never_ends_is_given_up_after_the_grace_and_told(tmp_p
     async with mesh(tmp_path, grace_seconds=0.2) as shop, wire(shop) as connection:
         await begin(connection, post_order()[:-10])
         shop.stop.request()
-        await shop.serving
+        await shop.server_task
         assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
         assert await connection.rest() == b""
 
@@ -237,7 +237,7 @@ async def test_a_request_that_takes_longer_than_the_grace_is_told_and_cancelled(
         await connection.send(READ)
         await slow.reached.wait()
         shop.stop.request()
-        await shop.serving
+        await shop.server_task
         answer = await connection.answer()
         assert_problem(answer, 503, "SHUTTING_DOWN")
         assert answer.headers["Retry-After"] == "1"
@@ -256,7 +256,7 @@ async def test_a_second_request_to_stop_skips_the_drain_and_the_grace(tmp_path: 
         await slow.reached.wait()
         shop.stop.request()
         shop.stop.request()
-        await shop.serving
+        await shop.server_task
         assert_problem(await busy.answer(), 503, "SHUTTING_DOWN")
         assert await half.rest() == b""
 
@@ -272,7 +272,7 @@ async def test_an_order_that_is_given_up_is_whole_all_the_same(tmp_path: Path, s
         shop.stop.request()
         assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
         slow.free.set()
-        await shop.serving
+        await shop.server_task
     async with mesh(tmp_path) as shop:
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
         assert (await shop.order(("TEA-0001", 2), key="k")).status == 201
@@ -288,7 +288,7 @@ async def test_an_order_that_never_ends_does_not_keep_the_process(tmp_path: Path
         await slow.reached.wait()
         shop.stop.request()
         shop.stop.request()
-        await shop.serving
+        await shop.server_task
         assert_problem(await connection.answer(), 503, "SHUTTING_DOWN")
     await slow.cancelled.wait()
 

@@ -148,7 +148,7 @@ async def test_the_problems_of_orders_that_have_ended_are_among_the_documented_o
     assert_documented(document, "post", commit, await shop.ask("POST", f"{released}/commit"))
     await shop.order(("TEA-0001", 1), key="k")
     assert_documented(document, "post", "/v1/orders", await shop.order(("TEA-0001", 2), key="k"))
-    shop.clock.turn(HOLD)
+    shop.clock.advance(HOLD)
     assert_documented(document, "delete", path, await shop.ask("DELETE", expired))
     assert_documented(document, "post", commit, await shop.ask("POST", f"{expired}/commit"))
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from inventory.servicer import InventoryServicer
 from meshkit.errors import Cancelled, Internal, ResourceExhausted, ServiceError, Unavailable, Unknown
 from pricing.servicer import PricingServicer
-from tests.edge.mesh import Mesh, assert_problem, mesh, plentiful, post_order, wire
+from tests.edge.mesh import Mesh, assert_problem, mesh, plentiful_skus, post_order, wire
 from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def skus(shop: Mesh) -> AsyncIterator[str]:
-    return plentiful(shop)
+    return plentiful_skus(shop)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -211,7 +211,7 @@ async def test_an_order_that_cannot_be_undone_is_answered_all_the_same_and_expir
     assert_problem(await shop.order((sku, units), headers=SHORT), 504, "DEADLINE_EXCEEDED")
     inventory.after_reserve = hook(nothing)
     await assert_reserved(shop, sku, units)
-    shop.clock.turn(HOLD)
+    shop.clock.advance(HOLD)
     assert (await shop.order((sku, units))).status == 201
 
 

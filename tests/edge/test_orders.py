@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
-from tests.edge.mesh import Answer, Mesh, assert_problem, mesh, plentiful, post_order, trace_id_of, wire
+from tests.edge.mesh import Answer, Mesh, assert_problem, mesh, plentiful_skus, post_order, trace_id_of, wire
 from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def skus(shop: Mesh) -> AsyncIterator[str]:
-    return plentiful(shop)
+    return plentiful_skus(shop)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -258,7 +258,7 @@ async def test_a_released_order_cannot_be_committed(shop: Mesh, sku: str) -> Non
 
 async def test_an_expired_order_says_so_and_can_no_longer_be_ended(shop: Mesh, sku: str) -> None:
     path, answer = await placed(shop, sku)
-    shop.clock.turn(HOLD)
+    shop.clock.advance(HOLD)
     assert (await shop.get(path)).body == answer.body | {"state": "EXPIRED"}
     assert_problem(await shop.ask("POST", f"{path}/commit"), 409, "RESERVATION_EXPIRED")
     assert_problem(await shop.ask("DELETE", path), 409, "RESERVATION_EXPIRED")
@@ -267,7 +267,7 @@ async def test_an_expired_order_says_so_and_can_no_longer_be_ended(shop: Mesh, s
 async def test_the_units_of_an_expired_order_are_for_sale(shop: Mesh, scarce: str) -> None:
     assert (await shop.order((scarce, 7))).status == 201
     assert_problem(await shop.order((scarce, 7)), 409, "INSUFFICIENT_STOCK")
-    shop.clock.turn(HOLD)
+    shop.clock.advance(HOLD)
     assert (await shop.order((scarce, 7))).status == 201
 
 
@@ -283,7 +283,7 @@ async def test_a_repeated_post_answers_the_order_as_it_is_now(
 
 async def test_a_repeated_post_of_an_expired_order_says_that_it_has_expired(shop: Mesh, sku: str, key: str) -> None:
     _, answer = await placed(shop, sku, key=key)
-    shop.clock.turn(HOLD)
+    shop.clock.advance(HOLD)
     _, again = await placed(shop, sku, key=key)
     assert again.body == answer.body | {"state": "EXPIRED"}
 
@@ -320,8 +320,8 @@ async def test_half_an_order_is_none(shop: Mesh, sku: str, verb: str, suffix: st
 async def test_a_client_that_goes_in_the_middle_of_its_order_has_ordered_nothing(shop: Mesh, sku: str) -> None:
     async with wire(shop) as connection:
         await connection.send(post_order(sku)[:-10])
-        while not shop.running.spans:
+        while not shop.open_spans.spans:
             await asyncio.sleep(0)
-        (request,) = shop.running.spans
+        (request,) = shop.open_spans.spans
     assert [span.name for span in await shop.spans(trace_id_of(request))] == ["POST /v1/orders"]
     assert (await shop.stock(sku))["reserved"] == 0

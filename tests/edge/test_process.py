@@ -15,8 +15,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from inventory.servicer import InventoryServicer
-from meshkit.testing import FakeClock, SpanCapture, listening
-from tests.edge.mesh import nobody, serving_inventory, serving_pricing
+from meshkit.testing import FakeClock, SpanCapture, start_server
+from tests.edge.mesh import absent_server, start_inventory, start_pricing
 from tests.service_process import ServiceProcess, running
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ async def collecting(collector: Collector) -> AsyncIterator[str]:
     server = grpc.aio.server()
     add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
     add(collector, server)
-    async with listening(server) as address:
+    async with start_server(server) as address:
         yield f"http://{address}"
 
 
@@ -75,8 +75,8 @@ async def edge(
     """The edge as a process before both services; killed at the end if it still runs."""
     clock = FakeClock()
     async with AsyncExitStack() as stack:
-        stock = await stack.enter_async_context(serving_inventory(folder, SpanCapture("i"), clock, inventory))
-        prices = await stack.enter_async_context(serving_pricing(folder, SpanCapture("p"), clock))
+        stock = await stack.enter_async_context(start_inventory(folder, SpanCapture("i"), clock, inventory))
+        prices = await stack.enter_async_context(start_pricing(folder, SpanCapture("p"), clock))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         settings = {"inventory_target": stock, "pricing_target": prices, "drain_seconds": "0", "grace_seconds": "60"}
         process = await stack.enter_async_context(running("api_edge", environment, **settings))
@@ -186,7 +186,7 @@ async def refusing() -> AsyncIterator[str]:
     server = grpc.aio.server()
     add: Callable[[Refusing, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
     add(Refusing(), server)
-    async with listening(server) as address:
+    async with start_server(server) as address:
         yield address
 
 
@@ -200,7 +200,7 @@ async def test_without_a_collector_it_answers_and_ends_and_says_once_what_was_lo
         if collector == "refusing":
             address = await stack.enter_async_context(refusing())
         else:
-            address = stack.enter_context(nobody(silent=collector == "silent"))
+            address = stack.enter_context(absent_server(silent=collector == "silent"))
         endpoint = f"http://{address}"
         shop = await stack.enter_async_context(
             edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="50")

@@ -15,7 +15,7 @@ from aiomesh.inventory.v1.inventory_service_pb2 import ReserveStockResponse
 from api_edge import rules
 from api_edge.rest.routes.orders import ORDER_SECONDS
 from inventory.servicer import InventoryServicer
-from tests.edge.mesh import Answer, Mesh, assert_problem, get, mesh, nobody, post_order, wire
+from tests.edge.mesh import Answer, Mesh, absent_server, assert_problem, get, mesh, post_order, wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -149,7 +149,7 @@ async def test_an_error_of_the_caller_is_no_error_of_the_http_span(shop: Mesh, p
 
 
 async def test_an_error_of_ours_is_one_of_the_http_span(tmp_path: Path) -> None:
-    with nobody() as address:
+    with absent_server() as address:
         async with mesh(tmp_path, inventory_target=address) as shop:
             answer = await shop.get("/v1/products/TEA-0001")
             (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("GET")]
@@ -324,7 +324,7 @@ async def test_without_an_address_of_traces_there_is_no_link(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 async def test_probes_are_answered_without_a_trace_and_without_a_backend(tmp_path: Path, path: str) -> None:
-    with nobody(silent=True) as address:
+    with absent_server(silent=True) as address:
         async with mesh(tmp_path, inventory_target=address, pricing_target=address) as shop:
             answer = await shop.get(path)
             assert await shop.spans() == []

@@ -24,8 +24,8 @@ PATIENCE = 60.0  # for a hundred concurrent calls on a busy machine
 
 
 @asynccontextmanager
-async def opened(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    """A migrated and seeded database."""
+async def prepare_database(url: str, capture: SpanCapture) -> AsyncIterator[Database]:
+    """Opens a database, migrates and seeds it."""
     telemetry = capture.telemetry
     tracer = telemetry.tracer_provider.get_tracer("inventory")
     async with open_database(url, DatabaseUnavailable, tracer, telemetry.meter, patience=PATIENCE) as database:

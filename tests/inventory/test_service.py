@@ -22,8 +22,8 @@ from inventory.settings import Settings
 from inventory.tables import reservation_lines, stock
 from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
-from meshkit.testing import FakeClock, SpanCapture, listening
-from tests.inventory.opened import HOLD, opened
+from meshkit.testing import FakeClock, SpanCapture, start_server
+from tests.inventory.opened import HOLD, prepare_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -52,13 +52,13 @@ class Inventory:
 
 
 @asynccontextmanager
-async def serving(database_url: str) -> AsyncIterator[Inventory]:
+async def start_service(database_url: str) -> AsyncIterator[Inventory]:
     """The service on a database that is not prepared yet."""
     capture, clock = SpanCapture("inventory"), FakeClock()
     settings = Settings(database_url=database_url)
     async with (
         build(settings, capture.telemetry, clock=clock) as app,
-        listening(app.server) as address,
+        start_server(app.server) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield Inventory(InventoryServiceStub(channel), app, clock, capture)
@@ -66,7 +66,7 @@ async def serving(database_url: str) -> AsyncIterator[Inventory]:
 
 @pytest.fixture
 async def inventory(database_url: str) -> AsyncIterator[Inventory]:
-    async with serving(database_url) as inventory:
+    async with start_service(database_url) as inventory:
         await inventory.app.check()
         yield inventory
 
@@ -235,7 +235,7 @@ async def test_each_error_has_its_code_reason_and_fields(inventory: Inventory) -
         actual = (mapping_of(error).code, error.reason, error.domain, error.fields)
         assert actual == (code, reason, "inventory.aiomesh", fields)
     await stub.ReserveStock(expired)
-    inventory.clock.turn(HOLD)
+    inventory.clock.advance(HOLD)
     error = await refusal(stub.CommitReservation(pb.CommitReservationRequest(reservation_id=expired.request_id)))
     assert (mapping_of(error).code, error.reason) == ("FAILED_PRECONDITION", "RESERVATION_EXPIRED")
 
@@ -260,7 +260,7 @@ async def test_two_hundred_concurrent_reservations_of_the_last_fifty_units_give_
 
 
 async def test_calls_before_the_database_is_prepared_are_unavailable_with_retry_info(database_url: str) -> None:
-    async with serving(database_url) as inventory:
+    async with start_service(database_url) as inventory:
         error = await refusal(inventory.stock())
         assert (mapping_of(error).code, error.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
         assert error.retry_after == 1.0
@@ -270,7 +270,7 @@ async def test_calls_before_the_database_is_prepared_are_unavailable_with_retry_
 
 async def test_a_call_does_not_wait_for_a_locked_database_beyond_its_deadline(tmp_path: Path) -> None:
     path = tmp_path / "locked.db"
-    async with serving(f"sqlite:///{path}") as inventory:
+    async with start_service(f"sqlite:///{path}") as inventory:
         await inventory.app.check()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -297,7 +297,7 @@ async def test_a_reservation_of_a_disconnected_client_is_complete_or_absent(
     lines = select(reservation_lines.c.sku, func.sum(reservation_lines.c.quantity).label("held"))
     by_sku = lines.group_by(reservation_lines.c.sku).subquery()
     async with (
-        opened(database_url, inventory.capture) as database,
+        prepare_database(database_url, inventory.capture) as database,
         database.read() as connection,  # while the last ones are still being made
     ):
         books = (await connection.execute(select(stock.c.reserved, by_sku.c.held).join(by_sku))).all()

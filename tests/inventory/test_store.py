@@ -38,7 +38,7 @@ from inventory.reserving import SWEEP_BATCH
 from inventory.seed import read_catalogue
 from meshkit.service import utc_now
 from meshkit.testing import FakeClock, SpanCapture
-from tests.inventory.opened import HOLD, opened, store_on
+from tests.inventory.opened import HOLD, prepare_database, store_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -59,7 +59,7 @@ def capture() -> SpanCapture:
 
 @pytest.fixture
 async def database(database_url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    async with opened(database_url, capture) as database:
+    async with prepare_database(database_url, capture) as database:
         yield database
 
 
@@ -200,7 +200,7 @@ async def test_the_error_names_the_unknown_sku(store: InventoryStore) -> None:
 async def test_concurrent_attempts_over_two_connections_make_one_reservation(
     database_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
-    async with opened(database_url, capture) as other:
+    async with prepare_database(database_url, capture) as other:
         second = store_on(other, capture, clock)
         request = request_for(("TEA-0001", 1))
         stores = [store, second] * 10
@@ -277,7 +277,7 @@ async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, 
             while not writes[-1].done() and await connection.scalar(waiting) < len(writes):
                 await asyncio.sleep(0)
 
-    async with opened(postgres_database, capture) as database:
+    async with prepare_database(postgres_database, capture) as database:
         store = store_on(database, capture, utc_now)
         lock = asyncio.create_task(database.write(lock_stock))
         await locked.wait()
@@ -310,7 +310,7 @@ async def test_a_final_reservation_cannot_be_undone(
         await store.reserve(request)
     await store.commit(committed.request_id)
     await store.release(released.request_id)
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     for request in (committed, released, expired):
         assert not await store.undo(request.request_id, request.attempt_id)
     await store.sweep()
@@ -330,9 +330,9 @@ async def test_an_attempt_that_saw_the_expiry_prevents_an_undo(store: InventoryS
     """Clocks of two processes differ, and those of one may be set back."""
     request = request_for(("TEA-0001", 3))
     await store.reserve(request)
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     assert (await store.reserve(another_attempt(request))).state is State.EXPIRED
-    clock.turn(-MOMENT)
+    clock.advance(-MOMENT)
     assert not await store.undo(request.request_id, request.attempt_id)
     assert (await store.reservation(request.request_id)).state is State.RESERVED
 
@@ -397,9 +397,9 @@ async def test_a_reservation_is_expired_at_its_expire_time_before_any_sweep(
 ) -> None:
     request = request_for(("TEA-0001", 3))
     made = await store.reserve(request)
-    clock.turn(HOLD - MOMENT)
+    clock.advance(HOLD - MOMENT)
     assert await store.reservation(request.request_id) == made
-    clock.turn(MOMENT)
+    clock.advance(MOMENT)
     expired = replace(made, state=State.EXPIRED)
     assert await store.reservation(request.request_id) == expired
     assert await store.reserve(another_attempt(request)) == expired
@@ -420,7 +420,7 @@ async def test_a_reservation_is_expired_at_its_expire_time_before_any_sweep(
 async def test_a_sweep_returns_the_units_of_expired_reservations_once(store: InventoryStore, clock: FakeClock) -> None:
     await store.reserve(request_for(("TEA-0001", 3), ("TEA-0002", 1)))
     await store.reserve(request_for(("TEA-0001", 4)))
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     await store.reserve(request_for(("TEA-0001", 5)))
     assert await asyncio.gather(*(store.sweep() for _ in range(4))) in [
         list(order) for order in set(itertools.permutations([2, 0, 0, 0]))
@@ -431,7 +431,7 @@ async def test_a_sweep_returns_the_units_of_expired_reservations_once(store: Inv
 
 async def test_a_sweep_is_limited_and_the_next_one_continues(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH + 1)))
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     assert [await store.sweep() for _ in range(3)] == [SWEEP_BATCH, 1, 0]
     assert (await stock_of(store, "TEA-0001")).reserved == 0
 
@@ -440,15 +440,15 @@ async def test_units_of_an_expired_reservation_are_available(store: InventorySto
     await store.reserve(request_for(("TEA-0002", 60)))
     with pytest.raises(InsufficientStock):
         await store.reserve(request_for(("TEA-0002", 60)))
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
 async def test_units_of_many_expired_reservations_are_available(store: InventoryStore, clock: FakeClock) -> None:
     await asyncio.gather(*(store.reserve(request_for(("TEA-0001", 1))) for _ in range(SWEEP_BATCH)))
-    clock.turn(MOMENT)
+    clock.advance(MOMENT)
     await store.reserve(request_for(("TEA-0002", 60)))
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     assert (await store.reserve(request_for(("TEA-0002", 60)))).state is State.RESERVED
 
 
@@ -456,7 +456,7 @@ async def test_units_of_an_expired_reservation_are_available_to_concurrent_reque
     store: InventoryStore, clock: FakeClock
 ) -> None:
     await store.reserve(request_for(("TEA-0002", 60)))
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     await asyncio.gather(*(store.reserve(request_for(("TEA-0002", 6))) for _ in range(10)))
     assert (await stock_of(store, "TEA-0002")).reserved == 60
 
@@ -467,7 +467,7 @@ async def test_a_sweep_is_traced_only_when_it_found_something(
     await store.reserve(request_for(("TEA-0001", 1)))
     assert await store.sweep() == 0
     assert capture.spans() == []
-    clock.turn(HOLD)
+    clock.advance(HOLD)
     assert await store.sweep() == 1
     (sweep,) = capture.spans("sweep expired reservations")
     assert sweep.parent is None
@@ -570,7 +570,7 @@ async def test_no_sequence_of_calls_oversells_or_leaks(
                     shelf.on_hand += delta
                     brought += delta
             case "expire":
-                clock.turn(HOLD)
+                clock.advance(HOLD)
                 await store.sweep()
                 for request_id in list(shelf.held):
                     shelf.end(request_id)

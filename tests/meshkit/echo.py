@@ -11,7 +11,7 @@ import grpc
 from meshkit.client.channel import open_channel
 from meshkit.server.build import build_server
 from meshkit.server.health import SERVING, Health
-from meshkit.testing import SpanCapture, listening
+from meshkit.testing import SpanCapture, start_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -86,7 +86,7 @@ async def echo(
         options=server_options,
     )
     async with (
-        listening(built, listen, credentials=credentials[0]) as address,
+        start_server(built, listen, credentials=credentials[0]) as address,
         open_channel(
             address,
             service=SERVICE,

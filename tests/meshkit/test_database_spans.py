@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from inventory.tables import reservation_lines, stock
 from meshkit.testing import SpanCapture
-from tests.inventory.opened import opened
+from tests.inventory.opened import prepare_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,7 +35,7 @@ def capture() -> SpanCapture:
 
 @pytest.fixture
 async def database(database_url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    async with opened(database_url, capture) as database:
+    async with prepare_database(database_url, capture) as database:
         yield database
 
 
@@ -160,7 +160,7 @@ async def test_a_cancelled_statement_ends_its_span_as_an_error(database: Databas
 
 async def test_waiting_for_the_lock_of_another_process_is_one_span(tmp_path: Path, capture: SpanCapture) -> None:
     path = tmp_path / "locked.db"
-    async with opened(f"sqlite:///{path}", capture) as database:
+    async with prepare_database(f"sqlite:///{path}", capture) as database:
         with request(capture), closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             writing = asyncio.create_task(database.write(insert_rows))

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from meshkit.lifecycle import running
 from meshkit.server.build import build_server
 from meshkit.server.health import LIVENESS, Health
-from meshkit.testing import SpanCapture, listening
+from meshkit.testing import SpanCapture, start_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def health(dependency: Dependency) -> Health:
 @pytest.fixture
 async def stub(health: Health) -> AsyncIterator[Stub]:
     server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
-    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
+    async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
         yield health_pb2_grpc.HealthStub(channel)
 
 
@@ -101,7 +101,7 @@ async def test_a_hanging_check_counts_as_failed(dependency: Dependency) -> None:
 
     health = Health(SERVICE, hang, interval=0.01, timeout=0.01)
     server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
-    async with listening(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
+    async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
         await becomes(health_pb2_grpc.HealthStub(channel), SERVICE, NOT_SERVING)
 
 

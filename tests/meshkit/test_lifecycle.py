@@ -44,7 +44,7 @@ async def test_a_server_whose_background_task_fails_finishes_requests_in_flight(
         health=health,
         telemetry=SpanCapture("server").telemetry,
     )
-    serving = asyncio.create_task(
+    server_task = asyncio.create_task(
         serve(
             server,
             listen="127.0.0.1:0",
@@ -61,7 +61,7 @@ async def test_a_server_whose_background_task_fails_finishes_requests_in_flight(
         begin: Any = channel.unary_unary(f"/{SERVICE}/Slow")
         assert await begin(b"begun") == b"begun"
         with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="the table is gone")):
-            await serving
+            await server_task
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await begin(b"late")
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

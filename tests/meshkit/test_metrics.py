@@ -21,8 +21,8 @@ from inventory.seed import seed
 from meshkit.database import check_database
 from meshkit.database.database import Database
 from meshkit.telemetry.prometheus import MetricsPage
-from meshkit.testing import SpanCapture, listening
-from tests.edge.mesh import nobody
+from meshkit.testing import SpanCapture, start_server
+from tests.edge.mesh import absent_server
 from tests.meshkit.echo import SERVICE, echo
 from tests.meshkit.scrape import parse, samples, scrape, value
 from tests.repository import ROOT
@@ -109,7 +109,7 @@ async def code_of(channel: grpc.aio.Channel, method: str, **headers: str) -> grp
 
 
 async def test_the_table_names_every_metric_of_the_processes_and_its_labels(tmp_path: Path) -> None:
-    with nobody() as away:
+    with absent_server() as away:
         async with inventory(tmp_path) as stock, channel_to(stock) as channel:
             targets = {"inventory_target": await stock.address(), "pricing_target": away}
             async with running("api_edge", drain_seconds="0", **targets) as edge, aiohttp.ClientSession() as http:
@@ -250,7 +250,7 @@ async def collecting() -> AsyncIterator[tuple[Collector, str]]:
     collector, server = Collector(), grpc.aio.server()
     add: Callable[..., None] = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
     add(collector, server)
-    async with listening(server) as address:
+    async with start_server(server) as address:
         yield collector, f"http://{address}"
 
 

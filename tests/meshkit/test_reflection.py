@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from localmesh.services import Service, read_services
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
-from meshkit.testing import SpanCapture, listening
+from meshkit.testing import SpanCapture, start_server
 from tests.meshkit.echo import always_healthy
 
 SERVICES = [service for service in read_services() if service.protocol == "grpc"]
@@ -38,7 +38,7 @@ async def test_a_service_can_be_called_by_reflection(service: Service) -> None:
         health=Health(name, always_healthy),
         telemetry=SpanCapture(name).telemetry,
     )
-    async with listening(server) as address:
+    async with start_server(server) as address:
         names, descriptor = await asyncio.to_thread(reflect, address, name)
     assert names == {name, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     methods = {method.name: message_factory.GetMessageClass(method.input_type) for method in descriptor.methods}

@@ -14,7 +14,7 @@ from meshkit.errors import NotFound
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
 from meshkit.telemetry import semconv
-from meshkit.testing import SpanCapture, listening
+from meshkit.testing import SpanCapture, start_server
 from tests.meshkit.echo import SERVICE, Echo, always_healthy, echo
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ async def test_an_unparsable_request_has_a_span_and_one_log_line(caplog: pytest.
 
     capture = SpanCapture("server")
     built = build_server(services={SERVICE: add}, health=Health(SERVICE, always_healthy), telemetry=capture.telemetry)
-    async with listening(built) as address, grpc.aio.insecure_channel(address) as channel:
+    async with start_server(built) as address, grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await cast("Any", channel).unary_unary(f"/{SERVICE}/Parse")(b"\xff")
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INTERNAL, "the request cannot be parsed")

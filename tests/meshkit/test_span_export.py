@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from meshkit.telemetry import Telemetry, configure
-from meshkit.testing import listening
-from tests.edge.mesh import nobody
+from meshkit.testing import start_server
+from tests.edge.mesh import absent_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ async def collecting() -> AsyncIterator[tuple[Collector, str]]:
     collector, server = Collector(), grpc.aio.server()
     add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
     add(collector, server)
-    async with listening(server) as address:
+    async with start_server(server) as address:
         yield collector, f"http://{address}"
 
 
@@ -112,7 +112,7 @@ async def test_an_absent_collector_is_logged_once_and_the_losses_at_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
-    with nobody() as address:
+    with absent_server() as address:
         telemetry = exporting(monkeypatch, f"http://{address}")
         sell(telemetry, 3 * BATCH)
         await flush(telemetry)
@@ -155,7 +155,7 @@ async def test_spans_that_exceed_the_queue_of_a_slow_collector_are_dropped_and_c
         sell(telemetry, ROOM + 7)
         collector.free.set()
         await telemetry.shutdown()
-    assert messages(caplog) == [f"lost 7 of {BATCH + ROOM + 7} spans: 7 for want of room in the queue"]
+    assert messages(caplog) == [f"lost 7 of {BATCH + ROOM + 7} spans: 7 dropped because the queue was full"]
     assert len(collector.names) == BATCH + ROOM
 
 
@@ -181,7 +181,7 @@ async def test_a_span_that_has_not_ended_at_the_shutdown_is_logged(
         sell(telemetry, 2)
         await telemetry.shutdown()
         late.end()
-    assert messages(caplog) == ["lost 1 of 3 spans: 1 not ended in time"]
+    assert messages(caplog) == ["lost 1 of 3 spans: 1 not ended at shutdown"]
     assert sorted(collector.names) == ["0", "1"]
 
 

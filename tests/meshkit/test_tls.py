@@ -119,7 +119,7 @@ async def test_a_process_serves_tls_with_the_credentials_given_to_it(
     stop, telemetry = Stop(), SpanCapture("server").telemetry
     health = Health(SERVICE, always_healthy)
     server = build_server(services={}, health=health, telemetry=telemetry)
-    serving = asyncio.create_task(
+    server_task = asyncio.create_task(
         serve(
             server,
             listen="127.0.0.1:0",
@@ -136,7 +136,7 @@ async def test_a_process_serves_tls_with_the_credentials_given_to_it(
     async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root(authority))) as channel:
         await channel.channel_ready()
     stop.request()
-    await serving
+    await server_task
 
 
 async def test_credentials_that_do_not_fit_end_the_start_with_one_message(authority: trustme.CA) -> None:

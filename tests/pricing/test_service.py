@@ -18,7 +18,7 @@ from aiomesh.pricing.v1 import pricing_service_pb2 as pb
 from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub
 from meshkit.errors import ServiceError, mapping_of
 from meshkit.status import service_errors
-from meshkit.testing import FakeClock, SpanCapture, listening
+from meshkit.testing import FakeClock, SpanCapture, start_server
 from pricing.app import PRICING, build
 from pricing.domain import DatabaseUnavailable
 from pricing.settings import Settings
@@ -46,12 +46,12 @@ class Pricing:
 
 
 @asynccontextmanager
-async def serving(database_url: str) -> AsyncIterator[Pricing]:
+async def start_service(database_url: str) -> AsyncIterator[Pricing]:
     """The service on a database that is not prepared yet."""
     capture = SpanCapture("pricing")
     async with (
         build(Settings(database_url=database_url), capture.telemetry, clock=FakeClock(NOW)) as app,
-        listening(app.server) as address,
+        start_server(app.server) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield Pricing(PricingServiceStub(channel), app, capture)
@@ -59,7 +59,7 @@ async def serving(database_url: str) -> AsyncIterator[Pricing]:
 
 @pytest.fixture
 async def pricing(database_url: str) -> AsyncIterator[Pricing]:
-    async with serving(database_url) as pricing:
+    async with start_service(database_url) as pricing:
         await pricing.app.check()
         yield pricing
 
@@ -238,7 +238,7 @@ async def test_a_quote_of_a_cancelled_client_is_complete_or_absent(pricing: Pric
 
 
 async def test_without_a_database_calls_are_unavailable_with_retry_info(tmp_path: Path) -> None:
-    async with serving(f"sqlite:///{tmp_path}/missing/pricing.db") as pricing:
+    async with start_service(f"sqlite:///{tmp_path}/missing/pricing.db") as pricing:
         with pytest.raises(DatabaseUnavailable):
             await pricing.app.check()
         request = pb.GetPriceRequest(sku="TEA-0001", quantity=1, currency_code="EUR")

@@ -24,7 +24,7 @@ from pricing.domain import (
 from pricing.seed import read_seeds
 from pricing.store import PriceStore
 from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rates
-from tests.pricing.opened import opened
+from tests.pricing.opened import prepare_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with opened(database_url, SpanCapture("pricing")) as database:
+    async with prepare_database(database_url, SpanCapture("pricing")) as database:
         yield database
 
 
@@ -78,7 +78,7 @@ async def test_a_new_database_holds_the_seeds(database: Database) -> None:
 
 async def test_an_existing_database_is_not_seeded_again(database: Database, database_url: str) -> None:
     await PriceStore(database, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
-    async with opened(database_url, SpanCapture("pricing")) as again:
+    async with prepare_database(database_url, SpanCapture("pricing")) as again:
         book = await PriceStore(again, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
     assert book.list_prices["TEA-0001"].price == Money("EUR", 1)
 
@@ -166,7 +166,7 @@ async def test_a_rejected_order_leaves_no_quote_and_may_be_retried(store: PriceS
 
 async def test_concurrent_attempts_over_two_connections_make_one_quote(database: Database, database_url: str) -> None:
     order = order_of(("TEA-0001", 12), ("TEA-0002", 3))
-    async with opened(database_url, SpanCapture("pricing")) as other:
+    async with prepare_database(database_url, SpanCapture("pricing")) as other:
         # Two clocks far apart: independently calculated quotes would differ.
         stores = [PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW + timedelta(days=4000)))]
         answers = await asyncio.gather(*(stores[turn % 2].create_quote(order) for turn in range(40)))
@@ -220,7 +220,7 @@ async def test_a_new_sku_gets_only_the_breaks_and_promotions_of_the_scope_all(st
 
 
 async def test_a_process_sees_the_changes_of_another_process_at_once(database: Database, database_url: str) -> None:
-    async with opened(database_url, SpanCapture("pricing")) as other:
+    async with prepare_database(database_url, SpanCapture("pricing")) as other:
         mine, theirs = PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW))
         for minor in (1000, 2000, 3000):
             await theirs.set_price(change_of("TEA-0001", minor))

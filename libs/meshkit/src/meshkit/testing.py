@@ -1,4 +1,4 @@
-"""Fixtures for tests of a service: a real server on a free port, its spans, and a clock that tests set."""
+"""Tools for tests of a service: a real server on a free port, its spans, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpanCapture:
-    """Telemetry that keeps ended spans in memory, in the order they ended; a `page` shows its metrics."""
+    """Telemetry that keeps ended spans in memory, in the order of their ends. With a `page` it also has metrics."""
 
     service: str
     instrumentation: Instrumentation = "native"
@@ -42,15 +42,15 @@ class SpanCapture:
         object.__setattr__(self, "telemetry", Telemetry(provider, meters, self.instrumentation, self.page))
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
-        """The ended spans, all or those of one name."""
+        """The ended spans; with a name, only those of that name."""
         return [span for span in self.exporter.get_finished_spans() if name in (None, span.name)]
 
 
 @asynccontextmanager
-async def listening(
+async def start_server(
     server: grpc.aio.Server, listen: str = "127.0.0.1:0", *, credentials: grpc.ServerCredentials | None = None
 ) -> AsyncIterator[str]:
-    """Starts the server, on a free loopback port by default, yields its address, and stops it without grace."""
+    """Starts the server, by default on a free loopback port. Yields its address, and stops it without grace."""
     port = bind(server, listen, credentials)
     await server.start()
     try:
@@ -69,6 +69,6 @@ class FakeClock:
         """The current time."""
         return self.now
 
-    def turn(self, by: timedelta) -> None:
-        """Changes the time by a difference."""
+    def advance(self, by: timedelta) -> None:
+        """Moves the clock forward, or backward by a negative difference."""
         self.now += by

@@ -1,10 +1,10 @@
 """What an HTTP edge on FastAPI needs in front of gRPC services: `pip install 'meshkit[fastapi]'`.
 
-Problems            errors as application/problem+json (RFC 9457), by the table of `meshkit.errors`
-route_with_budget   the time that a route, or its caller's header, gives a request
-TraceHeaders        X-Trace-Id, traceresponse and Server-Timing on every response, and one log line
-BodyLimits          the size of a request's body, and the time in which it has to come
-serve               uvicorn under `meshkit.lifecycle`: drains, and cancels the requests of clients that disconnect
+Problems            renders errors as application/problem+json (RFC 9457), by the table of `meshkit.errors`
+route_with_budget   gives a request a time budget: that of its route, or of the client's header
+TraceHeaders        adds X-Trace-Id, traceresponse and Server-Timing to every response, and logs one line
+BodyLimits          limits the size of a request's body, and the time until it has arrived
+serve               runs uvicorn under `meshkit.lifecycle`: drains, and cancels the requests of disconnected clients
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The time budget of a request: the class of a route declares it, documents its header and opens it.
+"""The time budget of a request. The class of a route declares it, documents its header, and applies it.
 
     routes = APIRouter(prefix="/v1/orders", route_class=route_with_budget(5.0))
 
-It covers the whole request, the reading of its body included. Routes of another class have no budget.
+It covers the whole request, including the reading of the body. Routes of other classes have no budget.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MAX_TIMEOUT_MS = 30_000
 
 
 class InvalidTimeout(AppError, InvalidArgument):
-    """The X-Request-Timeout-Ms header is not a time budget."""
+    """The X-Request-Timeout-Ms header is invalid."""
 
     def __init__(self) -> None:
         super().__init__(f"{HEADER} must be a whole number of milliseconds, 1 to {MAX_TIMEOUT_MS}")
 
 
 def route_with_budget(seconds: float) -> type[APIRoute]:
-    """A class of routes that give a request `seconds`, or the time that its X-Request-Timeout-Ms asks for."""
+    """A class of routes whose requests have `seconds`, or the time in their X-Request-Timeout-Ms header."""
 
     class RouteWithBudget(APIRoute):
         def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -50,7 +50,7 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
 
 
 def requested_seconds(scope: Scope) -> float | None:
-    """The budget that a request asks for by its header, or None. Raises InvalidTimeout."""
+    """The budget in the request's header, or None without one. Raises InvalidTimeout."""
     match Headers(scope=scope).getlist(HEADER):
         case []:
             return None
@@ -60,7 +60,7 @@ def requested_seconds(scope: Scope) -> float | None:
 
 
 def _header(seconds: float) -> dict[str, Any]:
-    """The header of a route in OpenAPI. As a parameter of FastAPI's it would be read again, after the body."""
+    """The header of a route in OpenAPI. As a parameter of the function FastAPI would read it again, after the body."""
     description = f"Time budget in milliseconds; {seconds * 1000:.0f} if absent"
     schema = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
     return {"name": HEADER, "in": "header", "required": False, "schema": schema, "description": description}

@@ -1,6 +1,6 @@
-"""What surrounds every request: the limits of its body, its trace headers, its log line, and the last resort.
+"""ASGI middleware for every request: body limits, trace headers, the log line, and a problem for unhandled exceptions.
 
-Plain ASGI. It runs inside the HTTP server span that FastAPI opens.
+It runs inside the HTTP server span that FastAPI opens.
 """
 
 from __future__ import annotations
@@ -31,24 +31,23 @@ log = logging.getLogger("meshkit.access")
 
 MAX_BODY_BYTES = 1024 * 1024
 DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
-"""How much of a body that is too large is read and dropped, so that its sender can read why."""
+"""How much of a too large body is read and dropped, and for how long, so that its sender can read the response."""
 
-TOO_SLOW = "the body did not come within the time budget of the request"
+TOO_SLOW = "the body did not arrive within the time budget of the request"
 
 
 class TraceHeaders:
     """Adds the trace to every response, and logs one line for each request.
 
-    `traceresponse` (W3C Trace Context, level 2), whose flags say whether the trace was sampled, `X-Trace-Id`,
-    `Server-Timing`, and for a trace that was sampled, and so can be looked at, `Link: …; rel="trace"`.
-    An exception that nothing else handled becomes a problem here.
+    The headers are `X-Trace-Id`, `Server-Timing`, `traceresponse` (W3C Trace Context, level 2), whose flags show
+    whether the trace was sampled, and `Link: …; rel="trace"` if it was. An unhandled exception becomes a problem here.
 
     Args:
         app: the app inside.
-        problems: render that exception, and what is cancelled.
-        trace_url: where a trace can be looked at, with `{trace_id}` in it; empty: no links.
-        probes: the paths that machines poll, which get neither headers nor log lines.
-        access_log: gets the lines.
+        problems: renders unhandled exceptions and cancelled requests.
+        trace_url: the URL of a trace's page, with `{trace_id}` in place of the id; empty: no links.
+        probes: the paths of probes, whose requests get no headers and no log lines.
+        access_log: the logger of the lines.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class TraceHeaders:
         self._exchange = partial(Exchange, problems=problems, trace_url=trace_url, access_log=access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the app inside (ASGI)."""
+        """Runs the app (ASGI)."""
         if scope["type"] != "http" or scope["path"] in self._probes:
             await self._app(scope, receive, send)
             return
@@ -79,7 +78,7 @@ class TraceHeaders:
 
 
 class Exchange:
-    """One request and its response, which this sends with the trace headers."""
+    """One request and its response, with the trace headers."""
 
     def __init__(
         self,
@@ -100,10 +99,10 @@ class Exchange:
         self.timings: list[Timing] = []
 
     async def run(self, app: ASGIApp) -> None:
-        """Runs the app. A request that fails or is cancelled before its response has begun gets a problem."""
+        """Runs the app. Responds with a problem if the request fails or is cancelled before its response starts."""
         try:
             await app(self._scope, self._receive, self._send_with_headers)
-        except asyncio.CancelledError:  # the client may be gone: the span and the log still show how it ended
+        except asyncio.CancelledError:  # even if the client has disconnected, the span and the log get the status
             if not self._status:
                 error = self._scope["state"].get(CANCELLED_FOR) or ShuttingDown()
                 await self._respond(self._problems.of_error(self._scope["path"], error))
@@ -115,7 +114,7 @@ class Exchange:
             await self._respond(self._problems.of_bug(self._scope["path"]))
 
     def log(self) -> None:
-        """Writes the line of the access log."""
+        """Writes the log line."""
         method, path, status = self._scope["method"], self._scope["path"], self._status
         host, port = self._scope["client"] or ("", 0)
         duration = round(self._milliseconds(), 2)
@@ -134,7 +133,7 @@ class Exchange:
     def _add_headers(self, headers: MutableHeaders) -> None:
         context = get_current_span().get_span_context()
         headers["Server-Timing"] = ", ".join([*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"])
-        if not context.is_valid:  # with OTEL_SDK_DISABLED, and of the documentation
+        if not context.is_valid:  # with OTEL_SDK_DISABLED, or on a path without spans
             return
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
         headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
@@ -147,7 +146,7 @@ class Exchange:
 
 
 class BodyLimits:
-    """Refuses bodies of more than `max_bytes`, and those that do not come within the budget of the request."""
+    """Rejects bodies larger than `max_bytes`, and bodies that do not arrive within the budget of the request."""
 
     def __init__(self, app: ASGIApp, *, problems: Problems, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app = app
@@ -155,12 +154,12 @@ class BodyLimits:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the app inside (ASGI)."""
+        """Runs the app (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _declared_length(headers := Headers(scope=scope)) > self._max_bytes:
             problem = self._problems.of_status(scope["path"], 413, too_large(self._max_bytes))
-            if "expect" in headers:  # a client that asks first sends no body: its next bytes would be read as one
+            if "expect" in headers:  # a client that asks first sends no body; its next request would be read as one
                 problem.headers["Connection"] = "close"
             else:
                 await _discard(receive)
@@ -171,21 +170,21 @@ class BodyLimits:
 
 def _declared_length(headers: Headers) -> int:
     length = headers.get("content-length", "0")
-    return int(length.lstrip("0") or 0) if length.isdecimal() else 0  # Python reads no more than 4300 digits
+    return int(length.lstrip("0") or 0) if length.isdecimal() else 0  # because int() rejects more than 4300 digits
 
 
 def too_large(max_bytes: int) -> str:
-    """What a problem says of a body above the limit."""
+    """The detail of the problem for a body above the limit."""
     return f"the body is larger than {max_bytes} bytes"
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """Watches a body while it comes in: how long that takes, and its size if it does not declare it."""
+    """Limits the time until the body has arrived, and its size in case the head declares none."""
     total, complete = 0, False
 
     async def limited() -> Message:
         nonlocal total, complete
-        if complete:  # waits for the client to disconnect, however long the response takes
+        if complete:  # the app now waits for the client to disconnect, without a limit
             return await receive()
         message = await _in_time(receive)
         complete = not message.get("more_body")
@@ -204,17 +203,17 @@ async def _in_time(receive: Receive) -> Message:
         async with asyncio.timeout(remaining()):
             return await receive()
     except TimeoutError:
-        raise HTTPException(408, TOO_SLOW, {"Connection": "close"}) from None  # as RFC 9110 has it, section 15.5.9
+        raise HTTPException(408, TOO_SLOW, {"Connection": "close"}) from None  # as RFC 9110 requires, section 15.5.9
 
 
 async def _discard(receive: Receive) -> None:
-    """Reads what is left of a body, within limits: closing a connection with unread data loses the answer on it."""
-    left, more = DISCARD_BYTES, True
+    """Reads the rest of a body, within limits, because closing a connection with unread data loses its response."""
+    remaining_bytes, more = DISCARD_BYTES, True
     with suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
-            while more and left > 0:
+            while more and remaining_bytes > 0:
                 message = await receive()
-                left -= len(message.get("body", b""))
+                remaining_bytes -= len(message.get("body", b""))
                 more = message.get("more_body", False)
 
 

@@ -1,4 +1,4 @@
-"""Errors to `application/problem+json` responses (RFC 9457): one table (meshkit.errors), one shape."""
+"""Turns errors into `application/problem+json` responses (RFC 9457), by the table of meshkit.errors."""
 
 from __future__ import annotations
 
@@ -34,19 +34,21 @@ REASONS = {
     422: "INVALID_REQUEST",
     500: "INTERNAL",
 }
-"""The reasons of errors that HTTP itself knows, by status."""
+"""The reasons of HTTP's own errors, by status."""
 
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
-"""Names that Python does not know, or only from 3.13 on (RFC 9110)."""
+"""Names that Python lacks, or has only since 3.13 (RFC 9110)."""
 
 MAX_VIOLATIONS, MAX_FIELD = 30, 200
-"""How much of a wrong request an answer repeats: fields, and characters of a field's path."""
+"""How much of an invalid request a response repeats: the number of fields, and the length of a field's path."""
 
 
 class Violation(BaseModel):
-    """One wrong field of a request."""
+    """One invalid field of a request."""
 
-    field: str = Field(examples=["lines[0].quantity"], description="Its path in the body, or the parameter's name")
+    field: str = Field(
+        examples=["lines[0].quantity"], description="The field's path in the body, or the parameter's name"
+    )
     description: str = Field(examples=["Input should be greater than or equal to 1"])
 
 
@@ -68,25 +70,25 @@ class Problem(BaseModel):
 NOT_JSON = Violation(field="body", description="is not JSON in UTF-8")
 
 PATH_CHARACTERS = "/:@!$&'()*+,;="
-"""What stands in the path of a URI as it is, besides letters, digits and -._~ (RFC 3986, section 3.3)."""
+"""The characters of a path that need no escape, besides letters, digits and -._~ (RFC 3986, section 3.3)."""
 
 FILE_METHODS = ("GET", "HEAD")
-"""The methods of what is no route but a file."""
+"""The methods of a file, which is not a route."""
 
 RETRY_AFTER = 1.0
-"""Seconds to wait before another try where the error does not say: a lost backend is tried again once a second."""
+"""Seconds to wait before a retry, by default. Channels reconnect to a lost backend once a second."""
 
 
 class AppError(ServiceError):
-    """An error of the HTTP side itself, whose domain is that of the `Problems` that render it."""
+    """An error of the HTTP side itself. Its domain is that of the `Problems` that render it."""
 
 
 class Problems:
-    """Makes problems of errors.
+    """Turns errors into problems.
 
     Args:
-        domain: whose reasons those of HTTP itself are, such as `shop.example`.
-        type_prefix: what stands before the reason in a problem's type.
+        domain: the domain of HTTP's own errors, such as `shop.example`.
+        type_prefix: the part of a problem's type before the reason.
     """
 
     def __init__(self, *, domain: str, type_prefix: str = "urn:problem:") -> None:
@@ -96,14 +98,15 @@ class Problems:
     def add_handlers(self, app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
         """Renders every error that reaches the app as a problem.
 
-        The routes tell which methods a path has: those of the app, and of included routers if they are given.
+        The Allow header of a 405 lists the methods of the app's own routes and of `routes`. Pass the routes of included
+        routers, which the app's own routes lack.
         """
         app.exception_handler(ServiceError)(self._service_error)
         app.exception_handler(RequestValidationError)(self._validation_error)
         app.exception_handler(HTTPException)(partial(self._http_error, app, routes))
 
     def of_error(self, path: str, error: ServiceError) -> Response:
-        """The problem of a ServiceError: its kind decides the status."""
+        """The problem of a ServiceError, whose kind determines the status."""
         response = self._response(
             path,
             mapping_of(error).http,
@@ -118,12 +121,12 @@ class Problems:
         return response
 
     def of_status(self, path: str, status: int, detail: str, *, errors: Sequence[Violation] = ()) -> Response:
-        """The problem of an error that HTTP itself knows."""
+        """The problem of one of HTTP's own errors."""
         reason = REASONS.get(status, http.HTTPStatus(status).name)
         return self._response(path, status, detail=detail, reason=reason, domain=self._domain, errors=errors)
 
     def of_bug(self, path: str) -> Response:
-        """The problem of an unexpected exception; only the log says which."""
+        """The problem of an unexpected exception, which only the log shows."""
         return self.of_status(path, 500, "internal error")
 
     async def _service_error(self, request: Request, error: ServiceError) -> Response:
@@ -132,19 +135,19 @@ class Problems:
     async def _validation_error(self, request: Request, error: RequestValidationError) -> Response:
         errors = [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]]
         fields = ", ".join(dict.fromkeys(violation.field for violation in errors))
-        return self.of_status(request.scope["path"], 422, f"the request is not valid: {fields}", errors=errors)
+        return self.of_status(request.scope["path"], 422, f"the request is invalid: {fields}", errors=errors)
 
     async def _http_error(
         self, app: FastAPI, routes: Sequence[BaseRoute], request: Request, error: HTTPException
     ) -> Response:
         path, method = request.scope["path"], request.method
         match error.status_code:
-            case 400:  # FastAPI's answer to a body that is not even text
-                return self.of_status(path, 422, "the request is not valid: body", errors=[NOT_JSON])
+            case 400:  # FastAPI's response to a body that is not text
+                return self.of_status(path, 422, "the request is invalid: body", errors=[NOT_JSON])
             case 404:
-                return self.of_status(path, 404, f"there is no {method} {path}")
+                return self.of_status(path, 404, f"there is no path {path}")
             case 405:
-                response = self.of_status(path, 405, f"there is no {method} {path}")
+                response = self.of_status(path, 405, f"{path} does not support {method}")
                 response.headers["Allow"] = ", ".join(_methods([*app.routes, *routes], path) or FILE_METHODS)
                 return response
             case status:
@@ -185,13 +188,13 @@ def title(status: int) -> str:
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """The methods of a path; Starlette itself would name those of the first route that fits."""
-    fitting = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
-    return sorted({method for route in fitting for method in route.methods or ()})
+    """The methods of a path. Starlette itself lists only those of the first route that matches."""
+    matches = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return sorted({method for route in matches for method in route.methods or ()})
 
 
 def _violation(item: dict[str, Any]) -> Violation:
-    """One error of pydantic's: `("body", "lines", 0, "sku")` is the field `lines[0].sku`."""
+    """One of pydantic's errors: `("body", "lines", 0, "sku")` becomes the field `lines[0].sku`."""
     if item["type"] == "json_invalid":
         return NOT_JSON
     source, *path = item["loc"]

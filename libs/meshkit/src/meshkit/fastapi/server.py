@@ -1,7 +1,7 @@
-"""Runs an app on uvicorn under meshkit's lifecycle: the signals are ours, and no request that was begun is lost.
+"""Runs an app on uvicorn under meshkit's lifecycle, which handles the signals. No request in flight is lost.
 
-A request whose client has gone is cancelled. Gone is whoever closes the connection, or only its own direction of it:
-TCP says both by the same FIN, and RFC 9112 (section 9.5) asks for prompt closure of both sides.
+A request whose client disconnects is cancelled. A client that closes only its own direction of the connection counts
+as disconnected: TCP sends the same FIN for both, and RFC 9112 (section 9.5) asks for prompt closure of both sides.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshkit.http")
 
 KEEP_ALIVE_SECONDS = 75
-"""Above the idle time-out of the usual load balancers (60 s), or they reuse connections that are being closed."""
+"""Longer than the idle timeout of common load balancers (60 s); otherwise they reuse connections that are closing."""
 
 CANCEL_SECONDS = 1.0
-"""How long requests that were cancelled may take to end."""
+"""How long cancelled requests may take to end."""
 
 CANCELLED_FOR = "cancelled_for"
-"""In the ASGI scope's `state`: the error for which the connection cancelled a request that had no answer yet."""
+"""The key in the ASGI scope's `state` of the error because of which the connection cancelled a request."""
 
 
 class ClientDisconnected(AppError, Cancelled):
@@ -54,32 +54,33 @@ class ClientDisconnected(AppError, Cancelled):
 
 
 class InvalidHttp(AppError, InvalidArgument):
-    """What the client sent is not HTTP."""
+    """The client sent something other than HTTP."""
 
     def __init__(self) -> None:
-        super().__init__("what came is no HTTP/1.1 request")
+        super().__init__("the bytes received are not an HTTP/1.1 request")
 
 
 class ShuttingDown(AppError, Unavailable):
-    """The process is ending; another one may have the answer."""
+    """The process is stopping; another one may serve the request."""
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down")
 
 
 class DrainingProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that ends its connections while the process drains, without losing a request that it began to read.
+    """HTTP/1.1 that closes its connections while the process drains, without losing a request that is half read.
 
-    uvicorn closes a connection at shutdown unless a request runs on it, and a request that runs closes it afterwards.
-    This one keeps a connection as long as a request is half read or waits in the pipeline: only the answer after
-    which nothing is left says `Connection: close`.
+    At shutdown uvicorn closes a connection unless a request runs on it; a running request closes it at its end. This
+    class keeps a connection open while a request is half read or waits in the pipeline. Only the last response has
+    `Connection: close`.
 
-    It cancels a request whose client goes before its answer begins. With other requests waiting behind it in the
-    pipeline nothing more is read from the connection, so that their client is missed when the first has its answer.
-    So it does where no HTTP follows, be it in the request's own body; the answer is then 400, and the last one.
+    It cancels a request whose client disconnects before the response starts. While other requests wait behind it in the
+    pipeline, nothing is read from the connection, so the disconnect is noticed only after the first response.
+    It also cancels a request that is followed by bytes which are not HTTP, even within the request's own body. The
+    response is then 400, and the last one.
 
-    A client that offers to speak another protocol, as Java's does with every request in plain text, is answered in
-    this one (RFC 9110, section 7.8). httptools would drop the body of its request.
+    A client that offers another protocol, as Java's does in every plain-text request, gets a response in HTTP/1.1
+    (RFC 9110, section 7.8). httptools would drop the body of its request.
     """
 
     def __init__(self, *args: Any, stop: Stop, problems: Problems, **kwargs: Any) -> None:
@@ -87,37 +88,37 @@ class DrainingProtocol(HttpToolsProtocol):
         self._stop = stop
         self._problems = problems
         self._reading = False
-        self._unanswered: tuple[asyncio.Task[None], Scope] | None = None
-        self._broken: InvalidHttp | None = None
-        self.app = partial(self._answered, self.app)
+        self._request: tuple[asyncio.Task[None], Scope] | None = None
+        self._invalid_http: InvalidHttp | None = None
+        self.app = partial(self._run_app, self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone, and whatever it waits for is cancelled."""
+        """Cancels the request of the disconnected client."""
         super().connection_lost(exc)
         self._cancel(ClientDisconnected())
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come, of one request or of some."""
+        """Parses bytes, which may belong to several requests."""
         self._unset_keepalive_if_required()
-        left = memoryview(data)
+        unread = memoryview(data)
         try:
-            while left:
-                left = left[self._parsed(left) :]
+            while unread:
+                unread = unread[self._parse(unread) :]
         except HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
-        """The first bytes of a request have come."""
+        """Notes that a request is half read."""
         self._reading = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head of a request has come. One with an offer comes once more, without it."""
+        """Starts the request. A head that offers an upgrade is first parsed again without the offer, by `_decline`."""
         if not self._offers_upgrade():
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of a request has come. It may have been answered before that."""
+        """Notes the end of a request. Its response may already be complete."""
         if self._offers_upgrade():
             return
         self._reading = False
@@ -126,7 +127,7 @@ class DrainingProtocol(HttpToolsProtocol):
             self.shutdown()
 
     def on_response_complete(self) -> None:
-        """A request is answered; the next one of the pipeline begins."""
+        """Starts the next request of the pipeline."""
         super().on_response_complete()
         if self._stop.requested.is_set():
             self.shutdown()
@@ -137,20 +138,20 @@ class DrainingProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP as a problem, in place of uvicorn's plain text, and ends the connection."""
-        self._broken = InvalidHttp()
+        """Responds to invalid HTTP with a problem, instead of uvicorn's plain text, and closes the connection."""
+        self._invalid_http = InvalidHttp()
         if self._is_answering():
-            self._cancel(self._broken)
+            self._cancel(self._invalid_http)
             return
         peer = ":".join(map(str, self.client or ()))
         log.info("%s from %s", msg, peer, extra={"status": 400, "peer": peer})
-        response = self._problems.of_error("/", self._broken)
+        response = self._problems.of_error("/", self._invalid_http)
         head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in response.raw_headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", response.body]))
         self.transport.close()
 
-    def _parsed(self, data: memoryview) -> int:
-        """How many bytes the parser took: all of them, or up to the end of a head with an offer, or of a CONNECT."""
+    def _parse(self, data: memoryview) -> int:
+        """The number of parsed bytes: all, or up to the end of a head that offers an upgrade or is a CONNECT."""
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as offer:
@@ -163,7 +164,7 @@ class DrainingProtocol(HttpToolsProtocol):
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _decline(self) -> None:
-        """Begins the request anew: the parser that saw the offer takes no body any more."""
+        """Parses the head again, without the offer: after an offer the parser accepts no body."""
         request = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         fields = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = HttpRequestParser(self)
@@ -174,36 +175,36 @@ class DrainingProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _cancel(self, error: ServiceError) -> None:
-        if self._unanswered:
-            task, scope = self._unanswered
+        if self._request:
+            task, scope = self._request
             scope["state"].setdefault(CANCELLED_FOR, error)
             task.cancel()
 
-    async def _answered(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_last(message: Message) -> None:
+    async def _run_app(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_response(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._unanswered = None
-                nothing_left = not (self._reading or self.pipeline)
-                if self._broken or (self._stop.requested.is_set() and nothing_left):
+                self._request = None
+                is_last = not (self._reading or self.pipeline)
+                if self._invalid_http or (self._stop.requested.is_set() and is_last):
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        self._unanswered = cast("asyncio.Task[None]", asyncio.current_task()), scope
-        if self._broken:
-            self._cancel(self._broken)
+        self._request = cast("asyncio.Task[None]", asyncio.current_task()), scope
+        if self._invalid_http:
+            self._cancel(self._invalid_http)
         try:
-            await app(scope, receive, send_last)
+            await app(scope, receive, send_response)
         except asyncio.CancelledError:
             if CANCELLED_FOR not in scope["state"]:
                 raise
 
 
 class Server(uvicorn.Server):
-    """A uvicorn that leaves the signals to meshkit.lifecycle."""
+    """A uvicorn server that leaves the signals to meshkit.lifecycle."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
+        """Captures no signals."""
         yield
 
 
@@ -215,10 +216,10 @@ def listen_socket(listen: str) -> socket.socket:
         listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
-        reason = str(text).partition(" (")[0]  # Python adds the address, in a form of its own
+        reason = str(text).partition(" (")[0]  # because Python adds the address, in a different form
         raise AddressInUse(f"cannot listen on {listen}: {reason}") from error
-    # Connections inherit it. Without, each answer on one that is kept alive waits 40 ms for a delayed ACK: uvicorn
-    # writes head and body apart, and asyncio (not so uvloop) knows no TCP socket in one that Python made like this.
+    # Connections inherit this option. Without it each response on a kept-alive connection waits 40 ms for a delayed
+    # ACK, because uvicorn writes head and body separately. uvloop sets it itself; asyncio does not for this socket.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -236,24 +237,24 @@ async def serve(
 
     Args:
         app: the application.
-        problems: render what is not HTTP.
-        listener: a listening socket; closed at the end.
-        stop: when to end; a second request skips the waiting.
-        drain_seconds: how long to go on accepting, with `Connection: close` on every answer.
-        grace_seconds: how long requests in flight may take after that; then they are cancelled.
+        problems: renders the response to invalid HTTP.
+        listener: a listening socket, which is closed at the end.
+        stop: ends the serving; a second request skips drain and grace.
+        drain_seconds: how long to continue accepting, with `Connection: close` in every response.
+        grace_seconds: how long requests in flight may take after that, before they are cancelled.
     """
     host, port = listener.getsockname()[:2]
     log.info("listening on %s:%s", host, port, extra={"port": port})
     server = Server(_config(app, stop, problems))
-    serving = asyncio.create_task(server.serve([listener]))
-    await _until(stop.requested, serving)
-    if not serving.done():
+    server_task = asyncio.create_task(server.serve([listener]))
+    await _wait(stop.requested, server_task)
+    if not server_task.done():
         log.info("draining")
         await stop.pause(drain_seconds)
         server.should_exit = True
-        await _until(stop.hurried, serving, grace_seconds)
-        await _give_up(server)
-    await serving
+        await _wait(stop.hurried, server_task, grace_seconds)
+        await _cancel_requests(server)
+    await server_task
     log.info("stopped")
 
 
@@ -265,28 +266,28 @@ def _config(app: FastAPI, stop: Stop, problems: Problems) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
-        log_level=logging.ERROR,  # it warns of each client that sends no HTTP, or would rather speak another protocol
+        log_level=logging.ERROR,  # it warns about clients that send invalid HTTP or offer another protocol
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        reset_contextvars=True,  # else a request has the budget and the trace of one before it on its connection
+        reset_contextvars=True,  # else a request may get budget and trace of the previous one on its connection
     )
 
 
-async def _until(event: asyncio.Event, serving: asyncio.Task[None], seconds: float | None = None) -> None:
-    """Waits for an event, for `seconds`, or for the server to end by itself."""
-    waiting = asyncio.create_task(event.wait())
-    await asyncio.wait({serving, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+async def _wait(event: asyncio.Event, server: asyncio.Task[None], seconds: float | None = None) -> None:
+    """Waits for an event, at most `seconds`, or until the server ends by itself."""
+    event_task = asyncio.create_task(event.wait())
+    await asyncio.wait({server, event_task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    event_task.cancel()
 
 
-async def _give_up(server: Server) -> None:
-    """Ends what is left: cancels the requests, lets them say so, and closes the connections."""
+async def _cancel_requests(server: Server) -> None:
+    """Cancels the remaining requests, waits for their responses, and closes the connections."""
     server.force_exit = True
-    left = set(server.server_state.tasks)
-    for task in left:
+    requests = set(server.server_state.tasks)
+    for task in requests:
         task.cancel()
-    if left:
-        log.warning("cancelling requests", extra={"requests": len(left)})
-        await asyncio.wait(left, timeout=CANCEL_SECONDS)
+    if requests:
+        log.warning("cancelling requests", extra={"requests": len(requests)})
+        await asyncio.wait(requests, timeout=CANCEL_SECONDS)
     for connection in list(server.server_state.connections):
         connection.transport.close()

@@ -1,4 +1,4 @@
-"""OpenTelemetry for grpc.aio: providers, spans of both sides of a call and of statements, and what measures them."""
+"""OpenTelemetry for grpc.aio: providers, export, and metrics of RPCs."""
 
 from meshkit.config import Instrumentation
 from meshkit.telemetry.provider import Telemetry, configure

@@ -1,6 +1,6 @@
-"""opentelemetry-instrumentation-grpc instead of meshkit's own tracing: all that the setting `contrib` does.
+"""opentelemetry-instrumentation-grpc instead of meshkit's own tracing, for the setting `contrib`.
 
-It needs an extra: `pip install 'meshkit[contrib]'`.
+This needs an extra: `pip install 'meshkit[contrib]'`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_chosen(telemetry: Telemetry) -> bool:
 
 
 def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor]:
-    """Contrib's interceptors of a channel, if chosen. They must be the first, around all others."""
+    """Contrib's interceptors of a channel, if chosen. They must come first, outside all others."""
     if not is_chosen(telemetry):
         return []
     require("contrib")
@@ -36,8 +36,8 @@ def client_interceptors(telemetry: Telemetry) -> list[grpc.aio.ClientInterceptor
 def server_interceptors(telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
     """Contrib's interceptors of a server, if chosen.
 
-    They must be the last, inside all others, to get the original handlers: contrib breaks a coroutine that writes a
-    stream, and meshkit turns every streaming handler into one.
+    They must come last, inside all others, to get the original handlers: contrib breaks coroutines that write a stream,
+    and meshkit turns every streaming handler into such a coroutine.
     """
     if not is_chosen(telemetry):
         return []

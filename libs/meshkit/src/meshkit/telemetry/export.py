@@ -1,9 +1,9 @@
-"""Exports ended spans in batches, knows what became of each of them, and says so once.
+"""Exports ended spans in batches, counts the lost ones, and logs each problem once.
 
-Built on the SDK's BatchSpanProcessor and the OTLP exporter. Their own log lines come back with every batch as long as
-a collector is away; here an outage is one line when it begins and one when it is over, and if anything was lost, the
-last line of the process tells how much and why. Nobody waits for the collector: a span that finds the queue full is
-dropped (OTEL_BSP_MAX_QUEUE_SIZE), and the end of the process waits for it no longer than FLUSH_SECONDS.
+It uses the SDK's BatchSpanProcessor and the OTLP exporter. During an outage of the collector these log every batch.
+Instead, this module logs one line at the start of an outage and one at its end. If spans were lost, a last line at
+shutdown has their number and the reasons. Nothing waits for the collector: if the queue is full
+(OTEL_BSP_MAX_QUEUE_SIZE), a span is dropped, and a shutdown takes at most FLUSH_SECONDS.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshkit.telemetry")
 
 FLUSH_SECONDS = 5.0
-"""How long the end of the process waits for the last exports."""
+"""How long a shutdown waits for the last exports."""
 
 QUEUE_SIZE = 2048
-"""Spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
+"""The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
 BATCH_SIZE = 256
-"""Spans to a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE says otherwise: even with all that a client may send in
-paths, queries and trace state they make less than the 4 MiB that a collector takes."""
+"""The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
+queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
 
 
 class SpanExport(SpanProcessor):
-    """Queues ended spans for an exporter, which runs in a thread of its own, and counts all of them."""
+    """Queues ended spans for an exporter, which runs in its own thread, and counts all of them."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._delivery = _Delivery(exporter)
-        self._room = _queue_size()
-        batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._room)
+        self._queue_size = _queue_size()
+        batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._queue_size)
         self._batches = BatchSpanProcessor(self._delivery, max_export_batch_size=batch)
         self._lock = threading.Lock()
         self._started = self._ended = 0
@@ -55,23 +55,23 @@ class SpanExport(SpanProcessor):
             self._started += _is_sampled(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queues a span for export, or drops it where there is no room. Never waits."""
+        """Queues a span for export, or drops it if the queue is full. Never waits."""
         if not _is_sampled(span) or self._closed:
             return
         with self._lock:
             self._ended += 1
-            waiting = self._ended - self._delivery.refused - self._delivery.taken
-            has_room = waiting <= self._room
-            self._delivery.refused += not has_room
+            queue_length = self._ended - self._delivery.dropped - self._delivery.sent
+            has_room = queue_length <= self._queue_size
+            self._delivery.dropped += not has_room
         if has_room:
             self._batches.on_end(span)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        """Exports what is queued now."""
+        """Exports the spans that are queued now."""
         return self._batches.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
-        """Exports what is left, for FLUSH_SECONDS at most, and tells what was lost. A second one does nothing."""
+        """Exports the queued spans, for at most FLUSH_SECONDS, and logs the lost ones. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -81,14 +81,14 @@ class SpanExport(SpanProcessor):
         self._batches.shutdown()  # type: ignore[no-untyped-call]
         alarm.cancel()
         alarm.join()
-        self._tell()
+        self._log_losses()
 
-    def _tell(self) -> None:
+    def _log_losses(self) -> None:
         delivery = self._delivery
         lost = {
-            f"not delivered ({delivery.reason})": self._ended - delivery.refused - delivery.delivered,
-            "for want of room in the queue": delivery.refused,
-            "not ended in time": self._started - self._ended,
+            f"not delivered ({delivery.reason})": self._ended - delivery.dropped - delivery.delivered,
+            "dropped because the queue was full": delivery.dropped,
+            "not ended at shutdown": self._started - self._ended,
         }
         if total := sum(lost.values()):
             parts = ", ".join(f"{spans} {why}" for why, spans in lost.items() if spans)
@@ -96,59 +96,59 @@ class SpanExport(SpanProcessor):
 
 
 class _Delivery(SpanExporter):
-    """Gives batches to the real exporter, counts, and tells when it begins to fail and when it has recovered.
+    """Passes batches to the real exporter, counts their spans, and logs when it starts to fail and when it recovers.
 
     Attributes:
-        taken: spans that were given to the exporter.
-        delivered: those of them that the collector has taken.
-        refused: spans that found no room in the queue before it.
+        sent: the number of spans that the exporter was given.
+        delivered: the number of spans that the collector accepted.
+        dropped: the number of spans that were dropped because the queue was full.
         reason: why the last export failed.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._closed = False
-        self._lost_before: int | None = None  # while it fails: how many were lost before that
-        self.taken = self.delivered = self.refused = 0
+        self._lost_before: int | None = None  # during an outage: the number of spans lost before it
+        self.sent = self.delivered = self.dropped = 0
         self.reason = ""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.taken += len(spans)
+        self.sent += len(spans)
         try:
             result, failure = self._exporter.export(spans), FAILURES.last
-        except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on and the spans are lost
+        except Exception as error:  # noqa: BLE001 - after any error the thread continues and the spans are lost
             result, failure = SpanExportResult.FAILURE, repr(error)
         if result is SpanExportResult.SUCCESS:
-            self._succeeded(len(spans))
+            self._record_success(len(spans))
         else:
-            self._failed(len(spans), failure)
+            self._record_failure(len(spans), failure)
         return result
 
-    def _succeeded(self, spans: int) -> None:
+    def _record_success(self, spans: int) -> None:
         self.delivered += spans
         if self._lost_before is not None:
             lost = self._lost() - self._lost_before
             log.warning("spans are exported again; %d were lost", lost, extra={"lost_spans": lost})
             self._lost_before = None
 
-    def _failed(self, spans: int, failure: str) -> None:
+    def _record_failure(self, spans: int, failure: str) -> None:
         self.reason = failure
         if self._lost_before is None and not self._closed:
             self._lost_before = self._lost() - spans
             log.warning("spans cannot be exported and are lost: %s", failure)
 
     def _lost(self) -> int:
-        return self.taken - self.delivered + self.refused
+        return self.sent - self.delivered + self.dropped
 
     def shutdown(self) -> None:
-        """Ends the export that runs, if one does; those that come after it fail at once."""
+        """Ends a running export; later exports fail at once."""
         if not self._closed:
             self._closed = True
             self._exporter.shutdown()
 
 
 class _Failures(logging.Filter):
-    """Takes the log lines of exports that fail: keeps the reason of spans, and lets the first of other signals pass."""
+    """Filters the log lines of failed exports: keeps the reason for spans, and passes only the first for metrics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,19 +174,19 @@ FAILURES = _Failures()
 
 
 def otlp_export() -> SpanExport:
-    """Exports by OTLP/gRPC to where the standard OTEL_* variables say."""
+    """A processor that exports by OTLP/gRPC to the endpoint in the standard OTEL_* variables."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - costs 50 ms
 
-    take_failures()
+    filter_failures()
     return SpanExport(OTLPSpanExporter())
 
 
-def take_failures() -> None:
-    """Takes the log lines of all OTLP exporters of the process."""
+def filter_failures() -> None:
+    """Filters the log lines of all OTLP exporters of the process."""
     from opentelemetry.exporter.otlp.proto.grpc import exporter  # noqa: PLC0415 - costs 50 ms
 
     if FAILURES not in exporter.logger.filters:
-        exporter.logger.filters.insert(0, FAILURES)  # before one of the library's own, which hides some of them
+        exporter.logger.filters.insert(0, FAILURES)  # before the library's own filter, which hides some of them
 
 
 def _queue_size() -> int:

@@ -1,4 +1,4 @@
-"""How late the event loop is: the time that a task which is due waits for its turn."""
+"""Measures the lag of the event loop: how long a due task waits before it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def watch_loop(meter: Meter) -> None:
     lag = meter.create_histogram(
         "meshkit.event_loop.lag",
         unit="s",
-        description="How much later than due the event loop ran a timer.",
+        description="Delay of the event loop in running a due timer.",
         explicit_bucket_boundaries_advisory=BUCKETS,
     )
     loop = asyncio.get_running_loop()

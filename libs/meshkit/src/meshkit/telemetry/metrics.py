@@ -1,7 +1,7 @@
-"""Where the metrics of a process go: Prometheus reads them from a page (`prometheus.py`), an OTLP endpoint gets them.
+"""Exports the metrics of a process to an OTLP endpoint, and to the page that Prometheus reads (`prometheus.py`).
 
-Exemplars, which name a trace behind a measurement, travel by OTLP alone: Prometheus' text format has none, and its
-exporter does not write the format that has.
+Only OTLP has exemplars, which name the trace of a measurement. Prometheus' text format has none, and OpenTelemetry's
+exporter for Prometheus does not write the format that has them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-from meshkit.telemetry.export import take_failures
+from meshkit.telemetry.export import filter_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
 
-def meter_provider(readers: Sequence[MetricReader], resource: Resource, *, exporting: bool) -> MeterProvider:
-    """The provider behind the readers, and behind an OTLP exporter; that alone makes exemplars worth their time."""
+def meter_provider(readers: Sequence[MetricReader], resource: Resource, *, export: bool) -> MeterProvider:
+    """The provider of the meters. Only an OTLP exporter uses exemplars, so without one they are off."""
     return MeterProvider(
-        [*readers, _otlp_reader()] if exporting else readers,
+        [*readers, _otlp_reader()] if export else readers,
         resource,
-        exemplar_filter=None if exporting else AlwaysOffExemplarFilter(),
+        exemplar_filter=None if export else AlwaysOffExemplarFilter(),
         shutdown_on_exit=False,
     )
 
@@ -33,5 +33,5 @@ def meter_provider(readers: Sequence[MetricReader], resource: Resource, *, expor
 def _otlp_reader() -> MetricReader:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - costs 50 ms
 
-    take_failures()
+    filter_failures()
     return PeriodicExportingMetricReader(OTLPMetricExporter())

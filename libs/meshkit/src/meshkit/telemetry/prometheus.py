@@ -19,8 +19,8 @@ class MetricsPage:
     """`/metrics` in Prometheus' text format.
 
     Attributes:
-        reader: reads the metrics that the page shows, for the meter provider.
-        media_type: of the text.
+        reader: the metric reader, for the meter provider.
+        media_type: the media type of the text.
     """
 
     media_type = CONTENT_TYPE_LATEST
@@ -30,14 +30,14 @@ class MetricsPage:
         self.reader = PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)
 
     def text(self) -> bytes:
-        """What the process has measured so far."""
+        """The current metrics of the process."""
         return generate_latest(self._registry)
 
     def serve(self, listen: str) -> None:
-        """Serves the page at `host:port`, by a thread that ends with the process; port 0 takes a free one.
+        """Serves the page at `host:port`, in a thread that ends with the process. Port 0 takes a free port.
 
         Raises:
-            OSError: it cannot be bound.
+            OSError: the address cannot be bound.
         """
         host, _, port = listen.rpartition(":")
         server, _ = start_http_server(int(port), host.strip("[]"), self._registry)

@@ -1,4 +1,4 @@
-"""Makes the OpenTelemetry providers of one process and shuts them down last.
+"""Creates the OpenTelemetry providers of one process, and shuts them down last.
 
 The standard `OTEL_*` variables configure it. Nothing is exported unless they set an OTLP endpoint. Providers are passed
 as parameters; OpenTelemetry's global ones are set only with `configure(set_global=True)`.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from meshkit.telemetry.prometheus import MetricsPage
 
 TEXT_LENGTH = 2048
-"""Characters of an attribute of a span, unless the standard variables say: a batch of spans must fit in a message."""
+"""The maximum length of a span attribute, unless the standard variables set one: a batch must fit into a message."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Telemetry:
     """The providers of one process, handed to servers, channels, databases and the HTTP edge.
 
     Attributes:
-        tracer_provider: makes the tracers.
-        meter_provider: makes the meters.
-        instrumentation: whose interceptors make the spans of RPCs.
-        page: shows the metrics to Prometheus.
+        tracer_provider: creates the tracers.
+        meter_provider: creates the meters.
+        instrumentation: whose interceptors create the spans of RPCs.
+        page: the page of metrics for Prometheus.
     """
 
     tracer_provider: TracerProvider
@@ -48,7 +48,7 @@ class Telemetry:
 
     @cached_property
     def meter(self) -> metrics.Meter:
-        """Makes the instruments of meshkit."""
+        """Creates the instruments of meshkit."""
         return self.meter_provider.get_meter("meshkit", schema_url=semconv.SCHEMA_URL)
 
     @cached_property
@@ -62,7 +62,7 @@ class Telemetry:
         return server_calls(self.meter)
 
     async def shutdown(self) -> None:
-        """Exports what is still queued and stops. Off the event loop, for it blocks up to `export.FLUSH_SECONDS`."""
+        """Exports what is still queued and stops. Runs in threads, because it blocks up to `export.FLUSH_SECONDS`."""
         await asyncio.gather(asyncio.to_thread(self.tracer_provider.shutdown), asyncio.to_thread(self._stop_metrics))
 
     def _stop_metrics(self) -> None:
@@ -79,17 +79,17 @@ def configure(
 ) -> Telemetry:
     """The telemetry of one process, exporting by OTLP/gRPC if the standard variables name an endpoint.
 
-    A wrong value of one of them ends the process with status 2 and one line.
+    An invalid value in one of them ends the process with status 2 and one line.
 
-    The caller ends it with `shutdown`. Make it once, before the first channel or server (both processors and
-    exporter start threads). Without an endpoint or a page for them there are no metrics.
+    Call it once, before the first channel or server, because processors and exporters start threads. End it with
+    `shutdown`. There are metrics only with an endpoint or a page for them.
 
     Args:
-        service_name: what the process is called, unless the standard variables say otherwise.
-        instrumentation: whose interceptors make the spans of RPCs.
+        service_name: the name of the process, unless the standard variables set another.
+        instrumentation: whose interceptors create the spans of RPCs.
         prometheus: whether there is a `page` of the metrics.
-        set_global: whether these are the global providers too, with the propagators of the standard variables, for
-            libraries that look for them there. OpenTelemetry takes global providers once in a process.
+        set_global: whether these also become the global providers, with the propagators of the standard variables, for
+            libraries that look for them there. OpenTelemetry accepts global providers only once in a process.
 
     Raises:
         ImportError: an extra of meshkit is not installed, `contrib` or `prometheus`.
@@ -111,7 +111,7 @@ def _telemetry(own: Resource, instrumentation: Instrumentation, *, prometheus: b
     from meshkit.telemetry.metrics import meter_provider  # noqa: PLC0415 - costs time
 
     page = _page() if prometheus else None
-    meters = meter_provider([page.reader] if page else [], own, exporting=variables.exports_metrics())
+    meters = meter_provider([page.reader] if page else [], own, export=variables.exports_metrics())
     return Telemetry(provider, meters, instrumentation, page)
 
 
@@ -128,7 +128,7 @@ def _set_global(telemetry: Telemetry) -> None:
 
 
 def tracer_provider(own: Resource) -> TracerProvider:
-    """The provider of tracers, with a batching OTLP/gRPC exporter behind it if the variables name an endpoint."""
+    """The provider of tracers, which exports batches by OTLP/gRPC if the variables name an endpoint."""
     limits = SpanLimits()
     if limits.max_span_attribute_length is None:
         limits = SpanLimits(max_span_attribute_length=TEXT_LENGTH)
@@ -139,7 +139,7 @@ def tracer_provider(own: Resource) -> TracerProvider:
 
 
 def resource(service_name: str) -> Resource:
-    """Who emits: the name and one instance id per process, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say."""
+    """The resource of the process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the defaults."""
     own: dict[str, str | int] = {
         "service.name": service_name,
         "service.instance.id": str(uuid.uuid4()),

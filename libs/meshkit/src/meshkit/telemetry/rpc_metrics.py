@@ -1,7 +1,7 @@
-"""Measures RPCs: one duration for each call, and how many are under way.
+"""Measures RPCs: the duration of each call, and the number of active calls.
 
-https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/. A call costs one record of a histogram; the calls under
-way are counted in plain integers that a scrape reads.
+https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/. A call costs one record in a
+histogram. Plain integers count the active calls, and a scrape reads them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Attributes = dict[str, "AttributeValue"]
 
 
 class MeasuredMethod:
-    """One method, on the client's side as seen by one target.
+    """The measurements of one method; in a client, of its calls to one target.
 
     Attributes:
-        name: its full name, or `_OTHER`.
-        attributes: what every measurement of it carries.
-        active: the calls under way.
+        name: the full name of the method, or `_OTHER`.
+        attributes: the attributes of every measurement.
+        active: the number of active calls.
     """
 
     def __init__(self, name: str, attributes: Attributes, durations: Histogram, errors: frozenset[str]) -> None:
@@ -41,19 +41,19 @@ class MeasuredMethod:
         self._attributes_by_code: dict[str, Attributes] = {}
 
     def begin(self) -> float:
-        """Counts a call in; answers when it began, for `end`."""
+        """Counts a new call. Returns its start time, for `end`."""
         self.active += 1
         return time.perf_counter()
 
-    def end(self, began: float, code: str, context: Context) -> float:
-        """Counts the call out and records how long it took, which it answers in seconds.
+    def end(self, start: float, code: str, context: Context) -> float:
+        """Records the end of a call. Returns its duration in seconds.
 
         Args:
-            began: what `begin` answered.
+            start: the result of `begin`.
             code: the name of the gRPC status code.
-            context: holds the call's span, which an exemplar names.
+            context: the context with the call's span, which an exemplar names.
         """
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         self.active -= 1
         attributes = self._attributes_by_code.get(code) or self._attributes_by_code.setdefault(code, self._of(code))
         self._durations.record(seconds, attributes, context)
@@ -65,9 +65,9 @@ class MeasuredMethod:
 
 
 class CallMetrics:
-    """The calls of one side of one process, whatever its number of servers or channels.
+    """The metrics of all calls to a process's servers, or of all calls on its channels.
 
-    One per meter: OpenTelemetry ignores the callback of an instrument that is made a second time.
+    Create one per meter, because OpenTelemetry ignores the callback of an instrument that is created a second time.
     """
 
     def __init__(self, meter: Meter, *, duration: str, active: str, direction: str, errors: frozenset[str]) -> None:
@@ -84,11 +84,11 @@ class CallMetrics:
         )
 
     def method(self, name: str, server: Attributes | None = None) -> MeasuredMethod:
-        """What measures the calls of a method, the same one for the same attributes.
+        """The measurements of a method: the same object for the same attributes.
 
         Args:
-            name: such as `aiomesh.pricing.v1.PricingService/GetPrice`.
-            server: address and port of the server, on the client's side.
+            name: the full name, such as `aiomesh.pricing.v1.PricingService/GetPrice`.
+            server: in a client, the attributes with the server's address and port.
         """
         attributes = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: name, **(server or {})}
         new = MeasuredMethod(name, attributes, self._durations, self._errors)
@@ -99,7 +99,7 @@ class CallMetrics:
 
 
 def client_calls(meter: Meter) -> CallMetrics:
-    """What measures all channels of a process."""
+    """The metrics of all channels of a process."""
     return CallMetrics(
         meter,
         duration=semconv.RPC_CLIENT_CALL_DURATION,
@@ -110,7 +110,7 @@ def client_calls(meter: Meter) -> CallMetrics:
 
 
 def server_calls(meter: Meter) -> CallMetrics:
-    """What measures all servers of a process."""
+    """The metrics of all servers of a process."""
     return CallMetrics(
         meter,
         duration=semconv.RPC_SERVER_CALL_DURATION,

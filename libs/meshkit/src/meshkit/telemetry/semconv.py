@@ -23,22 +23,22 @@ from opentelemetry.semconv.schemas import Schemas
 
 GRPC = RpcSystemNameValues.GRPC.value
 OTHER = "_OTHER"
-"""The `rpc.method` of every method that the server does not have."""
+"""The `rpc.method` of every unknown method."""
 
 SCHEMA_URL = list(Schemas)[-1].value
 
 RPC_CLIENT_ACTIVE_CALLS = "meshkit.rpc.client.active_calls"
 RPC_SERVER_ACTIVE_CALLS = "meshkit.rpc.server.active_calls"
-"""Our own names: the conventions have `http.server.active_requests` and nothing of the kind for RPCs."""
+"""Our own names, because the conventions have `http.server.active_requests` but nothing similar for RPCs."""
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""Bucket boundaries in seconds, as the conventions advise for durations of calls."""
+"""The bucket boundaries, in seconds, that the conventions advise for durations of calls."""
 
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The gRPC status codes that make a server span an error."""
 
 CLIENT_ERRORS = frozenset(code.name for code in StatusCode) - {"OK"}
-"""Those that make a client span one."""
+"""The gRPC status codes that make a client span an error."""
 
 __all__ = [
     "CLIENT_ADDRESS",

@@ -41,13 +41,14 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "OTEL_EXPORTER_PROMETHEUS_PORT": (),
     "OTEL_CONFIG_FILE": (),
 }
-"""The supported values of variables that may have others; an empty tuple: the variable is not supported at all."""
+"""The supported values of variables for which others exist. An empty tuple means that the variable is unsupported."""
 
 
 def prepare() -> None:
-    """Turns the variables into what the SDK expects, and warns of those that are not supported.
+    """Prepares the variables for the SDK, and logs the unsupported ones.
 
-    The specification says that an empty variable is unset, but the SDK fails with some, and with no propagators.
+    By the specification an empty variable counts as unset, but the SDK fails on some empty variables. It also fails on
+    the propagator `none`.
     """
     for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del os.environ[name]
@@ -62,58 +63,58 @@ def prepare() -> None:
 
 
 def propagators() -> list[str]:
-    """The names of the propagators."""
+    """The names of the configured propagators."""
     return _values("OTEL_PROPAGATORS") or ["tracecontext", "baggage"]
 
 
 def propagator() -> CompositePropagator:
-    """What the propagators do together. OpenTelemetry makes it, too, when it is imported, but for `none`."""
+    """The configured propagators in one. OpenTelemetry creates the same at import, but not for `none`."""
     names = propagators()
     if "none" in names:
         return NoPropagator([])
-    found = entry_points(group="opentelemetry_propagator")
-    return CompositePropagator([found[name].load()() for name in names])
+    available = entry_points(group="opentelemetry_propagator")
+    return CompositePropagator([available[name].load()() for name in names])
 
 
 @contextmanager
 def exit_on_invalid_variable() -> Iterator[None]:
-    """Ends the process with status 2 and one line if the SDK cannot do with a value of a variable."""
+    """Ends the process with status 2 and one line if the SDK rejects the value of a variable."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - the exporters have their own
-        print(f"OTEL_*: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+    except Exception as error:  # noqa: BLE001 - exporters raise their own types
+        print(f"OTEL_*: {error}", file=sys.stderr)  # noqa: T201 - for the operator
         sys.exit(2)
 
 
 def is_disabled() -> bool:
-    """Whether there is to be no telemetry at all."""
+    """Whether telemetry is disabled."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def exports_spans() -> bool:
     """Whether the variables name an endpoint for spans, and no other exporter."""
-    named = os.environ.get(ENDPOINT) or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return bool(named) and "otlp" in (_values("OTEL_TRACES_EXPORTER") or ["otlp"]) and not is_disabled()
+    endpoint = os.environ.get(ENDPOINT) or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return bool(endpoint) and "otlp" in (_values("OTEL_TRACES_EXPORTER") or ["otlp"]) and not is_disabled()
 
 
 def exports_metrics() -> bool:
     """Whether the variables name an endpoint for metrics.
 
-    The general one alone is one for traces, as most trace backends take no metrics: OTEL_METRICS_EXPORTER=otlp makes
-    it one for metrics too.
+    OTEL_EXPORTER_OTLP_ENDPOINT by itself is for traces only, because most trace backends accept no metrics. With
+    OTEL_METRICS_EXPORTER=otlp it is for metrics too.
     """
     exporters = _values("OTEL_METRICS_EXPORTER")
-    named = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or (exporters and os.environ.get(ENDPOINT))
-    return bool(named) and "otlp" in (exporters or ["otlp"]) and not is_disabled()
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or (exporters and os.environ.get(ENDPOINT))
+    return bool(endpoint) and "otlp" in (exporters or ["otlp"]) and not is_disabled()
 
 
 class NoPropagator(CompositePropagator):
-    """Reads and writes nothing, and unlike one of nothing answers a context."""
+    """Reads and writes nothing. Unlike an empty CompositePropagator, it returns a context."""
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """The context as it is."""
+        """The context, unchanged."""
         return super().extract(carrier, get_current() if context is None else context, getter)
 
 
