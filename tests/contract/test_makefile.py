@@ -121,7 +121,7 @@ def test_an_unknown_target_fails_with_advice_where_there_is_no_python() -> None:
         ("kind-up: ## Run\n\t@one\n", "kind-up is not in TARGETS"),
     ],
 )
-def test_a_target_that_is_not_thin_is_refused(rule: str, fault: str) -> None:
+def test_a_target_that_is_not_thin_is_reported(rule: str, fault: str) -> None:
     assert faults(f"TARGETS := up\nRUN := python -m\n\n{rule}") == [fault]
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a problem that says what is wrong: never a 500, never plain text."""
+"""Any invalid input gets a problem that describes the error: never a 500, never plain text."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def line(**fields: object) -> bytes:
         (b'{"lines": [{"sku": "TEA-0001", "quantity": ' + b"9" * 5000 + b"}]}", ["body"]),
     ],
 )
-async def test_a_wrong_body_is_422_with_the_paths_of_its_fields(shop: Mesh, body: bytes, fields: list[str]) -> None:
+async def test_an_invalid_body_is_422_with_the_paths_of_its_fields(shop: Mesh, body: bytes, fields: list[str]) -> None:
     answer = await post(shop, body)
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert [error["field"] for error in answer.body["errors"]] == fields
     assert all(error["description"] for error in answer.body["errors"])
 
 
-async def test_a_body_with_countless_wrong_fields_gets_a_short_answer(shop: Mesh) -> None:
+async def test_a_body_with_countless_invalid_fields_gets_a_short_response(shop: Mesh) -> None:
     answer = await post(shop, order(**{f"{number}" * 5000: 1 for number in range(100)}))
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert len(answer.body["errors"]) == 30
@@ -135,12 +135,12 @@ async def test_a_body_without_a_media_type_is_415(shop: Mesh) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/json ;x"])
-async def test_json_may_be_announced_in_any_spelling(shop: Mesh, media_type: str) -> None:
+async def test_the_media_type_of_json_is_accepted_in_any_spelling(shop: Mesh, media_type: str) -> None:
     assert (await post(shop, order(), {"Content-Type": media_type})).status == 201
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/orders/00000000-0000-0000-0000-000000000000/commit", "/v1/x"])
-async def test_a_body_that_announces_more_than_1_mib_is_413(shop: Mesh, path: str) -> None:
+async def test_a_body_with_a_declared_length_above_1_mib_is_413(shop: Mesh, path: str) -> None:
     assert_problem(await shop.ask("POST", path, data=b" " * (MIB + 1)), 413, "CONTENT_TOO_LARGE")
 
 
@@ -153,26 +153,26 @@ async def test_a_body_that_grows_beyond_1_mib_is_413(shop: Mesh) -> None:
     assert_problem(answer, 413, "CONTENT_TOO_LARGE")
 
 
-async def test_a_body_that_ends_where_it_becomes_too_large_is_413_at_once(shop: Mesh) -> None:
+async def test_a_body_whose_last_chunk_exceeds_1_mib_is_413_at_once(shop: Mesh) -> None:
     head = CHUNKED.replace(b"-Ms: 50", b"-Ms: 30000")
     async with wire(shop) as connection, asyncio.timeout(DISCARD_SECONDS):
         await connection.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (MIB + 1, b" " * (MIB + 1)))
         assert_problem(await connection.answer(), 413, "CONTENT_TOO_LARGE")
 
 
-@pytest.mark.parametrize("lacking", [post_order(X_Request_Timeout_Ms="50")[:-1], CHUNKED + b"1\r\n{\r\n"])
-async def test_a_body_that_does_not_come_within_the_budget_is_408_and_the_end_of_its_connection(
-    shop: Mesh, lacking: bytes
+@pytest.mark.parametrize("incomplete", [post_order(X_Request_Timeout_Ms="50")[:-1], CHUNKED + b"1\r\n{\r\n"])
+async def test_a_body_that_does_not_arrive_within_the_budget_is_408_and_closes_the_connection(
+    shop: Mesh, incomplete: bytes
 ) -> None:
     async with wire(shop) as connection:
-        await connection.send(lacking)
+        await connection.send(incomplete)
         answer = await connection.answer()
         assert await connection.rest() == b""
     assert_problem(answer, 408, "REQUEST_TIMEOUT")
     assert answer.headers["Connection"] == "close"
 
 
-async def test_a_client_that_asks_whether_to_send_too_much_is_told_that_nothing_more_is_read(shop: Mesh) -> None:
+async def test_a_too_large_body_with_expect_continue_is_413_and_closes_the_connection(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(
             CHUNKED.replace(b"Transfer-Encoding: chunked", b"Expect: 100-continue\r\nContent-Length: 1048577")
@@ -183,31 +183,31 @@ async def test_a_client_that_asks_whether_to_send_too_much_is_told_that_nothing_
     assert answer.headers["Connection"] == "close"
 
 
-async def test_a_length_may_have_any_number_of_zeros_in_front(shop: Mesh) -> None:
+async def test_a_content_length_may_have_leading_zeros(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(post_order().replace(b"Length: ", b"Length: " + b"0" * 5000))
         assert (await connection.answer()).status == 201
 
 
-def posted(address: tuple[str, int], size: int) -> int:
-    """The status that a simple client gets, which sends all before it reads, and wants the connection closed."""
+def post_before_reading(address: tuple[str, int], size: int) -> int:
+    """The status for a simple client, which sends its whole body before it reads, with `Connection: close`."""
     connection = http.client.HTTPConnection(*address, timeout=15)
     connection.request("POST", "/v1/orders", b" " * size, {"Connection": "close"})
     with closing(connection), connection.getresponse() as response:
         return response.status
 
 
-async def test_a_client_that_sends_all_first_can_read_that_it_was_too_much(shop: Mesh) -> None:
-    assert [await asyncio.to_thread(posted, shop.address, 30 * MIB) for _ in range(5)] == [413] * 5
+async def test_a_client_that_sends_its_whole_body_before_reading_gets_the_413(shop: Mesh) -> None:
+    assert [await asyncio.to_thread(post_before_reading, shop.address, 30 * MIB) for _ in range(5)] == [413] * 5
 
 
-async def test_a_body_of_1_mib_is_read(shop: Mesh) -> None:
+async def test_a_body_of_1_mib_is_accepted(shop: Mesh) -> None:
     assert (await post(shop, order().ljust(MIB))).status == 201
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "abc", "30001", "1.5", "+5", "1e3", "0x10", "", "\u0661", "9" * 5000])
 @pytest.mark.parametrize("path", ["/v1/products", "/v1/orders/x", "/v1/unknown"])
-async def test_a_wrong_time_budget_is_400(shop: Mesh, path: str, given: str) -> None:
+async def test_an_invalid_time_budget_is_400(shop: Mesh, path: str, given: str) -> None:
     assert_problem(await shop.get(path, headers={"X-Request-Timeout-Ms": given}), 400, "INVALID_TIMEOUT")
 
 
@@ -217,12 +217,12 @@ async def test_two_time_budgets_are_400(shop: Mesh) -> None:
 
 
 @pytest.mark.parametrize("given", ["30000", "02000"])
-async def test_a_time_budget_is_taken(shop: Mesh, given: str) -> None:
+async def test_a_valid_time_budget_is_accepted(shop: Mesh, given: str) -> None:
     assert (await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": given})).status == 200
 
 
 @pytest.mark.parametrize("key", ["", "\u00e4", "k" * 256, "k" * 100_000, "a\tb"])
-async def test_a_wrong_idempotency_key_is_400(shop: Mesh, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_400(shop: Mesh, key: str) -> None:
     assert_problem(await post(shop, order(), {"Idempotency-Key": key}), 400, "INVALID_IDEMPOTENCY_KEY")
 
 
@@ -258,14 +258,14 @@ async def test_two_idempotency_keys_are_400(shop: Mesh) -> None:
         ("/v1/orders/00000000-0000-0000-0000-000000000000", 404, "UNKNOWN_ORDER"),
     ],
 )
-async def test_a_wrong_path_is_a_problem(shop: Mesh, path: str, status: int, reason: str) -> None:
+async def test_an_invalid_path_is_a_problem(shop: Mesh, path: str, status: int, reason: str) -> None:
     answer = await shop.get(path)
     assert_problem(answer, status, reason)
     assert answer.body["instance"].isascii()
     assert not set(answer.body["instance"]) & set(' "<>\\^`{|}\x00\r\n')
 
 
-async def test_an_unknown_route_outside_the_api_is_a_problem_too(shop: Mesh) -> None:
+async def test_an_unknown_path_outside_the_api_is_a_problem(shop: Mesh) -> None:
     answer = await shop.get("/nothing")
     assert (answer.status, answer.headers["Content-Type"]) == (404, PROBLEM)
     assert answer.body["reason"] == "UNKNOWN_ROUTE"
@@ -285,7 +285,7 @@ async def test_an_unknown_route_outside_the_api_is_a_problem_too(shop: Mesh) -> 
     ],
 )
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE"])
-async def test_a_method_that_a_path_has_not_is_405_and_says_which_it_has(
+async def test_an_unsupported_method_is_405_and_lists_the_allowed_ones(
     shop: Mesh, method: str, path: str, allowed: str
 ) -> None:
     answer = await shop.ask(method, path)
@@ -300,7 +300,7 @@ async def test_head_is_405_without_a_body(shop: Mesh) -> None:
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "x/y?z", "", "\u00e4", "user:pass@host:99999999"])
-async def test_a_malformed_host_spoils_neither_answers_nor_problems(shop: Mesh, host: str) -> None:
+async def test_a_malformed_host_header_changes_no_response(shop: Mesh, host: str) -> None:
     assert (await shop.get("/v1/products/TEA-0001", headers={"Host": host})).status == 200
     answer = await shop.get("/v1/products/NO-1", headers={"Host": host})
     assert_problem(answer, 404, "UNKNOWN_SKU")
@@ -308,13 +308,13 @@ async def test_a_malformed_host_spoils_neither_answers_nor_problems(shop: Mesh, 
 
 
 @pytest.mark.parametrize("traceparent", ["", "00", "00-xyz-1-01", "ff-" + "0" * 32 + "-" + "0" * 16 + "-01", "\u00e4"])
-async def test_a_malformed_traceparent_begins_a_new_trace(shop: Mesh, traceparent: str) -> None:
+async def test_a_malformed_traceparent_starts_a_new_trace(shop: Mesh, traceparent: str) -> None:
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": traceparent})
     assert answer.status == 200
     assert int(answer.trace_id, 16) > 0
 
 
-texts = st.text(st.characters(), max_size=70)  # surrogates too
+texts = st.text(st.characters(), max_size=70)  # including surrogates
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
 lines = st.dictionaries(st.sampled_from(["sku", "quantity"]) | texts, values, max_size=3)
@@ -326,7 +326,7 @@ bodies = st.binary(max_size=100) | (values | orders).map(lambda value: json.dump
 
 @settings(max_examples=25, deadline=None)
 @given(body=bodies)
-async def test_no_body_whatever_breaks_the_edge(shop: Mesh, body: bytes) -> None:
+async def test_no_body_breaks_the_edge(shop: Mesh, body: bytes) -> None:
     answer = await post(shop, body)
     assert answer.status in {400, 404, 422}, answer.text
     assert_problem(answer, answer.status, answer.body["reason"])
@@ -340,7 +340,7 @@ async def test_no_body_whatever_breaks_the_edge(shop: Mesh, body: bytes) -> None
         st.text(st.characters(exclude_categories=["Cs"]), max_size=70),
     ),
 )
-async def test_no_path_or_query_whatever_breaks_the_edge(shop: Mesh, sku: str, parameters: dict[str, Any]) -> None:
+async def test_no_path_or_query_breaks_the_edge(shop: Mesh, sku: str, parameters: dict[str, Any]) -> None:
     answer = await shop.get(f"/v1/products/{quote(sku, safe='')}?{urlencode(parameters)}")
     assert answer.status in {400, 404, 422}, answer.text
     assert_problem(answer, answer.status, answer.body["reason"])

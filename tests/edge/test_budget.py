@@ -1,4 +1,4 @@
-"""A route declares its time budget: the declaration documents it, opens it, and is all that there is."""
+"""The class of a route gives its requests a time budget, and documents it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOUR, DAY, MOMENT = 3600.0, 86400.0, 0.05
 
 
 def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
-    """Routes that tell what they have left, read a body, and stream until after their budget."""
+    """Routes that return their remaining budget, read a body, and stream beyond their budget."""
     router = APIRouter(prefix=prefix, route_class=route_class)
 
     @router.get("/left")
@@ -66,7 +66,7 @@ def api() -> FastAPI:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[aiohttp.ClientSession]:
+async def start_app() -> AsyncIterator[aiohttp.ClientSession]:
     stop, listener = Stop(), listen_socket("127.0.0.1:0")
     host, port = listener.getsockname()
     task = asyncio.create_task(serve(api(), problems=PROBLEMS, listener=listener, stop=stop))
@@ -80,12 +80,12 @@ async def serving() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with serving() as session:
+    async with start_app() as session:
         yield session
 
 
-async def left(http: aiohttp.ClientSession, path: str, asked: str | None = None) -> Any:
-    async with http.get(path, headers={"X-Request-Timeout-Ms": asked} if asked else {}) as answer:
+async def left(http: aiohttp.ClientSession, path: str, timeout_ms: str | None = None) -> Any:
+    async with http.get(path, headers={"X-Request-Timeout-Ms": timeout_ms} if timeout_ms else {}) as answer:
         assert answer.status == 200
         return await answer.json()
 
@@ -95,7 +95,7 @@ async def test_a_request_has_the_budget_of_its_route(http: aiohttp.ClientSession
     assert DAY / 2 < await left(http, "/day/left") <= DAY
 
 
-async def test_a_route_that_declares_no_budget_has_none(http: aiohttp.ClientSession) -> None:
+async def test_a_route_without_a_declared_budget_has_none(http: aiohttp.ClientSession) -> None:
     assert await left(http, "/none/left") is None
     assert await left(http, "/none/left", "20000") is None
 
@@ -105,28 +105,30 @@ async def test_a_request_may_ask_for_another_budget(http: aiohttp.ClientSession)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/day/left"), ("POST", "/day/body"), ("PUT", "/day/left")])
-async def test_a_wrong_budget_is_refused_before_all_else(http: aiohttp.ClientSession, method: str, path: str) -> None:
+async def test_an_invalid_budget_is_rejected_before_any_other_check(
+    http: aiohttp.ClientSession, method: str, path: str
+) -> None:
     async with http.request(method, path, data=b"{", headers={"X-Request-Timeout-Ms": "0"}) as answer:
         assert (answer.status, (await answer.json(content_type=None))["reason"]) == (400, "INVALID_TIMEOUT")
 
 
-async def never() -> AsyncIterator[bytes]:
+async def endless_body() -> AsyncIterator[bytes]:
     yield b"{"
     await asyncio.Event().wait()
 
 
-async def test_a_body_has_to_come_within_the_budget_of_its_route(http: aiohttp.ClientSession) -> None:
-    async with http.post("/moment/body", data=never(), headers={"Content-Type": "application/json"}) as answer:
+async def test_a_body_must_arrive_within_the_budget_of_its_route(http: aiohttp.ClientSession) -> None:
+    async with http.post("/moment/body", data=endless_body(), headers={"Content-Type": "application/json"}) as answer:
         assert (answer.status, (await answer.json(content_type=None))["reason"]) == (408, "REQUEST_TIMEOUT")
 
 
 @pytest.mark.parametrize("route", ["/moment", "/none"])
-async def test_a_response_that_has_begun_is_not_ended_by_the_budget(http: aiohttp.ClientSession, route: str) -> None:
+async def test_the_budget_does_not_end_a_started_response(http: aiohttp.ClientSession, route: str) -> None:
     async with http.get(f"{route}/stream") as answer:
         assert await answer.read() == b"before, after"
 
 
-def test_a_budget_is_documented_where_it_is_declared_and_nowhere_else() -> None:
+def test_only_routes_with_a_budget_document_it() -> None:
     headers = {
         path: [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "header"]
         for path, item in api().openapi()["paths"].items()

@@ -1,4 +1,4 @@
-"""The fan-out is concurrent, cancelled when it must be, and shares one HTTP/2 connection per backend."""
+"""Backend calls run concurrently, are cancelled when they are useless, and share one HTTP/2 connection per backend."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -12,7 +12,7 @@ from inventory.servicer import InventoryServicer
 from meshkit.errors import InvalidArgument, NotFound, Unavailable
 from meshkit.telemetry import semconv
 from pricing.servicer import PricingServicer
-from tests.edge.mesh import Mesh, assert_problem, mesh
+from tests.edge.mesh import assert_problem, mesh
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def servicers(inventory: Hook, pricing: Hook) -> dict[str, Any]:
-    """The real servicers, each with something happening before all its calls that the edge makes at the same time."""
+    """The real servicers, which await a hook before each call that the edge makes concurrently."""
 
     class Inventory(InventoryServicer):
         async def GetStock(self, request: Any, context: Any) -> Any:
@@ -64,7 +64,7 @@ def servicers(inventory: Hook, pricing: Hook) -> dict[str, Any]:
 
 
 class Meeting:
-    """A call that ends only when the other service has been called as well."""
+    """A hook that returns when both services have been called."""
 
     def __init__(self) -> None:
         self._barrier = asyncio.Barrier(2)
@@ -73,8 +73,8 @@ class Meeting:
         await self._barrier.wait()
 
 
-class Cancelled:
-    """A call that never ends by itself, and knows when it was cancelled."""
+class Endless:
+    """A hook that never returns, and records its cancellation."""
 
     def __init__(self) -> None:
         self.reached, self.cancelled = asyncio.Event(), asyncio.Event()
@@ -93,18 +93,14 @@ def code(span: ReadableSpan) -> object:
 
 
 def clients(spans: list[ReadableSpan]) -> list[ReadableSpan]:
-    """The spans of the edge's own calls, by method."""
+    """The spans of the edge's own calls, sorted by method."""
     calls = [span for span in spans if span.resource.attributes["service.name"] == "api_edge" and "/" in span.name]
     return sorted((span for span in calls if span.name.startswith("aiomesh.")), key=lambda span: span.name)
 
 
-async def placed(shop: Mesh) -> str:
-    return (await shop.order(("TEA-0001", 1))).headers["Location"]
-
-
 @pytest.mark.parametrize("path", ["/v1/products/TEA-0001", "/v1/products?sku=TEA-0001", "order", "/v1/orders/{id}"])
 async def test_both_backends_work_on_one_request_at_the_same_time(tmp_path: Path, path: str) -> None:
-    """Each backend waits for the other one to be called: one after the other, neither would ever answer."""
+    """Each backend waits until the other one is called, so sequential calls would never return."""
     meeting = Meeting()
     async with mesh(tmp_path, **servicers(meeting, meeting)) as shop:
         order = await shop.order(("TEA-0001", 1))
@@ -117,8 +113,8 @@ async def test_both_backends_work_on_one_request_at_the_same_time(tmp_path: Path
 
 
 @pytest.mark.parametrize("path", ["/v1/products/TEA-0001?strict=true", "/v1/products?sku=TEA-0001&strict=true"])
-async def test_strictly_a_failure_of_pricing_cancels_the_call_of_inventory(tmp_path: Path, path: str) -> None:
-    stock = Cancelled()
+async def test_with_strict_a_failure_of_pricing_cancels_the_call_of_inventory(tmp_path: Path, path: str) -> None:
+    stock = Endless()
 
     async def fail() -> None:
         await stock.reached.wait()
@@ -147,7 +143,7 @@ async def test_strictly_a_failure_of_pricing_cancels_the_call_of_inventory(tmp_p
 async def test_a_failure_of_inventory_cancels_the_call_of_pricing(
     tmp_path: Path, path: str, error: Exception, status: int
 ) -> None:
-    prices = Cancelled()
+    prices = Endless()
 
     async def fail() -> None:
         await prices.reached.wait()
@@ -161,8 +157,8 @@ async def test_a_failure_of_inventory_cancels_the_call_of_pricing(
     assert code(pricing_call) == "CANCELLED"
 
 
-async def test_an_error_that_is_the_callers_cancels_the_other_call_even_if_not_strict(tmp_path: Path) -> None:
-    stock = Cancelled()
+async def test_an_error_of_the_caller_cancels_the_other_call_even_without_strict(tmp_path: Path) -> None:
+    stock = Endless()
 
     async def fail() -> None:
         await stock.reached.wait()
@@ -173,7 +169,7 @@ async def test_an_error_that_is_the_callers_cancels_the_other_call_even_if_not_s
         await stock.cancelled.wait()
 
 
-async def test_a_degrading_failure_of_pricing_leaves_the_call_of_inventory_alone(tmp_path: Path) -> None:
+async def test_a_degrading_failure_of_pricing_does_not_cancel_the_call_of_inventory(tmp_path: Path) -> None:
     failed = asyncio.Event()
 
     async def fail() -> None:
@@ -185,9 +181,9 @@ async def test_a_degrading_failure_of_pricing_leaves_the_call_of_inventory_alone
     assert (answer.status, answer.body["price"]) == (200, None)
 
 
-async def test_100_requests_at_once_share_one_connection_per_backend(tmp_path: Path) -> None:
-    together = asyncio.Barrier(200)
-    async with mesh(tmp_path, **servicers(together.wait, together.wait)) as shop:
+async def test_100_concurrent_requests_share_one_connection_per_backend(tmp_path: Path) -> None:
+    barrier = asyncio.Barrier(200)
+    async with mesh(tmp_path, **servicers(barrier.wait, barrier.wait)) as shop:
         budget = {"X-Request-Timeout-Ms": "15000"}
         answers = await asyncio.gather(*(shop.get("/v1/products/TEA-0001", headers=budget) for _ in range(100)))
         await shop.spans()

@@ -20,8 +20,8 @@ async def failure(error: Exception) -> int:
     raise error
 
 
-class Waiting:
-    """Calls that wait until they are cancelled."""
+class EndlessCalls:
+    """Calls that wait until they are cancelled, and their number."""
 
     def __init__(self) -> None:
         self.cancelled = 0
@@ -37,7 +37,7 @@ class Waiting:
         return 0
 
 
-async def test_results_come_in_the_order_and_the_types_of_the_branches() -> None:
+async def test_results_have_the_order_and_the_types_of_the_branches() -> None:
     assert_type(await concurrently(value(1), value("a")), tuple[int, str])
     three = assert_type(await concurrently(value(1), value("a"), value(None)), tuple[int, str, None])
     assert three == (1, "a", None)
@@ -45,7 +45,7 @@ async def test_results_come_in_the_order_and_the_types_of_the_branches() -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 50])
-async def test_there_may_be_any_number_of_branches(count: int) -> None:
+async def test_any_number_of_branches_is_possible(count: int) -> None:
     assert await concurrently(*map(value, range(count))) == tuple(range(count))
 
 
@@ -55,12 +55,12 @@ async def test_all_branches_run_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("others", [1, 2, 6])
-async def test_the_first_failure_cancels_the_others_and_is_raised_as_it_is(others: int) -> None:
-    waiting, error = Waiting(), LookupError("no such thing")
+async def test_the_first_failure_cancels_the_others_and_is_raised_unchanged(others: int) -> None:
+    calls, error = EndlessCalls(), LookupError("no such thing")
     with pytest.raises(LookupError) as raised:
-        await concurrently(*(waiting.call() for _ in range(others)), failure(error))
+        await concurrently(*(calls.call() for _ in range(others)), failure(error))
     assert raised.value is error
-    assert (waiting.count, waiting.cancelled) == (others, others)
+    assert (calls.count, calls.cancelled) == (others, others)
 
 
 async def test_of_two_failures_the_first_is_raised() -> None:
@@ -69,11 +69,11 @@ async def test_of_two_failures_the_first_is_raised() -> None:
 
 
 async def test_a_cancelled_caller_cancels_every_branch() -> None:
-    waiting = Waiting()
+    calls = EndlessCalls()
     async with asyncio.TaskGroup() as group:
-        caller = group.create_task(concurrently(*(waiting.call() for _ in range(3))))
-        while waiting.count < 3:
+        caller = group.create_task(concurrently(*(calls.call() for _ in range(3))))
+        while calls.count < 3:
             await asyncio.sleep(0)
         caller.cancel()
     assert caller.cancelled()
-    assert waiting.cancelled == 3
+    assert calls.cancelled == 3

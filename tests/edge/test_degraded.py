@@ -1,4 +1,4 @@
-"""What the edge answers when a backend fails: reads without a price, errors as the table of errors says."""
+"""The responses of the edge when a backend fails: products without a price, or errors by the table of errors."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEGRADING = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL
 
 
 async def fail_as_named(name: str) -> None:
-    """Raises the error of the kind that a SKU names, hangs for HANGS, and does nothing for real SKUs."""
+    """Raises an error if the SKU is the code of its kind, hangs if it is HANGS, and otherwise does nothing."""
     if name == HANGS:
         await asyncio.Event().wait()
     if name in KINDS:
@@ -36,11 +36,11 @@ async def fail_as_named(name: str) -> None:
 
 
 class OutOfStories(NotFound, domain="test.aiomesh"):
-    """An error with a domain of its own."""
+    """An error with its own domain."""
 
 
 class FailingPricing(PricingServicer):
-    """Fails as the SKU asked for says; knows the price of TEA-0001 for any other one."""
+    """Fails as the requested SKU names."""
 
     async def GetPrice(self, request: Any, context: Any) -> Any:
         await fail_as_named(request.sku)
@@ -51,8 +51,8 @@ class FailingPricing(PricingServicer):
         return await super().BatchGetPrices(request, context)
 
 
-class PretendingInventory(InventoryServicer):
-    """Has the stock of TEA-0001 under every name, for pricing to fail on."""
+class InventoryOfAnySku(InventoryServicer):
+    """Returns the stock of TEA-0001 for every SKU, so that only pricing fails."""
 
     async def GetStock(self, request: Any, context: Any) -> Any:
         name, request.sku = request.sku, "TEA-0001"
@@ -69,7 +69,7 @@ class PretendingInventory(InventoryServicer):
 
 
 class FailingInventory(InventoryServicer):
-    """Fails as the SKU asked for, or the page token, says."""
+    """Fails as the requested SKU, or the page token, names."""
 
     async def GetStock(self, request: Any, context: Any) -> Any:
         await fail_as_named(request.sku)
@@ -83,7 +83,7 @@ class FailingInventory(InventoryServicer):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def without_pricing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     folder = tmp_path_factory.mktemp("without_pricing")
-    async with mesh(folder, inventory_servicer=PretendingInventory, pricing_servicer=FailingPricing) as running:
+    async with mesh(folder, inventory_servicer=InventoryOfAnySku, pricing_servicer=FailingPricing) as running:
         yield running
 
 
@@ -108,14 +108,14 @@ async def test_a_product_is_shown_without_a_price_when_pricing_fails(
 
 @pytest.mark.parametrize("code", DEGRADING)
 @pytest.mark.parametrize("path", ["/v1/products/{}?strict=true", "/v1/products?sku={}&strict=true"])
-async def test_strictly_the_error_of_pricing_is_the_answer(without_pricing: Mesh, path: str, code: str) -> None:
+async def test_with_strict_the_error_of_pricing_is_returned(without_pricing: Mesh, path: str, code: str) -> None:
     row = KINDS[code]
     assert_problem(await without_pricing.get(path.format(code)), row.http, row.kind.reason)
 
 
 @pytest.mark.parametrize("code", sorted(KINDS.keys() - set(DEGRADING)))
 @pytest.mark.parametrize("path", ["/v1/products/{}", "/v1/products?sku={}"])
-async def test_other_errors_of_pricing_are_the_answer_even_if_not_strict(
+async def test_other_errors_of_pricing_are_returned_even_without_strict(
     without_pricing: Mesh, path: str, code: str
 ) -> None:
     row = KINDS[code]
@@ -133,16 +133,16 @@ async def test_a_product_is_shown_without_a_price_within_the_budget_when_pricing
     assert product["problems"] == [{"service": "pricing", "code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}]
 
 
-async def test_strictly_a_hanging_pricing_is_504(without_pricing: Mesh) -> None:
+async def test_with_strict_a_hanging_pricing_is_504(without_pricing: Mesh) -> None:
     answer = await without_pricing.get("/v1/products/HANGS?strict=true", headers={"X-Request-Timeout-Ms": "200"})
     assert_problem(answer, 504, "DEADLINE_EXCEEDED")
 
 
-async def test_the_default_budget_of_a_read_is_shorter_than_any_patience(without_pricing: Mesh) -> None:
+async def test_a_read_has_a_default_budget(without_pricing: Mesh) -> None:
     assert (await without_pricing.get("/v1/products/HANGS")).body["price"] is None
 
 
-async def test_a_budget_that_is_spent_at_once_is_504(without_pricing: Mesh) -> None:
+async def test_an_exhausted_budget_is_504(without_pricing: Mesh) -> None:
     answer = await without_pricing.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": "1"})
     assert_problem(answer, 504, "DEADLINE_EXCEEDED")
 
@@ -155,13 +155,13 @@ async def test_each_kind_of_error_has_its_http_status(without_inventory: Mesh, c
 
 
 @pytest.mark.parametrize("code", sorted(KINDS))
-async def test_retry_after_tells_when_to_try_again(without_inventory: Mesh, code: str) -> None:
+async def test_retryable_errors_have_a_retry_after_header(without_inventory: Mesh, code: str) -> None:
     answer = await without_inventory.get(f"/v1/products/{code}")
     expected = {"RESOURCE_EXHAUSTED": "3", "UNAVAILABLE": "1"}
     assert answer.headers.get("Retry-After") == expected.get(code)
 
 
-async def test_resource_exhausted_has_retry_after_also_where_the_backend_does_not_say(tmp_path: Path) -> None:
+async def test_resource_exhausted_has_a_default_retry_after(tmp_path: Path) -> None:
     class Busy(InventoryServicer):
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise ResourceExhausted("busy")
@@ -179,7 +179,7 @@ async def test_a_hanging_inventory_is_504_within_the_budget(without_inventory: M
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL"])
-async def test_without_inventory_a_page_is_the_error(without_inventory: Mesh, code: str) -> None:
+async def test_a_page_without_inventory_is_its_error(without_inventory: Mesh, code: str) -> None:
     row = KINDS[code]
     assert_problem(await without_inventory.get(f"/v1/products?page_token={code}"), row.http, row.kind.reason)
 
@@ -188,7 +188,7 @@ async def test_without_inventory_a_page_is_the_error(without_inventory: Mesh, co
     ("silent", "strict_status", "code"), [(False, 503, "UNAVAILABLE"), (True, 504, "DEADLINE_EXCEEDED")]
 )
 @pytest.mark.parametrize("path", ["/v1/products/TEA-0001?", "/v1/products?page_size=1&"])
-async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
+async def test_a_product_is_shown_without_a_price_when_pricing_is_unreachable(
     tmp_path: Path, path: str, *, silent: bool, strict_status: int, code: str
 ) -> None:
     headers = {"X-Request-Timeout-Ms": "400"} if silent else {}
@@ -200,7 +200,7 @@ async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
     assert degraded.status == 200
     assert product["price"] is None
     assert product["problems"] == [{"service": "pricing", "code": code, "reason": code}]
-    if not silent:  # a later call may find that nothing answers at all: UNAVAILABLE as well
+    if not silent:  # a later call may fail earlier, as UNAVAILABLE
         assert_problem(strict, strict_status, code)
     assert strict.status in {503, 504}
     assert address not in strict.text
@@ -210,7 +210,7 @@ async def test_a_product_is_shown_without_a_price_when_pricing_is_away(
     ("silent", "status", "reason"), [(False, 503, "UNAVAILABLE"), (True, 504, "DEADLINE_EXCEEDED")]
 )
 @pytest.mark.parametrize("path", ["/v1/products/TEA-0001", "/v1/products", "/v1/products?sku=TEA-0001"])
-async def test_without_inventory_there_is_nothing_to_show(
+async def test_a_product_without_inventory_is_its_error(
     tmp_path: Path, path: str, *, silent: bool, status: int, reason: str
 ) -> None:
     with absent_server(silent=silent) as address:
@@ -222,7 +222,7 @@ async def test_without_inventory_there_is_nothing_to_show(
     assert address not in answer.text
 
 
-async def test_the_text_of_a_crash_stays_in_the_backend(tmp_path: Path) -> None:
+async def test_the_text_of_an_exception_in_a_backend_is_not_returned(tmp_path: Path) -> None:
     class Crashing(InventoryServicer):
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise ZeroDivisionError("a secret")
@@ -233,7 +233,9 @@ async def test_the_text_of_a_crash_stays_in_the_backend(tmp_path: Path) -> None:
     assert "secret" not in answer.text
 
 
-async def test_a_bug_is_500_with_a_trace_and_without_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_in_the_edge_is_500_and_only_the_log_has_its_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Confused(InventoryServicer):
         async def ReserveStock(self, request: Any, context: Any) -> Any:
             response = await super().ReserveStock(request, context)
@@ -250,19 +252,19 @@ async def test_a_bug_is_500_with_a_trace_and_without_its_text(tmp_path: Path, ca
     assert root.status.status_code is StatusCode.ERROR
 
 
-async def test_what_a_service_says_of_its_error_reaches_the_caller(tmp_path: Path) -> None:
-    class Telling(InventoryServicer):
+async def test_the_details_of_a_backend_error_reach_the_client(tmp_path: Path) -> None:
+    class FailingGetStock(InventoryServicer):
         async def GetStock(self, request: Any, context: Any) -> Any:
-            raise OutOfStories("no more stories", told=1001)
+            raise OutOfStories("no more stories", number=1001)
 
-    async with mesh(tmp_path, inventory_servicer=Telling) as running:
+    async with mesh(tmp_path, inventory_servicer=FailingGetStock) as running:
         answer = await running.get("/v1/products/TEA-0001")
     assert_problem(answer, 404, "OUT_OF_STORIES")
     assert answer.body["detail"] == "no more stories"
-    assert (answer.body["domain"], answer.body["metadata"]) == ("test.aiomesh", {"told": "1001"})
+    assert (answer.body["domain"], answer.body["metadata"]) == ("test.aiomesh", {"number": "1001"})
 
 
-async def test_violations_that_a_backend_names_reach_the_caller(tmp_path: Path) -> None:
+async def test_the_violations_of_a_backend_error_reach_the_client(tmp_path: Path) -> None:
     class Particular(InventoryServicer):
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise InvalidArgument("not so", violations=[FieldViolation("sku", "too common")])
@@ -273,7 +275,7 @@ async def test_violations_that_a_backend_names_reach_the_caller(tmp_path: Path) 
     assert answer.body["errors"] == [{"field": "sku", "description": "too common"}]
 
 
-async def test_an_address_of_a_backend_is_in_the_log_and_the_span_and_in_no_answer(
+async def test_the_address_of_a_backend_is_in_the_log_and_the_span_but_in_no_response(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with absent_server() as address:
@@ -291,7 +293,7 @@ async def test_an_address_of_a_backend_is_in_the_log_and_the_span_and_in_no_answ
         assert port not in answer.text
     assert "inventory GetStock: a call to another service failed: UNAVAILABLE (" in caplog.text
     assert address in caplog.text
-    # A read cancels its other call when the first one fails, if that is not over.
+    # The first failure of a read cancels its other call.
     failed = [span for span in spans if (span.attributes or {}).get("rpc.response.status_code") == "UNAVAILABLE"]
     assert failed
     assert all(address in str(span.status.description) for span in failed)

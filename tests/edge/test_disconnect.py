@@ -1,4 +1,4 @@
-"""A client that goes away cancels what it waits for, and the trace tells it; an order that was begun is finished."""
+"""A disconnected client cancels its request, and the trace shows it. An order in progress is completed."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ ORDERED = f"/v1/orders/{order_id('k')}"
 
 
 class Backends:
-    """Inventory and pricing; calls of the methods in `holding` wait until they are freed or cancelled."""
+    """Inventory and pricing. Calls of `blocked_methods` wait until `free` is set or they are cancelled."""
 
     def __init__(self) -> None:
-        self.holding: frozenset[str] = frozenset()
+        self.blocked_methods: frozenset[str] = frozenset()
         self.free = asyncio.Event()
         self.reached = self.cancelled = 0
         self.quotes = True
@@ -50,25 +50,25 @@ class Backends:
     def mesh(self, folder: Path) -> AbstractAsyncContextManager[Mesh]:
         return mesh(
             folder,
-            inventory_servicer=partial(self._holding, InventoryServicer),
-            pricing_servicer=partial(self._holding, PricingServicer),
+            inventory_servicer=partial(self._make_servicer, InventoryServicer),
+            pricing_servicer=partial(self._make_servicer, PricingServicer),
         )
 
     async def until_reached(self, calls: int) -> None:
         while self.reached < calls:
             await asyncio.sleep(0.001)
 
-    def _holding(self, servicer: Callable[..., Any], *made_of: Any, **made_with: Any) -> Any:
-        made = servicer(*made_of, **made_with)
-        for method in filter(str.isidentifier, dir(made)):
+    def _make_servicer(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        servicer = make(*arguments, **options)
+        for method in filter(str.isidentifier, dir(servicer)):
             if method[0].isupper():
-                setattr(made, method, partial(self._call, method, getattr(made, method)))
-        return made
+                setattr(servicer, method, partial(self._call, method, getattr(servicer, method)))
+        return servicer
 
     async def _call(
         self, method: str, behavior: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any
     ) -> Any:
-        if method in self.holding:
+        if method in self.blocked_methods:
             self.reached += 1
             try:
                 await self.free.wait()
@@ -94,8 +94,8 @@ async def half_close(connection: Wire) -> None:
 
 
 async def reset(connection: Wire) -> None:
-    given: socket.socket = connection._writer.get_extra_info("socket")
-    given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tcp: socket.socket = connection._writer.get_extra_info("socket")
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection._writer.transport.abort()
 
 
@@ -111,8 +111,8 @@ async def one_trace(shop: Mesh) -> tuple[ReadableSpan, list[ReadableSpan]]:
     return root, [span for span in spans if semconv.RPC_METHOD in (span.attributes or {})]
 
 
-def told(root: ReadableSpan) -> tuple[object, StatusCode, bool, int]:
-    """What an HTTP span says of its end: status, span status, whether it has an error type, number of events."""
+def outcome(root: ReadableSpan) -> tuple[object, StatusCode, bool, int]:
+    """How an HTTP span ended: its status code, span status, whether it has an error type, and the number of events."""
     attributes = root.attributes or {}
     return (
         attributes.get("http.response.status_code"),
@@ -130,7 +130,7 @@ def codes(spans: list[ReadableSpan], kind: SpanKind) -> list[object]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged as wrong; that a step took long (asyncio, in debug mode) is the machine's matter."""
+    """The logged warnings and errors, without asyncio's warnings about slow callbacks."""
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     return [message for message in messages if not message.startswith("Executing <")]
 
@@ -142,47 +142,47 @@ READS = {
     get("/v1/products", **PATIENT): {"ListStock"},
     get(ORDERED, **PATIENT): {"GetReservation", "GetQuote"},
 }
-"""Requests, and the calls that they wait for."""
+"""Requests, and the backend calls that each one waits for."""
 
 
-async def until_cancelled(shop: Mesh, backends: Backends, request_: bytes, calls: set[str], leave: Leave) -> None:
-    """Sends a request, goes when its calls are in their handlers, and checks all spans of its trace."""
+async def assert_cancelled(shop: Mesh, backends: Backends, request_: bytes, calls: set[str], leave: Leave) -> None:
+    """Sends a request, disconnects when its calls are in their handlers, and checks all spans of its trace."""
     async with wire(shop) as connection:
-        backends.holding = frozenset(calls)
+        backends.blocked_methods = frozenset(calls)
         await connection.send(request_)
         await backends.until_reached(len(calls))
         await leave(connection)
         root, rpcs = await one_trace(shop)
-    assert told(root) == CANCELLED
+    assert outcome(root) == CANCELLED
     assert backends.cancelled == len(calls)
     assert codes(rpcs, SpanKind.SERVER) == codes(rpcs, SpanKind.CLIENT) == ["CANCELLED"] * len(calls)
     assert {span.status.status_code for span in rpcs if span.kind is SpanKind.SERVER} == {StatusCode.UNSET}
 
 
 @pytest.mark.parametrize(("request_", "calls"), READS.items(), ids=[read.split()[1].decode() for read in READS])
-async def test_a_client_that_goes_cancels_the_calls_and_the_trace_tells_it(
+async def test_a_disconnected_client_cancels_both_backend_calls_and_the_trace_shows_it(
     tmp_path: Path, backends: Backends, request_: bytes, calls: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends.mesh(tmp_path) as shop:
-        await until_cancelled(shop, backends, request_, calls, close)
+        await assert_cancelled(shop, backends, request_, calls, close)
     assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("leave", [half_close, reset])
-async def test_a_client_goes_as_well_by_closing_its_half_or_by_a_reset(
+async def test_a_half_close_or_a_reset_counts_as_a_disconnect(
     tmp_path: Path, backends: Backends, leave: Leave, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends.mesh(tmp_path) as shop:
-        await until_cancelled(shop, backends, READ, READS[READ], leave)
+        await assert_cancelled(shop, backends, READ, READS[READ], leave)
     assert warnings(caplog) == []
 
 
-async def test_a_client_that_goes_is_a_499_in_the_log_and_the_metrics(
+async def test_a_disconnect_is_a_499_in_the_log_and_the_metrics(
     tmp_path: Path, backends: Backends, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "api_edge.access")
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
-        backends.holding = READING
+        backends.blocked_methods = READING
         await connection.send(READ)
         await backends.until_reached(2)
         await close(connection)
@@ -193,23 +193,25 @@ async def test_a_client_that_goes_is_a_499_in_the_log_and_the_metrics(
     assert set(re.findall(r"http_server_active_requests{.* (\S+)", metrics)) == {"0.0"}
 
 
-async def test_what_was_answered_before_on_the_connection_stays_as_it_is(tmp_path: Path, backends: Backends) -> None:
+async def test_a_disconnect_does_not_change_earlier_responses_on_the_connection(
+    tmp_path: Path, backends: Backends
+) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
         await connection.send(READ)
         assert (await connection.answer()).status == 200
-        backends.holding = READING
+        backends.blocked_methods = READING
         await connection.send(READ)
         await backends.until_reached(2)
         await close(connection)
         first, second = await http_spans(shop)
-    assert (told(first)[0], told(second)) == (200, CANCELLED)
+    assert (outcome(first)[0], outcome(second)) == (200, CANCELLED)
 
 
-async def test_a_client_that_goes_from_a_pipeline_ends_all_its_traces(
+async def test_a_disconnect_ends_all_traces_of_a_pipeline(
     tmp_path: Path, backends: Backends, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection, wire(shop) as other:
-        backends.holding = READING
+        backends.blocked_methods = READING
         await connection.send(READ * 3)
         await backends.until_reached(2)
         await close(connection)
@@ -217,12 +219,12 @@ async def test_a_client_that_goes_from_a_pipeline_ends_all_its_traces(
         await other.send(READ)
         assert (await other.answer()).status == 200
         roots = await http_spans(shop)
-    assert {told(root)[0] for root in roots} <= {200, 499}
+    assert {outcome(root)[0] for root in roots} <= {200, 499}
     assert {root.status.status_code for root in roots} == {StatusCode.UNSET}
     assert warnings(caplog) == []
 
 
-async def test_a_client_that_goes_before_it_has_sent_all_of_an_order_has_ordered_nothing(
+async def test_a_disconnect_before_the_end_of_the_body_places_no_order(
     tmp_path: Path, backends: Backends, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
@@ -230,12 +232,12 @@ async def test_a_client_that_goes_before_it_has_sent_all_of_an_order_has_ordered
         await connection.answer()
         await close(connection)
         root, rpcs = await one_trace(shop)
-    assert (told(root), rpcs) == (CANCELLED, [])
+    assert (outcome(root), rpcs) == (CANCELLED, [])
     assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("path", ["/livez", "/v1/orders"])
-async def test_a_client_that_goes_while_its_large_body_is_dropped_leaves_no_error(
+async def test_a_disconnect_while_a_too_large_body_is_dropped_is_no_error(
     tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with mesh(tmp_path) as shop, wire(shop) as connection:
@@ -244,13 +246,15 @@ async def test_a_client_that_goes_while_its_large_body_is_dropped_leaves_no_erro
         await connection.answer()
         await close(connection)
         spans = await shop.spans()
-    assert [told(span) for span in spans] == ([CANCELLED] if path == "/v1/orders" else [])
+    assert [outcome(span) for span in spans] == ([CANCELLED] if path == "/v1/orders" else [])
     assert warnings(caplog) == []
 
 
-async def test_an_order_whose_client_goes_is_whole_and_a_repeat_answers_it(tmp_path: Path, backends: Backends) -> None:
+async def test_an_order_of_a_disconnected_client_is_completed_and_a_repeat_returns_it(
+    tmp_path: Path, backends: Backends
+) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
-        backends.holding = ORDERING
+        backends.blocked_methods = ORDERING
         await connection.send(ORDER)
         await backends.until_reached(2)
         await close(connection)
@@ -258,7 +262,7 @@ async def test_an_order_whose_client_goes_is_whole_and_a_repeat_answers_it(tmp_p
             await asyncio.sleep(0.001)
         backends.free.set()
         root, rpcs = await one_trace(shop)
-        assert told(root) == CANCELLED
+        assert outcome(root) == CANCELLED
         assert codes(rpcs, SpanKind.CLIENT) == codes(rpcs, SpanKind.SERVER) == ["OK", "OK"]
 
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
@@ -268,11 +272,11 @@ async def test_an_order_whose_client_goes_is_whole_and_a_repeat_answers_it(tmp_p
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
 
 
-async def test_an_order_that_fails_after_its_client_went_leaves_nothing_reserved(
+async def test_an_order_that_fails_after_a_disconnect_reserves_nothing(
     tmp_path: Path, backends: Backends, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
-        backends.holding, backends.quotes = ORDERING, False
+        backends.blocked_methods, backends.quotes = ORDERING, False
         await connection.send(ORDER)
         await backends.until_reached(2)
         await close(connection)
@@ -283,7 +287,7 @@ async def test_an_order_that_fails_after_its_client_went_leaves_nothing_reserved
         while not shop.inventory.spans(undone):
             await asyncio.sleep(0.001)
         root, _ = await one_trace(shop)
-        assert told(root) == CANCELLED
+        assert outcome(root) == CANCELLED
         assert [trace_id_of(span) for span in shop.inventory.spans(undone)] == [trace_id_of(root)]
         assert (await shop.stock("TEA-0001"))["reserved"] == 0
 
@@ -296,18 +300,18 @@ async def test_an_order_that_fails_after_its_client_went_leaves_nothing_reserved
     ],
     ids=["commit", "release"],
 )
-async def test_an_order_is_committed_or_released_though_whoever_asked_has_gone(
+async def test_a_commit_or_release_of_a_disconnected_client_is_completed(
     tmp_path: Path, backends: Backends, request_: bytes, call: str, state: str
 ) -> None:
     async with backends.mesh(tmp_path) as shop, wire(shop) as connection:
         await shop.order(("TEA-0001", 2), key="k")
-        backends.holding = frozenset({call})
+        backends.blocked_methods = frozenset({call})
         await connection.send(request_)
         await backends.until_reached(1)
         await close(connection)
-        while not (ended := [span for span in shop.edge.spans() if told(span)[0] == 499]):
+        while not (cancelled := [span for span in shop.edge.spans() if outcome(span)[0] == 499]):
             await asyncio.sleep(0.001)
-        assert [told(span) for span in ended] == [CANCELLED]
+        assert [outcome(span) for span in cancelled] == [CANCELLED]
         backends.free.set()
         await shop.spans()
         assert (await shop.get(ORDERED)).body["state"] == state

@@ -1,4 +1,4 @@
-"""/docs works without the internet: everything the page needs comes from the edge."""
+"""/docs works without the internet, because the edge serves all of its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Mesh]:
         yield running
 
 
-async def test_the_page_needs_nothing_from_elsewhere(shop: Mesh) -> None:
+async def test_the_page_loads_only_files_of_the_edge(shop: Mesh) -> None:
     page = await shop.get("/docs")
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "//" not in re.sub(r"(?m)^\s*<!--.*-->$", "", page.text)
@@ -36,15 +36,15 @@ async def test_the_page_needs_nothing_from_elsewhere(shop: Mesh) -> None:
             assert answer.status == 200
 
 
-async def test_what_is_not_an_asset_is_a_problem(shop: Mesh) -> None:
+async def test_an_unknown_asset_is_a_problem(shop: Mesh) -> None:
     answer = await shop.get("/docs/assets/nothing.js")
     assert (answer.status, answer.body["reason"]) == (404, "UNKNOWN_ROUTE")
 
 
-@pytest.mark.parametrize("wanted", ["bytes=0-5", "bytes=999999999-", "bytes=abc", "x"])
-async def test_an_asset_is_answered_whole_whatever_part_is_wanted(shop: Mesh, wanted: str) -> None:
+@pytest.mark.parametrize("range_", ["bytes=0-5", "bytes=999999999-", "bytes=abc", "x"])
+async def test_an_asset_is_returned_whole_for_any_range(shop: Mesh, range_: str) -> None:
     path = "/docs/assets/swagger-ui.css"
-    assert (await shop.get(path, headers={"Range": wanted})).text == (await shop.get(path)).text
+    assert (await shop.get(path, headers={"Range": range_})).text == (await shop.get(path)).text
 
 
 @needs_browser
@@ -60,8 +60,8 @@ async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    shown, _ = await browser.communicate()
-    operations = re.findall(r'class="opblock opblock-(get|post|delete)"', shown.decode())
+    page, _ = await browser.communicate()
+    operations = re.findall(r'class="opblock opblock-(get|post|delete)"', page.decode())
     assert sorted(operations) == ["delete", "get", "get", "get", "post", "post"]
 
 
@@ -74,7 +74,7 @@ async def examples(shop: Mesh, method: str, path: str, status: int) -> dict[str,
 
 
 async def new_order(shop: Mesh) -> dict[str, Any]:
-    """The request that the documentation offers for an order, with the key of its example."""
+    """The example request of the documentation for an order, with its example key."""
     document = (await shop.get("/openapi.json")).body
     responses = document["paths"]["/v1/orders"]["post"]["responses"]
     (body,) = document["components"]["schemas"]["NewOrder"]["examples"]
@@ -93,7 +93,7 @@ async def test_the_examples_of_products_are_what_the_seeded_shop_returns(shop: M
     assert (await shop.get(f"/v1/products/{path['schema']['example']}")).body == product
 
 
-async def test_the_example_order_is_accepted_and_its_life_is_that_of_the_examples(shop: Mesh) -> None:
+async def test_the_example_order_can_be_placed_read_and_committed_as_documented(shop: Mesh) -> None:
     path = "/v1/orders/{order_id}"
     placed = await shop.ask("POST", "/v1/orders", **await new_order(shop))
     assert placed.status == 201
@@ -104,7 +104,7 @@ async def test_the_example_order_is_accepted_and_its_life_is_that_of_the_example
     assert committed.body == (await examples(shop, "post", f"{path}/commit", 200))["committed"]
 
 
-async def test_the_example_order_can_be_released_or_expire(tmp_path: Path) -> None:
+async def test_the_example_order_can_be_released_or_expire_as_documented(tmp_path: Path) -> None:
     path = "/v1/orders/{order_id}"
     for name in ("released", "expired"):
         (tmp_path / name).mkdir()
@@ -125,7 +125,7 @@ async def test_the_example_order_can_be_released_or_expire(tmp_path: Path) -> No
         ("post", "/v1/orders", "TEA-0001 501", "INSUFFICIENT_STOCK"),
     ],
 )
-async def test_the_examples_of_refusals_are_what_the_seeded_shop_returns(
+async def test_the_examples_of_errors_are_what_the_seeded_shop_returns(
     shop: Mesh, method: str, template: str, path: str, reason: str
 ) -> None:
     if method == "post":
@@ -142,7 +142,7 @@ STATUS = "document.querySelector('.live-responses-table .response .response-col_
 
 @needs_browser
 @pytest.mark.timeout(60)
-async def test_what_is_filled_in_can_be_executed_as_it_is(shop: Mesh, tmp_path: Path) -> None:
+async def test_the_prefilled_requests_can_be_executed_unchanged(shop: Mesh, tmp_path: Path) -> None:
     async with browsing(tmp_path / "profile") as tab:
         for operation, status in {
             "products/get_product": 200,
@@ -157,7 +157,7 @@ async def test_what_is_filled_in_can_be_executed_as_it_is(shop: Mesh, tmp_path: 
 
 @needs_browser
 @pytest.mark.timeout(60)
-async def test_the_page_is_dark_where_the_system_is_and_follows_it(shop: Mesh, tmp_path: Path) -> None:
+async def test_the_page_follows_the_dark_mode_of_the_system(shop: Mesh, tmp_path: Path) -> None:
     async with browsing(tmp_path / "profile") as tab:
         await tab.prefer("dark")
         await tab.show(f"{shop.url}/docs", until="document.querySelector('.opblock')")
@@ -167,5 +167,5 @@ async def test_the_page_is_dark_where_the_system_is_and_follows_it(shop: Mesh, t
             for selector, style in {"html": "backgroundColor", ".opblock-summary-path": "color"}.items():
                 color = await tab.value(f"getComputedStyle(document.querySelector('{selector}')).{style}")
                 red, green, blue, *alpha = (float(part) for part in re.findall("[0-9.]+", color))
-                bright = alpha == [0] or red + green + blue > 384  # what is transparent is as white as the sheet
+                bright = alpha == [0] or red + green + blue > 384  # a transparent background is white
                 assert bright is (is_dark == (style == "color")), (scheme, selector, color)

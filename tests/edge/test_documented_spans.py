@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 Table = dict[tuple[str, str], set[str]]
-"""The attributes of spans by what they are of, such as `http`, and their kind."""
+"""The attributes of spans, by their subject, such as `http`, and their kind."""
 
 INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size"}
 OF_POSTGRESQL = {"server.address", "server.port"}
 OF_FAILURES = {"error.type", "db.response.status_code"}
-"""What statements have on PostgreSQL and when they fail: test_database_spans.py holds both."""
+"""Attributes of statements on PostgreSQL and of failed ones, which test_database_spans.py tests."""
 
 
-def documented() -> Table:
+def documented_attributes() -> Table:
     rows = re.findall(
         r"^\| [^|]+ \| \w+ \| (server|client|internal) \|([^|]+)\|[^|]+\|$",
         (ROOT / "docs" / "telemetry.md").read_text(),
         re.MULTILINE,
     )
-    named = [(kind, re.findall(r"`([^`]+)`", attributes)) for kind, attributes in rows]
-    return {(subject(names), kind): set(names) for kind, names in named}
+    table = [(kind, re.findall(r"`([^`]+)`", attributes)) for kind, attributes in rows]
+    return {(subject(names), kind): set(names) for kind, names in table}
 
 
 def subject(names: Iterable[str]) -> str:
-    """What a span is of: the beginning of the name of its first attribute that is not anyone's."""
+    """The subject of a span: the prefix of its first attribute that belongs to one subject only."""
     return next(name.partition(".")[0] for name in names if name.startswith(("http.", "rpc.", "db.", "inventory.")))
 
 
-def emitted(spans: Iterable[ReadableSpan]) -> Table:
+def emitted_attributes(spans: Iterable[ReadableSpan]) -> Table:
     table: Table = defaultdict(set)
     for span in spans:
         names = set(span.attributes or {})
@@ -58,7 +58,7 @@ def integers(spans: Iterable[ReadableSpan]) -> set[str]:
 
 
 async def traffic(shop: Mesh, folder: Path) -> None:
-    """Every kind of span: of what is answered, refused, out of time, unknown, and done by itself."""
+    """Makes spans of every kind: successful, failed, timed out, unknown and background ones."""
     await shop.get("/v1/products/TEA-0001?currency=EUR")
     await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": "1"})
     await shop.ask("PURGE", "/v1/products/TEA-0001")
@@ -75,8 +75,8 @@ async def test_the_table_names_every_attribute_of_every_span(tmp_path: Path) -> 
     async with mesh(tmp_path) as shop:
         await traffic(shop, tmp_path)
         spans = await shop.spans()
-    found = emitted(spans)
+    found = emitted_attributes(spans)
     found["db", "client"] |= OF_POSTGRESQL | OF_FAILURES
-    assert found == documented()
+    assert found == documented_attributes()
     assert {span.kind for span in spans} == {SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL}
     assert integers(spans) == INTEGERS | {"inventory.expired_reservations"}

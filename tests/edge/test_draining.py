@@ -1,4 +1,4 @@
-"""The edge stops without losing a request that it began to read, and without waiting for ever."""
+"""A stopping edge completes every request that it has begun to read, and does not wait for ever."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONG = 60.0
-"""A drain or a grace whose end no test waits for."""
+"""Seconds of a drain or a grace that no test waits for."""
 
 PATIENT = {"X_Request_Timeout_Ms": "15000"}
 READ = get("/v1/products/TEA-0001", **PATIENT)
 
 
 class Slow:
-    """An inventory whose calls wait to be let go."""
+    """An inventory whose calls wait until `free` is set."""
 
     def __init__(self) -> None:
         self.reached, self.free, self.cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -58,8 +58,8 @@ def slow() -> Slow:
     return Slow()
 
 
-async def refused(shop: Mesh) -> None:
-    """Returns when the edge takes no more connections: it has drained."""
+async def until_drained(shop: Mesh) -> None:
+    """Waits until the edge accepts no more connections."""
     while True:
         try:
             async with wire(shop):
@@ -69,7 +69,7 @@ async def refused(shop: Mesh) -> None:
 
 
 async def begin(connection: Wire, part: bytes) -> None:
-    """Sends the beginning of a request and returns when the edge has read it: together with one that it answers."""
+    """Sends a probe and the first part of a request together. The response of the probe shows that both were read."""
     await connection.send(get("/livez") + part)
     await connection.answer()
 
@@ -78,7 +78,7 @@ def closes(answer: Answer) -> bool:
     return answer.headers.get("Connection") == "close"
 
 
-async def test_while_it_drains_every_answer_closes_its_connection(tmp_path: Path) -> None:
+async def test_while_the_edge_drains_every_response_closes_its_connection(tmp_path: Path) -> None:
     async with mesh(tmp_path, drain_seconds=LONG) as shop, wire(shop) as before:
         await before.send(get("/livez"))
         assert not closes(await before.answer())
@@ -94,7 +94,7 @@ async def test_while_it_drains_every_answer_closes_its_connection(tmp_path: Path
             assert await after.rest() == b""
 
 
-async def test_while_it_drains_it_is_not_ready_and_alive(tmp_path: Path) -> None:
+async def test_while_the_edge_drains_it_is_alive_but_not_ready(tmp_path: Path) -> None:
     async with mesh(tmp_path, drain_seconds=LONG) as shop:
         assert (await shop.get("/readyz")).status == 200
         shop.stop.request()
@@ -104,7 +104,7 @@ async def test_while_it_drains_it_is_not_ready_and_alive(tmp_path: Path) -> None
         assert (await shop.get("/livez")).status == 200
 
 
-async def test_after_the_drain_it_takes_no_more_connections_and_closes_idle_ones(tmp_path: Path) -> None:
+async def test_after_the_drain_the_edge_closes_idle_connections_and_accepts_no_new_ones(tmp_path: Path) -> None:
     async with mesh(tmp_path) as shop, wire(shop) as unused, wire(shop) as idle:
         await idle.send(get("/livez"))
         await idle.answer()
@@ -112,10 +112,10 @@ async def test_after_the_drain_it_takes_no_more_connections_and_closes_idle_ones
         assert await unused.rest() == b""
         assert await idle.rest() == b""
         await shop.server_task
-        await refused(shop)
+        await until_drained(shop)
 
 
-async def test_a_request_in_flight_is_answered(tmp_path: Path, slow: Slow) -> None:
+async def test_a_request_in_flight_is_completed(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
         wire(shop) as connection,
@@ -123,7 +123,7 @@ async def test_a_request_in_flight_is_answered(tmp_path: Path, slow: Slow) -> No
         await connection.send(READ)
         await slow.reached.wait()
         shop.stop.request()
-        await refused(shop)
+        await until_drained(shop)
         slow.free.set()
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (200, True)
@@ -132,11 +132,11 @@ async def test_a_request_in_flight_is_answered(tmp_path: Path, slow: Slow) -> No
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
-async def test_a_request_whose_head_is_half_sent_is_answered(tmp_path: Path, cut: int) -> None:
+async def test_a_request_with_a_half_sent_head_is_completed(tmp_path: Path, cut: int) -> None:
     async with mesh(tmp_path, grace_seconds=LONG) as shop, wire(shop) as connection:
         await begin(connection, READ[:cut])
         shop.stop.request()
-        await refused(shop)
+        await until_drained(shop)
         await connection.send(READ[cut:])
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (200, True)
@@ -144,12 +144,12 @@ async def test_a_request_whose_head_is_half_sent_is_answered(tmp_path: Path, cut
         await shop.server_task
 
 
-async def test_a_request_whose_body_is_half_sent_is_answered(tmp_path: Path) -> None:
+async def test_a_request_with_a_half_sent_body_is_completed(tmp_path: Path) -> None:
     request = post_order()
     async with mesh(tmp_path, grace_seconds=LONG) as shop, wire(shop) as connection:
         await begin(connection, request[:-10])
         shop.stop.request()
-        await refused(shop)
+        await until_drained(shop)
         await connection.send(request[-10:])
         answer = await connection.answer()
         assert (answer.status, closes(answer)) == (201, True)
@@ -157,19 +157,19 @@ async def test_a_request_whose_body_is_half_sent_is_answered(tmp_path: Path) -> 
         await shop.server_task
 
 
-async def test_a_request_that_is_refused_before_its_body_has_come_is_read_to_its_end(tmp_path: Path) -> None:
+async def test_the_body_of_a_rejected_request_is_read_to_its_end(tmp_path: Path) -> None:
     request = post_order(X_Request_Timeout_Ms="0")
     async with mesh(tmp_path, grace_seconds=LONG) as shop, wire(shop) as connection:
         await begin(connection, request[:-10])
         shop.stop.request()
         assert_problem(await connection.answer(), 400, "INVALID_TIMEOUT")
-        await refused(shop)
+        await until_drained(shop)
         await connection.send(request[-10:])
         assert await connection.rest() == b""
         await shop.server_task
 
 
-async def test_all_requests_of_a_pipeline_are_answered(tmp_path: Path, slow: Slow) -> None:
+async def test_all_requests_of_a_pipeline_are_completed(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
         wire(shop) as connection,
@@ -177,7 +177,7 @@ async def test_all_requests_of_a_pipeline_are_answered(tmp_path: Path, slow: Slo
         await connection.send(READ * 3)
         await slow.reached.wait()
         shop.stop.request()
-        await refused(shop)
+        await until_drained(shop)
         slow.free.set()
         answers = [await connection.answer() for _ in range(3)]
         assert [(answer.status, closes(answer)) for answer in answers] == [(200, False), (200, False), (200, True)]
@@ -185,7 +185,7 @@ async def test_all_requests_of_a_pipeline_are_answered(tmp_path: Path, slow: Slo
         await shop.server_task
 
 
-async def test_all_requests_of_a_pipeline_that_comes_while_it_drains_are_answered(tmp_path: Path) -> None:
+async def test_all_requests_of_a_pipeline_sent_during_the_drain_are_completed(tmp_path: Path) -> None:
     async with mesh(tmp_path, drain_seconds=LONG) as shop, wire(shop) as connection:
         shop.stop.request()
         await connection.send(READ + get("/v1/nothing") + READ)
@@ -194,7 +194,7 @@ async def test_all_requests_of_a_pipeline_that_comes_while_it_drains_are_answere
         assert await connection.rest() == b""
 
 
-async def test_a_half_sent_request_behind_another_one_is_answered_too(tmp_path: Path, slow: Slow) -> None:
+async def test_a_half_sent_request_behind_another_one_is_completed(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
         wire(shop) as connection,
@@ -202,7 +202,7 @@ async def test_a_half_sent_request_behind_another_one_is_answered_too(tmp_path: 
         await connection.send(READ + READ[:20])
         await slow.reached.wait()
         shop.stop.request()
-        await refused(shop)
+        await until_drained(shop)
         slow.free.set()
         first = await connection.answer()
         await connection.send(READ[20:])
@@ -212,7 +212,7 @@ async def test_a_half_sent_request_behind_another_one_is_answered_too(tmp_path: 
         await shop.server_task
 
 
-async def test_a_head_that_never_ends_is_given_up_after_the_grace(tmp_path: Path) -> None:
+async def test_a_connection_with_an_endless_head_is_closed_after_the_grace(tmp_path: Path) -> None:
     async with mesh(tmp_path, grace_seconds=0.2) as shop, wire(shop) as connection:
         await begin(connection, READ[:20])
         shop.stop.request()
@@ -220,7 +220,7 @@ async def test_a_head_that_never_ends_is_given_up_after_the_grace(tmp_path: Path
         assert await connection.rest() == b""
 
 
-async def test_a_body_that_never_ends_is_given_up_after_the_grace_and_told(tmp_path: Path) -> None:
+async def test_a_request_with_an_endless_body_is_503_after_the_grace(tmp_path: Path) -> None:
     async with mesh(tmp_path, grace_seconds=0.2) as shop, wire(shop) as connection:
         await begin(connection, post_order()[:-10])
         shop.stop.request()
@@ -229,7 +229,7 @@ async def test_a_body_that_never_ends_is_given_up_after_the_grace_and_told(tmp_p
         assert await connection.rest() == b""
 
 
-async def test_a_request_that_takes_longer_than_the_grace_is_told_and_cancelled(tmp_path: Path, slow: Slow) -> None:
+async def test_a_request_that_takes_longer_than_the_grace_is_503_and_cancelled(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=0.2) as shop,
         wire(shop) as connection,
@@ -261,7 +261,7 @@ async def test_a_second_request_to_stop_skips_the_drain_and_the_grace(tmp_path: 
         assert await half.rest() == b""
 
 
-async def test_an_order_that_is_given_up_is_whole_all_the_same(tmp_path: Path, slow: Slow) -> None:
+async def test_a_cancelled_order_is_still_completed(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
         wire(shop) as connection,
@@ -279,7 +279,7 @@ async def test_an_order_that_is_given_up_is_whole_all_the_same(tmp_path: Path, s
         assert (await shop.stock("TEA-0001"))["reserved"] == 2
 
 
-async def test_an_order_that_never_ends_does_not_keep_the_process(tmp_path: Path, slow: Slow) -> None:
+async def test_an_endless_order_does_not_prevent_the_shutdown(tmp_path: Path, slow: Slow) -> None:
     async with (
         mesh(tmp_path, inventory_servicer=slow.servicer(), grace_seconds=LONG) as shop,
         wire(shop) as connection,
@@ -293,7 +293,7 @@ async def test_an_order_that_never_ends_does_not_keep_the_process(tmp_path: Path
     await slow.cancelled.wait()
 
 
-def test_answers_do_not_wait_for_the_clients_acknowledgements() -> None:
+def test_responses_do_not_wait_for_acknowledgements_of_the_client() -> None:
     with listen_socket("127.0.0.1:0") as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:

@@ -1,4 +1,4 @@
-"""/openapi.json says what the edge really does."""
+"""/openapi.json agrees with the behaviour of the edge."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
     return ((method, path, operation) for path, item in document["paths"].items() for method, operation in item.items())
 
 
-async def test_every_route_of_the_api_is_documented_and_no_other_one(document: Any) -> None:
+async def test_exactly_the_routes_of_the_api_are_documented(document: Any) -> None:
     assert {(method, path) for method, path, _ in operations(document)} == OPERATIONS
     names = {"list_products", "get_product", "place_order", "get_order", "commit_order", "release_order"}
     assert {operation["operationId"] for _, _, operation in operations(document)} == names
 
 
-async def test_every_error_is_documented_as_a_problem_and_as_nothing_else(document: Any) -> None:
+async def test_every_error_is_documented_only_as_a_problem(document: Any) -> None:
     for method, path, operation in operations(document):
         errors = {status: response for status, response in operation["responses"].items() if status >= "400"}
         assert errors.keys() >= {"400", "413", "422", "429", "500", "503", "504"}, (method, path)
@@ -59,7 +59,7 @@ async def test_every_error_is_documented_as_a_problem_and_as_nothing_else(docume
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-async def test_a_header_is_documented_with_all_that_it_may_be(document: Any) -> None:
+async def test_headers_are_documented_with_their_limits(document: Any) -> None:
     parameters = [item for _, _, operation in operations(document) for item in operation["parameters"]]
     headers = {item["name"]: item["schema"] for item in parameters if item["in"] == "header"}
     budget, key = headers["X-Request-Timeout-Ms"], headers["Idempotency-Key"]
@@ -67,7 +67,7 @@ async def test_a_header_is_documented_with_all_that_it_may_be(document: Any) -> 
     assert (key["type"], key["pattern"]) == ("string", "^[ -~]{1,255}$")
 
 
-async def test_every_reference_leads_somewhere(document: Any) -> None:
+async def test_every_reference_resolves(document: Any) -> None:
     def references(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
             yield from ([part["$ref"]] if isinstance(part.get("$ref"), str) else [])
@@ -83,7 +83,7 @@ async def test_every_reference_leads_somewhere(document: Any) -> None:
         assert found["type"]
 
 
-async def test_every_example_of_a_problem_is_one(document: Any) -> None:
+async def test_every_example_of_a_problem_is_valid(document: Any) -> None:
     seen = set()
     for _, path, operation in operations(document):
         for status, response in operation["responses"].items():
@@ -95,7 +95,7 @@ async def test_every_example_of_a_problem_is_one(document: Any) -> None:
     assert seen == EXAMPLES.keys()
 
 
-async def test_every_field_of_an_answer_has_an_example(document: Any) -> None:
+async def test_every_field_of_a_response_has_an_example(document: Any) -> None:
     schemas = document["components"]["schemas"]
     for name in ("Product", "Stock", "Price", "Order", "OrderLine", "NewOrderLine", "Problem", "Violation"):
         for field, schema in schemas[name]["properties"].items():
@@ -131,13 +131,13 @@ def order(sku: str = "TEA-0001", quantity: object = 1, currency: str = "EUR") ->
         ("delete", "/v1/orders/{order_id}", "/v1/orders/x", {}),
     ],
 )
-async def test_the_problem_of_an_answer_is_among_the_documented_ones(
+async def test_every_returned_problem_is_documented(
     shop: Mesh, document: Any, method: str, template: str, path: str, request_: dict[str, Any]
 ) -> None:
     assert_documented(document, method, template, await shop.ask(method.upper(), path, **request_))
 
 
-async def test_the_problems_of_orders_that_have_ended_are_among_the_documented_ones(shop: Mesh, document: Any) -> None:
+async def test_every_problem_of_a_final_order_is_documented(shop: Mesh, document: Any) -> None:
     path, commit = "/v1/orders/{order_id}", "/v1/orders/{order_id}/commit"
     committed, released, expired = [
         (await shop.ask("POST", "/v1/orders", **order())).headers["Location"] for _ in range(3)
@@ -159,7 +159,7 @@ def assert_documented(document: Any, method: str, template: str, answer: Answer)
     assert answer.body["reason"] in responses[str(answer.status)]["content"][PROBLEM]["examples"], answer.text
 
 
-async def test_the_root_leads_to_the_documentation(shop: Mesh) -> None:
+async def test_the_root_redirects_to_the_documentation(shop: Mesh) -> None:
     answer = await shop.get("/")
     assert (answer.status, answer.headers["Location"]) == (307, "/docs")
     assert (await shop.get("/docs")).status == 200

@@ -1,4 +1,4 @@
-"""Orders when calls fail, hang or race: an answered order stays, any other one leaves nothing behind."""
+"""Orders whose calls fail, hang or race: an order that was returned stays, and any other one leaves nothing."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -35,14 +35,14 @@ STATUS = {Unavailable: 503, Internal: 500, Unknown: 500, Cancelled: 499, Resourc
 
 
 async def nothing() -> None:
-    """Happens around no call."""
+    """The hook that does nothing."""
 
 
 async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
-def raising(error: Exception) -> Callable[[], Awaitable[None]]:
+def fail_with(error: Exception) -> Callable[[], Awaitable[None]]:
     async def fail() -> None:
         raise error
 
@@ -50,7 +50,7 @@ def raising(error: Exception) -> Callable[[], Awaitable[None]]:
 
 
 class Inventory(InventoryServicer):
-    """The real one, with something happening before or after its calls."""
+    """The real servicer, with hooks before or after its calls."""
 
     after_reserve = before_undo = before_commit = before_release = staticmethod(nothing)
 
@@ -73,9 +73,9 @@ class Inventory(InventoryServicer):
 
 
 class Pricing(PricingServicer):
-    """The real one, with something happening before or after its calls."""
+    """The real servicer, with hooks before or after its calls."""
 
-    before_quote = after_quote = before_reading = staticmethod(nothing)
+    before_quote = after_quote = before_get_quote = staticmethod(nothing)
 
     async def CreateQuote(self, request: Any, context: Any) -> Any:
         await self.before_quote()
@@ -84,23 +84,23 @@ class Pricing(PricingServicer):
         return response
 
     async def GetQuote(self, request: Any, context: Any) -> Any:
-        await self.before_reading()
+        await self.before_get_quote()
         return await super().GetQuote(request, context)
 
 
-class Held:
-    """A call that stays where it is until it is let go."""
+class Pause:
+    """A hook that pauses its first call until `resume`, and then awaits another hook."""
 
     def __init__(self, then: Callable[[], Awaitable[None]] = nothing) -> None:
         self.reached, self._free, self._then = asyncio.Event(), asyncio.Event(), then
 
     async def __call__(self) -> None:
-        if not self.reached.is_set():  # the first call alone
+        if not self.reached.is_set():  # the first call
             self.reached.set()
             await self._free.wait()
             await self._then()
 
-    def let_go(self) -> None:
+    def resume(self) -> None:
         self._free.set()
 
 
@@ -115,7 +115,7 @@ def inventory() -> Iterator[type[Inventory]]:
 def pricing() -> Iterator[type[Pricing]]:
     """The hooks of pricing, which the test may set."""
     yield Pricing
-    Pricing.before_quote = Pricing.after_quote = Pricing.before_reading = hook(nothing)
+    Pricing.before_quote = Pricing.after_quote = Pricing.before_get_quote = hook(nothing)
 
 
 def hook(call: Callable[[], Awaitable[None]]) -> Any:
@@ -136,26 +136,26 @@ async def skus(shop: Mesh) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def sku(skus: AsyncIterator[str]) -> str:
-    """A product of the test's own."""
+    """A product that no other test uses."""
     return await anext(skus)
 
 
 @pytest.fixture
 def key() -> str:
-    """An idempotency key of the test's own."""
+    """A new idempotency key."""
     return str(uuid.uuid4())
 
 
 async def assert_reserved(shop: Mesh, sku: str, units: int) -> None:
-    await shop.spans()  # every call has ended, undos included
+    await shop.spans()  # waits for the end of every call, including undos
     assert (await shop.stock(sku))["reserved"] == units
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-async def test_an_order_whose_quote_fails_is_undone_before_the_answer(
+async def test_an_order_whose_quote_fails_is_undone_before_the_response(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing], error: ServiceError
 ) -> None:
-    pricing.before_quote = hook(raising(error))
+    pricing.before_quote = hook(fail_with(error))
     answer = await shop.order((sku, 2), key=key)
     assert_problem(answer, STATUS[type(error)], error.reason)
     await assert_reserved(shop, sku, 0)
@@ -171,7 +171,7 @@ async def test_an_order_whose_quote_hangs_is_undone(shop: Mesh, sku: str, key: s
     assert (await shop.order((sku, 2), key=key)).status == 201
 
 
-async def test_an_order_whose_quote_was_made_but_not_answered_is_undone_and_may_be_repeated(
+async def test_an_order_whose_quote_is_stored_without_a_response_is_undone_and_may_be_retried(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
     pricing.after_quote = hook(for_ever)
@@ -182,17 +182,17 @@ async def test_an_order_whose_quote_was_made_but_not_answered_is_undone_and_may_
 
 
 @pytest.mark.parametrize("error", FAILURES[:4], ids=repr)
-async def test_a_reservation_that_was_made_but_answered_by_an_error_is_undone(
+async def test_a_reservation_that_is_stored_but_reported_as_an_error_is_undone(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory], error: ServiceError
 ) -> None:
-    inventory.after_reserve = hook(raising(error))
+    inventory.after_reserve = hook(fail_with(error))
     assert_problem(await shop.order((sku, 2), key=key), STATUS[type(error)], error.reason)
     await assert_reserved(shop, sku, 0)
     inventory.after_reserve = hook(nothing)
     assert (await shop.order((sku, 2), key=key)).status == 201
 
 
-async def test_a_reservation_that_was_made_but_not_answered_is_undone(
+async def test_a_reservation_that_is_stored_without_a_response_is_undone(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory]
 ) -> None:
     inventory.after_reserve = hook(for_ever)
@@ -202,8 +202,8 @@ async def test_a_reservation_that_was_made_but_not_answered_is_undone(
     assert (await shop.order((sku, 2), key=key)).status == 201
 
 
-@pytest.mark.parametrize("undo", [for_ever, raising(Unavailable("away"))])
-async def test_an_order_that_cannot_be_undone_is_answered_all_the_same_and_expires(
+@pytest.mark.parametrize("undo", [for_ever, fail_with(Unavailable("away"))])
+async def test_an_order_that_cannot_be_undone_returns_its_error_and_expires(
     shop: Mesh, sku: str, inventory: type[Inventory], undo: Callable[[], Awaitable[None]]
 ) -> None:
     inventory.after_reserve, inventory.before_undo = hook(for_ever), hook(undo)
@@ -215,43 +215,43 @@ async def test_an_order_that_cannot_be_undone_is_answered_all_the_same_and_expir
     assert (await shop.order((sku, units))).status == 201
 
 
-async def test_an_edge_that_stops_finishes_its_undos(tmp_path: Path, inventory: type[Inventory]) -> None:
-    undo = Held()
+async def test_a_stopping_edge_finishes_its_undos(tmp_path: Path, inventory: type[Inventory]) -> None:
+    undo = Pause()
     inventory.after_reserve, inventory.before_undo = hook(for_ever), hook(undo)
     async with mesh(tmp_path, inventory_servicer=inventory) as shop:
         await shop.order(("TEA-0001", 2), headers=SHORT)
         await undo.reached.wait()
         shop.stop.request()
-        undo.let_go()
+        undo.resume()
     async with mesh(tmp_path) as shop:
         assert (await shop.stock("TEA-0001"))["reserved"] == 0
 
 
 @pytest.mark.parametrize(("verb", "suffix"), [("POST", "/commit"), ("DELETE", "")])
-@pytest.mark.parametrize("reading", [for_ever, *map(raising, FAILURES)])
-async def test_without_its_quote_an_order_is_neither_committed_nor_released(
-    shop: Mesh, sku: str, pricing: type[Pricing], verb: str, suffix: str, reading: Callable[[], Awaitable[None]]
+@pytest.mark.parametrize("failure", [for_ever, *map(fail_with, FAILURES)])
+async def test_an_order_whose_quote_cannot_be_read_is_neither_committed_nor_released(
+    shop: Mesh, sku: str, pricing: type[Pricing], verb: str, suffix: str, failure: Callable[[], Awaitable[None]]
 ) -> None:
     placed = await shop.order((sku, 2))
-    pricing.before_reading = hook(reading)
-    answer = await shop.ask(verb, placed.headers["Location"] + suffix, headers=SHORT if reading is for_ever else {})
+    pricing.before_get_quote = hook(failure)
+    answer = await shop.ask(verb, placed.headers["Location"] + suffix, headers=SHORT if failure is for_ever else {})
     assert_problem(answer, 503, "UNAVAILABLE")
     assert "Retry-After" in answer.headers
     await assert_reserved(shop, sku, 2)
-    pricing.before_reading = hook(nothing)
+    pricing.before_get_quote = hook(nothing)
     assert (await shop.get(placed.headers["Location"])).body == placed.body
 
 
-async def test_without_pricing_an_order_cannot_be_read(shop: Mesh, sku: str, pricing: type[Pricing]) -> None:
+async def test_an_order_cannot_be_read_without_pricing(shop: Mesh, sku: str, pricing: type[Pricing]) -> None:
     placed = await shop.order((sku, 2))
-    pricing.before_reading = hook(raising(Unavailable("away")))
+    pricing.before_get_quote = hook(fail_with(Unavailable("away")))
     assert_problem(await shop.get(placed.headers["Location"]), 503, "UNAVAILABLE")
-    pricing.before_reading = hook(for_ever)
+    pricing.before_get_quote = hook(for_ever)
     assert_problem(await shop.get(placed.headers["Location"], headers=SHORT), 504, "DEADLINE_EXCEEDED")
 
 
 @pytest.mark.parametrize(("verb", "suffix", "state"), [("POST", "/commit", "COMMITTED"), ("DELETE", "", "RELEASED")])
-async def test_a_commit_or_release_that_was_not_answered_may_be_repeated(
+async def test_a_commit_or_release_without_a_response_may_be_retried(
     shop: Mesh, sku: str, inventory: type[Inventory], verb: str, suffix: str, state: str
 ) -> None:
     placed = await shop.order((sku, 2))
@@ -262,11 +262,11 @@ async def test_a_commit_or_release_that_was_not_answered_may_be_repeated(
     assert (await shop.ask(verb, path)).body == placed.body | {"state": state}
 
 
-async def test_an_answered_order_survives_a_repeat_whose_quote_fails(
+async def test_a_returned_order_survives_a_repeat_whose_quote_fails(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
     first = await shop.order((sku, 2), key=key)
-    pricing.before_quote = hook(raising(Internal("broken")))
+    pricing.before_quote = hook(fail_with(Internal("broken")))
     assert_problem(await shop.order((sku, 2), key=key), 500, "INTERNAL")
     await assert_reserved(shop, sku, 2)
     assert (await shop.get(first.headers["Location"])).body == first.body
@@ -274,7 +274,7 @@ async def test_an_answered_order_survives_a_repeat_whose_quote_fails(
     assert (await shop.order((sku, 2), key=key)).body == first.body
 
 
-async def test_an_answered_order_survives_a_repeat_whose_reservation_is_of_unknown_outcome(
+async def test_a_returned_order_survives_a_repeat_whose_reservation_has_an_unknown_outcome(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory]
 ) -> None:
     first = await shop.order((sku, 2), key=key)
@@ -284,24 +284,24 @@ async def test_an_answered_order_survives_a_repeat_whose_reservation_is_of_unkno
     assert (await shop.get(first.headers["Location"])).body == first.body
 
 
-async def test_an_attempt_that_fails_after_another_was_answered_undoes_nothing(
+async def test_an_attempt_that_fails_after_another_one_succeeded_undoes_nothing(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
-    pricing.before_quote = hook(quote := Held(raising(Internal("broken"))))
+    pricing.before_quote = hook(quote := Pause(fail_with(Internal("broken"))))
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await quote.reached.wait()
     answered = await shop.order((sku, 2), key=key)
     assert answered.status == 201
-    quote.let_go()
+    quote.resume()
     assert_problem(await slow, 500, "INTERNAL")
     await assert_reserved(shop, sku, 2)
     assert (await shop.get(answered.headers["Location"])).body == answered.body
 
 
-async def test_an_attempt_that_times_out_on_its_quote_while_another_is_answered_undoes_nothing(
+async def test_an_attempt_whose_quote_times_out_while_another_one_succeeds_undoes_nothing(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
-    pricing.before_quote = hook(quote := Held())
+    pricing.before_quote = hook(quote := Pause())
     slow = asyncio.create_task(shop.order((sku, 2), key=key, headers=SHORT))
     await quote.reached.wait()
     answered = await shop.order((sku, 2), key=key)
@@ -311,74 +311,77 @@ async def test_an_attempt_that_times_out_on_its_quote_while_another_is_answered_
     assert (await shop.get(answered.headers["Location"])).body == answered.body
 
 
-async def test_an_undo_that_comes_after_another_attempt_was_answered_undoes_nothing(
+async def test_an_undo_that_arrives_after_another_attempt_succeeded_undoes_nothing(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
-    pricing.before_quote, inventory.before_undo = hook(raising(Internal("broken"))), hook(undo := Held())
+    pricing.before_quote, inventory.before_undo = hook(fail_with(Internal("broken"))), hook(undo := Pause())
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await undo.reached.wait()
     pricing.before_quote = hook(nothing)
     answered = await shop.order((sku, 2), key=key)
     assert answered.status == 201
-    undo.let_go()
+    undo.resume()
     assert_problem(await slow, 500, "INTERNAL")
     await assert_reserved(shop, sku, 2)
     assert (await shop.get(answered.headers["Location"])).body == answered.body
 
 
-async def test_an_undo_that_comes_after_the_order_was_committed_undoes_nothing(
+async def test_an_undo_that_arrives_after_the_commit_undoes_nothing(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
-    pricing.before_quote, inventory.before_undo = hook(raising(Internal("broken"))), hook(undo := Held())
+    pricing.before_quote, inventory.before_undo = hook(fail_with(Internal("broken"))), hook(undo := Pause())
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await undo.reached.wait()
     pricing.before_quote = hook(nothing)
     answered = await shop.order((sku, 2), key=key)
     await shop.ask("POST", answered.headers["Location"] + "/commit")
-    undo.let_go()
+    undo.resume()
     await slow
     await assert_reserved(shop, sku, 0)
     assert (await shop.get(answered.headers["Location"])).body == answered.body | {"state": "COMMITTED"}
 
 
-async def test_a_key_used_for_another_currency_while_its_order_is_answered_leaves_the_order_as_it_is(
+async def test_a_key_reused_for_another_currency_during_its_order_does_not_change_the_order(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
-    pricing.after_quote = hook(quote := Held())
+    pricing.after_quote = hook(quote := Pause())
     first = asyncio.create_task(shop.order((sku, 2), key=key))
     await quote.reached.wait()
     while (await shop.stock(sku))["reserved"] != 2:
         await asyncio.sleep(0)
     assert_problem(await shop.order((sku, 2), key=key, currency="USD"), 409, "REQUEST_ID_REUSED")
-    quote.let_go()
+    quote.resume()
     answer = await first
     assert (answer.status, answer.body["currency"]) == (201, "EUR")
     await assert_reserved(shop, sku, 2)
     assert (await shop.get(answer.headers["Location"])).body == answer.body
 
 
-async def test_of_two_orders_that_share_a_key_and_each_win_one_half_none_is_placed(
+async def test_two_orders_with_one_key_that_get_one_half_each_are_both_rejected(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
-    """The first one reserves, the second one is quoted: neither is whole, and neither leaves units reserved."""
-    pricing.before_quote = hook(quote := Held())
+    """The first order gets the reservation and the second one the quote. Neither leaves units reserved."""
+    pricing.before_quote = hook(quote := Pause())
     first = asyncio.create_task(shop.order((sku, 2), key=key))
     await quote.reached.wait()
     while (await shop.stock(sku))["reserved"] != 2:
         await asyncio.sleep(0)
     assert_problem(await shop.order((sku, 2), key=key, currency="USD"), 409, "REQUEST_ID_REUSED")
-    quote.let_go()
+    quote.resume()
     assert_problem(await first, 409, "REQUEST_ID_REUSED")
     await assert_reserved(shop, sku, 0)
     answer = await shop.order((sku, 2), key=key, currency="USD")
     assert (answer.status, answer.body["currency"]) == (201, "USD")
 
 
-async def test_halves_of_two_orders_are_no_order(
+async def test_the_halves_of_two_orders_do_not_make_an_order(
     shop: Mesh, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
-    """The first one leaves its reservation behind, for the undo fails; the second one leaves its quote."""
-    pricing.before_quote, inventory.before_undo = hook(raising(Internal("broken"))), hook(raising(Internal("broken")))
+    """The first order leaves its reservation, because its undo fails, and the second one leaves its quote."""
+    pricing.before_quote, inventory.before_undo = (
+        hook(fail_with(Internal("broken"))),
+        hook(fail_with(Internal("broken"))),
+    )
     await shop.order(("TEA-0001", 2), key="k")
     pricing.before_quote = hook(nothing)
     refused = await shop.order(("TEA-0001", 3), key="k")
@@ -389,7 +392,7 @@ async def test_halves_of_two_orders_are_no_order(
     assert await shop.stock("TEA-0001") == {"on_hand": 500, "reserved": 2, "available": 498}
 
 
-async def test_20_orders_of_two_currencies_at_once_under_one_key_are_one_order_or_none(
+async def test_20_concurrent_orders_of_two_currencies_with_one_key_place_at_most_one(
     shop: Mesh, sku: str, key: str
 ) -> None:
     currencies = ["EUR", "USD"] * 10
@@ -402,16 +405,16 @@ async def test_20_orders_of_two_currencies_at_once_under_one_key_are_one_order_o
         assert (await shop.get(placed[0].headers["Location"])).body == placed[0].body
 
 
-async def test_a_client_that_goes_after_it_has_ordered_has_a_whole_order(
+async def test_an_order_is_complete_if_its_client_disconnects_after_both_halves_are_stored(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
-    inventory.after_reserve = hook(reserved := Held())
-    pricing.after_quote = hook(quoted := Held())
+    inventory.after_reserve = hook(reserved := Pause())
+    pricing.after_quote = hook(quoted := Pause())
     async with wire(shop) as connection:
         await connection.send(post_order(sku, Idempotency_Key=key))
         await asyncio.gather(reserved.reached.wait(), quoted.reached.wait())
-    reserved.let_go()
-    quoted.let_go()
+    reserved.resume()
+    quoted.resume()
     await assert_reserved(shop, sku, 2)
     answer = await shop.order((sku, 2), key=key)
     assert (answer.status, answer.body["state"]) == (201, "RESERVED")

@@ -1,4 +1,4 @@
-"""Orders over HTTP: placed once, committed or released once, and never half."""
+"""Orders over HTTP are placed once, committed or released once, and are always complete."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ async def skus(shop: Mesh) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def sku(skus: AsyncIterator[str]) -> str:
-    """A product of the test's own."""
+    """A product that no other test uses."""
     return await anext(skus)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def other(skus: AsyncIterator[str]) -> str:
-    """Another product of the test's own."""
+    """Another product that no other test uses."""
     return await anext(skus)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scarce(shop: Mesh, skus: AsyncIterator[str]) -> str:
-    """A product of the test's own of which there are 7 units."""
+    """A product with 7 units that no other test uses."""
     sku = await anext(skus)
     await add_stock(shop, sku, 7 - (await shop.stock(sku))["on_hand"])
     return sku
@@ -59,7 +59,7 @@ async def scarce(shop: Mesh, skus: AsyncIterator[str]) -> str:
 
 @pytest.fixture
 def key() -> str:
-    """An idempotency key of the test's own."""
+    """A new idempotency key."""
     return str(uuid.uuid4())
 
 
@@ -76,7 +76,7 @@ async def add_stock(shop: Mesh, sku: str, delta: int) -> None:
 
 
 async def reserve_only(shop: Mesh, sku: str) -> str:
-    """Makes the half of an order that inventory keeps; answers its id."""
+    """Creates the half of an order that inventory keeps. Returns its id."""
     id_ = str(uuid.uuid4())
     async with inventory_stub(shop) as stub:
         await stub.ReserveStock(
@@ -91,7 +91,7 @@ async def reserve_only(shop: Mesh, sku: str) -> str:
 
 
 async def quote_only(shop: Mesh, sku: str) -> str:
-    """Makes the half of an order that pricing keeps; answers its id."""
+    """Creates the half of an order that pricing keeps. Returns its id."""
     id_ = str(uuid.uuid4())
     async with grpc.aio.insecure_channel(shop.pricing_address) as channel:
         stub: Any = pricing_service_pb2_grpc.PricingServiceStub(channel)
@@ -106,8 +106,8 @@ async def quote_only(shop: Mesh, sku: str) -> str:
     return id_
 
 
-async def placed(shop: Mesh, sku: str, **order: Any) -> tuple[str, Answer]:
-    """A new order of two units: its path and its answer."""
+async def place_order(shop: Mesh, sku: str, **order: Any) -> tuple[str, Answer]:
+    """Orders two units. Returns the path of the order and the response."""
     answer = await shop.order((sku, 2), **order)
     assert answer.status == 201, answer.text
     return answer.headers["Location"], answer
@@ -137,33 +137,33 @@ async def test_an_order_reserves_units_and_freezes_prices(shop: Mesh, sku: str, 
 async def test_the_amounts_of_an_order_have_the_digits_of_its_currency(
     shop: Mesh, sku: str, currency: str, digits: int
 ) -> None:
-    _, answer = await placed(shop, sku, currency=currency)
+    _, answer = await place_order(shop, sku, currency=currency)
     (line,) = answer.body["lines"]
     for amount in (line["unit_price"], line["total"], answer.body["total"]):
         assert Decimal(amount).as_tuple().exponent == -digits
     assert answer.body["currency"] == currency
 
 
-async def test_an_order_is_in_eur_unless_told(shop: Mesh, sku: str) -> None:
+async def test_an_order_is_in_eur_by_default(shop: Mesh, sku: str) -> None:
     body = {"lines": [{"sku": sku, "quantity": 1}]}
     assert (await shop.ask("POST", "/v1/orders", json=body)).body["currency"] == "EUR"
 
 
-async def test_one_key_is_one_order_however_often_it_is_posted(shop: Mesh, sku: str, key: str) -> None:
+async def test_repeated_posts_of_one_key_are_one_order(shop: Mesh, sku: str, key: str) -> None:
     answers = [await shop.order((sku, 2), key=key) for _ in range(3)]
     assert [answer.status for answer in answers] == [201, 201, 201]
     assert answers[0].body == answers[1].body == answers[2].body
     assert (await shop.stock(sku))["reserved"] == 2
 
 
-async def test_50_posts_of_one_key_at_once_are_one_order(shop: Mesh, sku: str, key: str) -> None:
+async def test_50_concurrent_posts_of_one_key_are_one_order(shop: Mesh, sku: str, key: str) -> None:
     answers = await asyncio.gather(*(shop.order((sku, 2), key=key) for _ in range(50)))
     assert {answer.status for answer in answers} == {201}
     assert len({answer.body["id"] for answer in answers}) == 1
     assert (await shop.stock(sku))["reserved"] == 2
 
 
-async def test_a_key_that_is_made_for_an_order_is_returned_and_names_it(shop: Mesh, sku: str) -> None:
+async def test_a_generated_key_is_returned_and_identifies_its_order(shop: Mesh, sku: str) -> None:
     first, second = await shop.order((sku, 1)), await shop.order((sku, 1))
     assert first.body["id"] != second.body["id"]
     again = await shop.order((sku, 1), key=first.headers["Idempotency-Key"])
@@ -180,7 +180,7 @@ async def test_a_key_that_is_made_for_an_order_is_returned_and_names_it(shop: Me
         ({1: 1, 0: 2}, "EUR"),
     ],
 )
-async def test_a_known_key_with_another_order_is_409_and_changes_nothing(
+async def test_a_known_key_with_a_different_order_is_409_and_changes_nothing(
     shop: Mesh, skus: AsyncIterator[str], key: str, lines: dict[int, int], currency: str
 ) -> None:
     three = [await anext(skus) for _ in range(3)]
@@ -193,7 +193,9 @@ async def test_a_known_key_with_another_order_is_409_and_changes_nothing(
     assert [(await shop.stock(sku))["reserved"] for sku in three] == [2, 1, 0]
 
 
-async def test_an_order_for_more_than_there_is_is_409_and_reserves_nothing(shop: Mesh, sku: str, scarce: str) -> None:
+async def test_an_order_beyond_the_available_units_is_409_and_reserves_nothing(
+    shop: Mesh, sku: str, scarce: str
+) -> None:
     answer = await shop.order((sku, 2), (scarce, 8))
     assert_problem(answer, 409, "INSUFFICIENT_STOCK")
     assert answer.body["metadata"] == {"sku": scarce, "requested": "8", "available": "7"}
@@ -201,7 +203,7 @@ async def test_an_order_for_more_than_there_is_is_409_and_reserves_nothing(shop:
     assert (await shop.stock(scarce))["reserved"] == 0
 
 
-async def test_a_refused_order_may_be_tried_again_with_its_key(shop: Mesh, scarce: str, key: str) -> None:
+async def test_a_rejected_order_may_be_retried_with_its_key(shop: Mesh, scarce: str, key: str) -> None:
     assert_problem(await shop.order((scarce, 8), key=key), 409, "INSUFFICIENT_STOCK")
     await add_stock(shop, scarce, 1)
     answer = await shop.order((scarce, 8), key=key)
@@ -209,7 +211,9 @@ async def test_a_refused_order_may_be_tried_again_with_its_key(shop: Mesh, scarc
     assert await shop.stock(scarce) == {"on_hand": 8, "reserved": 8, "available": 0}
 
 
-async def test_a_product_without_a_price_cannot_be_ordered_and_stays_unreserved(shop: Mesh, sku: str, key: str) -> None:
+async def test_an_order_of_a_product_without_a_price_is_404_and_reserves_nothing(
+    shop: Mesh, sku: str, key: str
+) -> None:
     answer = await shop.order(("GFT-0010", 1), (sku, 1), key=key)
     assert_problem(answer, 404, "UNKNOWN_SKU")
     assert answer.body["domain"] == "pricing.aiomesh"
@@ -218,14 +222,14 @@ async def test_a_product_without_a_price_cannot_be_ordered_and_stays_unreserved(
     assert (await shop.order((sku, 1), key=key)).status == 201
 
 
-async def test_if_both_services_refuse_inventory_speaks(shop: Mesh) -> None:
+async def test_if_both_services_reject_an_order_the_error_of_inventory_is_returned(shop: Mesh) -> None:
     answer = await shop.order(("NO-1", 1))
     assert_problem(answer, 404, "UNKNOWN_SKU")
     assert answer.body["domain"] == "inventory.aiomesh"
 
 
-async def test_a_committed_order_has_left_the_warehouse_once(shop: Mesh, scarce: str) -> None:
-    path, answer = await placed(shop, scarce)
+async def test_a_committed_order_removes_its_units_once(shop: Mesh, scarce: str) -> None:
+    path, answer = await place_order(shop, scarce)
     commits = [await shop.ask("POST", f"{path}/commit") for _ in range(2)]
     assert [commit.status for commit in commits] == [200, 200]
     assert commits[0].body == commits[1].body == answer.body | {"state": "COMMITTED"}
@@ -233,8 +237,8 @@ async def test_a_committed_order_has_left_the_warehouse_once(shop: Mesh, scarce:
     assert await shop.stock(scarce) == {"on_hand": 5, "reserved": 0, "available": 5}
 
 
-async def test_a_released_order_gives_its_units_back_once(shop: Mesh, scarce: str) -> None:
-    path, answer = await placed(shop, scarce)
+async def test_a_released_order_returns_its_units_once(shop: Mesh, scarce: str) -> None:
+    path, answer = await place_order(shop, scarce)
     releases = [await shop.ask("DELETE", path) for _ in range(2)]
     assert [release.status for release in releases] == [200, 200]
     assert releases[0].body == releases[1].body == answer.body | {"state": "RELEASED"}
@@ -243,28 +247,28 @@ async def test_a_released_order_gives_its_units_back_once(shop: Mesh, scarce: st
 
 
 async def test_a_committed_order_cannot_be_released(shop: Mesh, sku: str) -> None:
-    path, _ = await placed(shop, sku)
+    path, _ = await place_order(shop, sku)
     await shop.ask("POST", f"{path}/commit")
     assert_problem(await shop.ask("DELETE", path), 409, "RESERVATION_COMMITTED")
     assert (await shop.get(path)).body["state"] == "COMMITTED"
 
 
 async def test_a_released_order_cannot_be_committed(shop: Mesh, sku: str) -> None:
-    path, _ = await placed(shop, sku)
+    path, _ = await place_order(shop, sku)
     await shop.ask("DELETE", path)
     assert_problem(await shop.ask("POST", f"{path}/commit"), 409, "RESERVATION_RELEASED")
     assert (await shop.stock(sku))["reserved"] == 0
 
 
-async def test_an_expired_order_says_so_and_can_no_longer_be_ended(shop: Mesh, sku: str) -> None:
-    path, answer = await placed(shop, sku)
+async def test_an_expired_order_can_be_neither_committed_nor_released(shop: Mesh, sku: str) -> None:
+    path, answer = await place_order(shop, sku)
     shop.clock.advance(HOLD)
     assert (await shop.get(path)).body == answer.body | {"state": "EXPIRED"}
     assert_problem(await shop.ask("POST", f"{path}/commit"), 409, "RESERVATION_EXPIRED")
     assert_problem(await shop.ask("DELETE", path), 409, "RESERVATION_EXPIRED")
 
 
-async def test_the_units_of_an_expired_order_are_for_sale(shop: Mesh, scarce: str) -> None:
+async def test_the_units_of_an_expired_order_are_available(shop: Mesh, scarce: str) -> None:
     assert (await shop.order((scarce, 7))).status == 201
     assert_problem(await shop.order((scarce, 7)), 409, "INSUFFICIENT_STOCK")
     shop.clock.advance(HOLD)
@@ -272,30 +276,30 @@ async def test_the_units_of_an_expired_order_are_for_sale(shop: Mesh, scarce: st
 
 
 @pytest.mark.parametrize(("verb", "suffix", "state"), [("POST", "/commit", "COMMITTED"), ("DELETE", "", "RELEASED")])
-async def test_a_repeated_post_answers_the_order_as_it_is_now(
+async def test_a_repeated_post_returns_the_current_state_of_the_order(
     shop: Mesh, sku: str, key: str, verb: str, suffix: str, state: str
 ) -> None:
-    path, answer = await placed(shop, sku, key=key)
+    path, answer = await place_order(shop, sku, key=key)
     await shop.ask(verb, path + suffix)
-    _, again = await placed(shop, sku, key=key)
+    _, again = await place_order(shop, sku, key=key)
     assert again.body == answer.body | {"state": state}
 
 
-async def test_a_repeated_post_of_an_expired_order_says_that_it_has_expired(shop: Mesh, sku: str, key: str) -> None:
-    _, answer = await placed(shop, sku, key=key)
+async def test_a_repeated_post_of_an_expired_order_returns_it_as_expired(shop: Mesh, sku: str, key: str) -> None:
+    _, answer = await place_order(shop, sku, key=key)
     shop.clock.advance(HOLD)
-    _, again = await placed(shop, sku, key=key)
+    _, again = await place_order(shop, sku, key=key)
     assert again.body == answer.body | {"state": "EXPIRED"}
 
 
-async def test_an_order_is_found_by_its_id_in_capitals_too(shop: Mesh, sku: str) -> None:
-    _, answer = await placed(shop, sku)
+async def test_an_order_is_found_by_its_id_in_capitals(shop: Mesh, sku: str) -> None:
+    _, answer = await place_order(shop, sku)
     assert (await shop.get(f"/v1/orders/{answer.body['id'].upper()}")).body == answer.body
 
 
 @pytest.mark.parametrize(("verb", "suffix"), VERBS)
-async def test_an_id_that_is_written_otherwise_names_nothing(shop: Mesh, sku: str, verb: str, suffix: str) -> None:
-    _, answer = await placed(shop, sku)
+async def test_an_id_in_another_notation_is_an_unknown_order(shop: Mesh, sku: str, verb: str, suffix: str) -> None:
+    _, answer = await place_order(shop, sku)
     id_ = answer.body["id"]
     others = [
         id_.replace("-", ""),
@@ -311,13 +315,13 @@ async def test_an_id_that_is_written_otherwise_names_nothing(shop: Mesh, sku: st
 
 
 @pytest.mark.parametrize(("verb", "suffix"), VERBS)
-async def test_half_an_order_is_none(shop: Mesh, sku: str, verb: str, suffix: str) -> None:
+async def test_half_an_order_is_an_unknown_order(shop: Mesh, sku: str, verb: str, suffix: str) -> None:
     for half in (await reserve_only(shop, sku), await quote_only(shop, sku)):
         assert_problem(await shop.ask(verb, f"/v1/orders/{half}{suffix}"), 404, "UNKNOWN_ORDER")
     assert (await shop.stock(sku))["reserved"] == 1
 
 
-async def test_a_client_that_goes_in_the_middle_of_its_order_has_ordered_nothing(shop: Mesh, sku: str) -> None:
+async def test_a_client_that_disconnects_in_the_middle_of_its_order_reserves_nothing(shop: Mesh, sku: str) -> None:
     async with wire(shop) as connection:
         await connection.send(post_order(sku)[:-10])
         while not shop.open_spans.spans:

@@ -1,4 +1,4 @@
-"""`python -m api_edge`: how the process starts, logs, and ends."""
+"""`python -m api_edge` as an operator runs it: its start, its log and its end."""
 
 # ruff: noqa: N802 - the names of RPCs are gRPC's
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)  # they start processes
 
 @dataclass
 class Edge:
-    """A running process, and where it listens."""
+    """A running process and its URL."""
 
     process: ServiceProcess
     http: aiohttp.ClientSession
@@ -38,15 +38,15 @@ class Edge:
     def log(self) -> list[dict[str, Any]]:
         return self.process.records
 
-    async def ended(self) -> int:
-        """Its exit status, once it has ended. Nothing that it logged is a traceback."""
+    async def exit_status(self) -> int:
+        """Waits for the end of the process, asserts that it logged no traceback, and returns its exit status."""
         status = await self.process.ended()
         assert not [entry for entry in self.log if "exception" in entry or "Traceback" in entry["message"]]
         return status
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Remembers the traces of the spans that are exported to it, by span name."""
+    """Stores the trace ids of the spans exported to it, by span name."""
 
     def __init__(self) -> None:
         self.traces: dict[str, set[str]] = {}
@@ -59,8 +59,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 @asynccontextmanager
-async def collecting(collector: Collector) -> AsyncIterator[str]:
-    """The endpoint of a collector."""
+async def start_collector(collector: Collector) -> AsyncIterator[str]:
+    """Starts a collector. Yields its endpoint."""
     server = grpc.aio.server()
     add: Callable[[Collector, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
     add(collector, server)
@@ -72,7 +72,7 @@ async def collecting(collector: Collector) -> AsyncIterator[str]:
 async def edge(
     folder: Path, inventory: Callable[..., InventoryServicer] = InventoryServicer, **environment: str
 ) -> AsyncIterator[Edge]:
-    """The edge as a process before both services; killed at the end if it still runs."""
+    """Starts both services, and the edge as a process, which is killed at the end of the block."""
     clock = FakeClock()
     async with AsyncExitStack() as stack:
         stock = await stack.enter_async_context(start_inventory(folder, SpanCapture("i"), clock, inventory))
@@ -84,7 +84,7 @@ async def edge(
 
 
 class Slow:
-    """An inventory whose GetStock waits to be let go."""
+    """An inventory whose GetStock waits until `free` is set."""
 
     def __init__(self) -> None:
         self.reached, self.free = asyncio.Event(), asyncio.Event()
@@ -108,7 +108,9 @@ async def read(shop: Edge, sku: str = "TEA-0001") -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_with_0_after_its_last_answer(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_ends_the_process_with_status_0_after_its_last_response(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     slow = Slow()
     async with edge(tmp_path, slow.servicer()) as shop:
         answer = asyncio.create_task(read(shop))
@@ -118,11 +120,11 @@ async def test_a_signal_ends_it_with_0_after_its_last_answer(tmp_path: Path, num
         slow.free.set()
         status, product = await answer
         assert (status, product["sku"]) == (200, "TEA-0001")
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
     assert shop.log[-1]["message"] == "stopped"
 
 
-async def test_a_second_signal_skips_the_waiting_and_ends_it_with_0_too(tmp_path: Path) -> None:
+async def test_a_second_signal_skips_drain_and_grace_and_ends_the_process_with_status_0(tmp_path: Path) -> None:
     slow = Slow()
     async with edge(tmp_path, slow.servicer(), EDGE_DRAIN_SECONDS="60") as shop:
         answer = asyncio.create_task(read(shop))
@@ -132,10 +134,10 @@ async def test_a_second_signal_skips_the_waiting_and_ends_it_with_0_too(tmp_path
         shop.process.signal(signal.SIGTERM)
         status, problem = await answer
         assert (status, problem["reason"]) == (503, "SHUTTING_DOWN")
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
 
 
-async def test_a_client_that_goes_is_noticed_and_its_request_cancelled(tmp_path: Path) -> None:
+async def test_a_disconnected_client_cancels_its_request_to_the_process(tmp_path: Path) -> None:
     slow = Slow()
     async with edge(tmp_path, slow.servicer()) as shop:
         answer = asyncio.create_task(read(shop))
@@ -143,10 +145,10 @@ async def test_a_client_that_goes_is_noticed_and_its_request_cancelled(tmp_path:
         answer.cancel()
         await shop.process.logged("GET /v1/products/TEA-0001 499")
         shop.process.signal(signal.SIGTERM)
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
 
 
-async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_exported(tmp_path: Path) -> None:
+async def test_sigterm_under_load_completes_every_request_and_exports_every_span(tmp_path: Path) -> None:
     collector, answered = Collector(), set[str]()
 
     async def ask_until_refused(shop: Edge) -> None:
@@ -157,48 +159,50 @@ async def test_under_load_all_that_was_begun_is_answered_and_all_spans_are_expor
                     assert response.status == 200
                     await response.read()
                     answered.add(response.headers["X-Trace-Id"])
-            except (aiohttp.ClientConnectionError, ConnectionError):  # before anything of it was read
+            except (aiohttp.ClientConnectionError, ConnectionError):  # the request was not read
                 return
 
     async with (
-        collecting(collector) as exporter,
+        start_collector(collector) as exporter,
         edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as shop,
     ):
-        asking = [asyncio.create_task(ask_until_refused(shop)) for _ in range(10)]
+        clients = [asyncio.create_task(ask_until_refused(shop)) for _ in range(10)]
         await shop.process.logged("GET ")
         shop.process.signal(signal.SIGTERM)
-        await asyncio.gather(*asking)
-        assert await shop.ended() == 0
+        await asyncio.gather(*clients)
+        assert await shop.exit_status() == 0
     logged = {entry["trace_id"] for entry in shop.log if entry["logger"] == "api_edge.access"}
     assert len(answered) >= 10
     assert logged == answered
     assert collector.traces["GET /v1/products/{sku}"] == answered
 
 
-class Refusing(trace_service_pb2_grpc.TraceServiceServicer):
+class RejectingCollector(trace_service_pb2_grpc.TraceServiceServicer):
     async def Export(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
 
 
 @asynccontextmanager
-async def refusing() -> AsyncIterator[str]:
-    """The address of a collector that takes nothing."""
+async def start_rejecting_collector() -> AsyncIterator[str]:
+    """Starts a collector that accepts no spans. Yields its address."""
     server = grpc.aio.server()
-    add: Callable[[Refusing, grpc.aio.Server], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
-    add(Refusing(), server)
+    add: Callable[[RejectingCollector, grpc.aio.Server], None] = (
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    )
+    add(RejectingCollector(), server)
     async with start_server(server) as address:
         yield address
 
 
 @pytest.mark.parametrize(
-    ("collector", "reason"), [("absent", "UNAVAILABLE"), ("silent", "CANCELLED"), ("refusing", "PERMISSION_DENIED")]
+    ("collector", "reason"), [("absent", "UNAVAILABLE"), ("silent", "CANCELLED"), ("rejecting", "PERMISSION_DENIED")]
 )
-async def test_without_a_collector_it_answers_and_ends_and_says_once_what_was_lost(
+async def test_without_a_collector_the_process_serves_stops_and_logs_the_lost_spans_once(
     tmp_path: Path, collector: str, reason: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        if collector == "refusing":
-            address = await stack.enter_async_context(refusing())
+        if collector == "rejecting":
+            address = await stack.enter_async_context(start_rejecting_collector())
         else:
             address = stack.enter_context(absent_server(silent=collector == "silent"))
         endpoint = f"http://{address}"
@@ -207,10 +211,10 @@ async def test_without_a_collector_it_answers_and_ends_and_says_once_what_was_lo
         )
         statuses = [(await read(shop))[0] for _ in range(20)]
         shop.process.signal(signal.SIGTERM)
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
     assert statuses == [200] * 20
     *before, lost = [entry for entry in shop.log if entry["logger"].startswith(("meshkit.telemetry", "opentel"))]
-    assert lost["lost_spans"] == 60, "of each request the HTTP span and two of calls"
+    assert lost["lost_spans"] == 60, "each request has an HTTP span and the spans of two calls"
     assert lost["message"].startswith(f"lost 60 of 60 spans: 60 not delivered ({reason}: ")
     assert [entry["message"].partition(":")[0] for entry in before] in ([], ["spans cannot be exported and are lost"])
 
@@ -221,7 +225,7 @@ async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -
         status, problem = await read(shop, "NO-1")
         await shop.http.get(f"{shop.url}/livez")
         shop.process.signal(signal.SIGTERM)
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
     found, missing = [entry for entry in shop.log if "GET " in entry["message"]]
     assert found["message"] == "GET /v1/products/TEA-0001 200"
     assert (missing["message"], missing["trace_id"]) == ("GET /v1/products/NO-1 404", problem["trace_id"])
@@ -239,12 +243,12 @@ async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -
         ("parentbased_traceidratio", "0", False),
     ],
 )
-async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
+async def test_the_response_and_the_log_show_the_decision_of_the_sampler(
     tmp_path: Path, sampler: str, argument: str, *, sampled: bool
 ) -> None:
     collector = Collector()
     async with (
-        collecting(collector) as exporter,
+        start_collector(collector) as exporter,
         edge(
             tmp_path,
             OTEL_EXPORTER_OTLP_ENDPOINT=exporter,
@@ -256,7 +260,7 @@ async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
         async with shop.http.get(f"{shop.url}/v1/products/TEA-0001?strict=true") as answer:
             headers, trace = answer.headers, answer.headers["X-Trace-Id"]
         shop.process.signal(signal.SIGTERM)
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
     flags = int(headers["traceresponse"].rpartition("-")[2], 16)
     assert (bool(flags & 1), "Link" in headers) == (sampled, sampled)
     assert set().union(*collector.traces.values()) == ({trace} if sampled else set())
@@ -264,22 +268,22 @@ async def test_the_sampler_decides_and_the_answer_and_the_log_tell(
     assert (line["trace_id"], int(line["span_id"], 16) != 0) == (trace, True)
 
 
-async def test_without_telemetry_it_answers_and_names_no_trace(tmp_path: Path) -> None:
+async def test_without_telemetry_the_process_serves_and_names_no_trace(tmp_path: Path) -> None:
     collector = Collector()
     async with (
-        collecting(collector) as exporter,
+        start_collector(collector) as exporter,
         edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, OTEL_SDK_DISABLED="true", OTEL_PROPAGATORS="none") as shop,
     ):
         async with shop.http.get(f"{shop.url}/v1/products/TEA-0001?strict=true") as answer:
             assert answer.status == 200
         shop.process.signal(signal.SIGTERM)
-        assert await shop.ended() == 0
+        assert await shop.exit_status() == 0
     assert not {"X-Trace-Id", "traceresponse", "Link"} & answer.headers.keys()
     assert collector.traces == {}
     assert [entry for entry in shop.log if entry["level"] != "INFO"] == []
 
 
-async def test_an_address_that_is_not_this_machines_is_told() -> None:
+async def test_an_address_of_another_machine_ends_the_start_with_one_line() -> None:
     async with running("api_edge", listen="192.0.2.1:8080") as process:
         assert await process.ended() == 1
     assert process.lines == ["cannot listen on 192.0.2.1:8080: Cannot assign requested address\n"]

@@ -1,4 +1,4 @@
-"""GET /v1/products and /v1/products/{sku}, over real inventory and pricing."""
+"""GET /v1/products and /v1/products/{sku}, with real inventory and pricing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CATALOGUE = 256
-"""Products that inventory is seeded with."""
+"""The number of products that inventory is seeded with."""
 
 UNPRICED = ["GFT-0010", "GFT-0011", "GFT-0012"]
-"""Those that pricing is not seeded with."""
+"""The products whose prices pricing is not seeded with."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,7 +28,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
         yield running
 
 
-async def test_a_product_is_answered_with_its_stock_and_its_price(shop: Mesh) -> None:
+async def test_a_product_has_its_stock_and_its_price(shop: Mesh) -> None:
     answer = await shop.get("/v1/products/TEA-0001?currency=EUR&quantity=12")
     price = answer.body.pop("price")
     assert answer.status == 200
@@ -45,7 +45,7 @@ async def test_a_product_is_answered_with_its_stock_and_its_price(shop: Mesh) ->
 
 
 @pytest.mark.parametrize(("currency", "digits"), [("JPY", 0), ("EUR", 2), ("KWD", 3)])
-async def test_amounts_are_decimal_strings_in_the_digits_of_the_currency(
+async def test_amounts_are_decimal_strings_with_the_digits_of_the_currency(
     shop: Mesh, currency: str, digits: int
 ) -> None:
     price = (await shop.get(f"/v1/products/TEA-0001?currency={currency}&quantity=12")).body["price"]
@@ -56,7 +56,7 @@ async def test_amounts_are_decimal_strings_in_the_digits_of_the_currency(
     assert Decimal(price["total"]) == 12 * Decimal(price["unit_price"])
 
 
-async def test_currency_is_eur_and_quantity_is_1_unless_given(shop: Mesh) -> None:
+async def test_the_default_currency_is_eur_and_the_default_quantity_is_1(shop: Mesh) -> None:
     plain = await shop.get("/v1/products/TEA-0002")
     explicit = await shop.get("/v1/products/TEA-0002?currency=EUR&quantity=1&strict=false")
     assert plain.body == explicit.body
@@ -68,7 +68,7 @@ async def test_the_largest_quantity_is_priced(shop: Mesh) -> None:
     assert Decimal(price["total"]) == 1_000_000 * Decimal(price["unit_price"])
 
 
-async def test_paging_to_the_end_answers_each_product_once_in_order(shop: Mesh) -> None:
+async def test_the_pages_contain_each_product_once_in_order(shop: Mesh) -> None:
     skus: list[str] = []
     token = ""
     while True:
@@ -83,32 +83,32 @@ async def test_paging_to_the_end_answers_each_product_once_in_order(shop: Mesh) 
     assert skus == sorted(set(skus))
 
 
-async def test_a_page_has_20_products_unless_told(shop: Mesh) -> None:
+async def test_a_page_has_20_products_by_default(shop: Mesh) -> None:
     assert len((await shop.get("/v1/products")).body["products"]) == 20
     assert len((await shop.get("/v1/products?page_size=100")).body["products"]) == 100
 
 
-async def test_a_page_prices_all_its_products_alike(shop: Mesh) -> None:
+async def test_a_page_has_one_currency_and_one_quantity_for_all_products(shop: Mesh) -> None:
     page = await shop.get("/v1/products?page_size=5&currency=KWD&quantity=3")
     assert [(product["price"]["currency"], product["price"]["quantity"]) for product in page.body["products"]] == [
         ("KWD", 3)
     ] * 5
 
 
-async def test_skus_are_answered_in_the_order_asked_as_often_as_asked(shop: Mesh) -> None:
-    asked = ["TEA-0002", "COF-0001", "TEA-0001", "TEA-0002"]
-    answer = await shop.get("/v1/products?" + "&".join(f"sku={sku}" for sku in asked))
-    assert [product["sku"] for product in answer.body["products"]] == asked
+async def test_products_have_the_order_and_the_repetitions_of_the_request(shop: Mesh) -> None:
+    skus = ["TEA-0002", "COF-0001", "TEA-0001", "TEA-0002"]
+    answer = await shop.get("/v1/products?" + "&".join(f"sku={sku}" for sku in skus))
+    assert [product["sku"] for product in answer.body["products"]] == skus
     assert all(product["price"] for product in answer.body["products"])
     assert answer.body["next_page_token"] == ""
 
 
-async def test_100_skus_can_be_asked_for(shop: Mesh) -> None:
+async def test_a_request_may_name_100_skus(shop: Mesh) -> None:
     answer = await shop.get("/v1/products?" + "&".join(["sku=TEA-0001"] * 100))
     assert len(answer.body["products"]) == 100
 
 
-async def test_unknown_skus_are_404_and_named(shop: Mesh) -> None:
+async def test_unknown_skus_are_404_and_are_listed(shop: Mesh) -> None:
     answer = await shop.get("/v1/products?sku=TEA-0001&sku=NO-1&sku=NO-2&sku=NO-1")
     assert_problem(answer, 404, "UNKNOWN_SKU")
     assert answer.body["metadata"] == {"sku": "NO-1,NO-2"}
@@ -127,7 +127,7 @@ async def test_a_product_without_a_price_is_shown_without_one(shop: Mesh, sku: s
     assert answer.body["problems"] == [{"service": "pricing", "code": "NOT_FOUND", "reason": "UNKNOWN_SKU"}]
 
 
-async def test_among_priced_products_one_without_a_price_says_so_alone(shop: Mesh) -> None:
+async def test_only_the_product_without_a_price_has_a_problem(shop: Mesh) -> None:
     products = (await shop.get("/v1/products?sku=TEA-0001&sku=GFT-0010")).body["products"]
     assert [product["price"] is None for product in products] == [False, True]
     assert [len(product["problems"]) for product in products] == [0, 1]
@@ -135,7 +135,7 @@ async def test_among_priced_products_one_without_a_price_says_so_alone(shop: Mes
 
 
 @pytest.mark.parametrize("path", ["/v1/products/GFT-0010?strict=true", "/v1/products?sku=GFT-0010&strict=true"])
-async def test_strictly_a_product_without_a_price_is_404(shop: Mesh, path: str) -> None:
+async def test_with_strict_a_product_without_a_price_is_404(shop: Mesh, path: str) -> None:
     answer = await shop.get(path)
     assert_problem(answer, 404, "UNKNOWN_SKU")
     assert answer.body["domain"] == "pricing.aiomesh"
@@ -152,7 +152,7 @@ async def test_an_unknown_currency_is_400(shop: Mesh, path: str, currency: str, 
 
 
 @pytest.mark.parametrize("token", ["abc", "TEA-0001", "AQ", "%00", "%F0%9F%8D%B5", "A" * 50_000])
-async def test_a_page_token_that_is_not_ours_is_400(shop: Mesh, token: str) -> None:
+async def test_a_foreign_page_token_is_400(shop: Mesh, token: str) -> None:
     assert_problem(await shop.get(f"/v1/products?page_token={token}"), 400, "INVALID_PAGE_TOKEN")
 
 
@@ -175,7 +175,7 @@ async def test_a_page_token_that_is_not_ours_is_400(shop: Mesh, token: str) -> N
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/products/TEA-0001", "/v1/products"])
-async def test_a_wrong_parameter_is_422_and_named(shop: Mesh, path: str, query: str, field: str) -> None:
+async def test_an_invalid_parameter_is_422_and_is_named(shop: Mesh, path: str, query: str, field: str) -> None:
     answer = await shop.get(f"{path}?{query}")
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert [error["field"] for error in answer.body["errors"]] == [field]
@@ -195,13 +195,13 @@ async def test_a_wrong_parameter_is_422_and_named(shop: Mesh, path: str, query: 
         ("sku=%E2%80%8B", "sku[0]"),
     ],
 )
-async def test_a_wrong_list_parameter_is_422_and_named(shop: Mesh, query: str, field: str) -> None:
+async def test_an_invalid_list_parameter_is_422_and_is_named(shop: Mesh, query: str, field: str) -> None:
     answer = await shop.get(f"/v1/products?{query}")
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert [error["field"] for error in answer.body["errors"]] == [field]
 
 
-async def test_all_wrong_parameters_are_told_at_once(shop: Mesh) -> None:
+async def test_all_invalid_parameters_are_listed(shop: Mesh) -> None:
     answer = await shop.get("/v1/products?quantity=0&page_size=0&strict=perhaps")
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert {error["field"] for error in answer.body["errors"]} == {"quantity", "page_size", "strict"}

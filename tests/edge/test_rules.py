@@ -1,4 +1,4 @@
-"""The storefront enforces the rules of products and orders itself, for any protocol in front of it."""
+"""The storefront itself enforces the rules of products and orders, for every protocol in front of it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def storefront(shop: Mesh) -> AsyncIterator[Storefront]:
     settings = Settings(inventory_target=shop.inventory_address, pricing_target=shop.pricing_address)
-    async with open_storefront(settings, shop.edge.telemetry) as opened:
-        yield opened
+    async with open_storefront(settings, shop.edge.telemetry) as storefront:
+        yield storefront
 
 
 def product(line: Line = LINE, currency: str = "EUR") -> Call:
@@ -77,7 +77,7 @@ def order(*lines: Line, key: str = "a key", currency: str = "EUR") -> Call:
         (order(LINE, LINE, currency="no currency"), ["lines[1].sku"]),
     ],
 )
-async def test_a_wrong_request_is_refused_with_the_paths_of_its_fields(
+async def test_an_invalid_request_is_rejected_with_the_paths_of_its_fields(
     storefront: Storefront, call: Call, fields: list[str]
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -90,7 +90,7 @@ async def test_a_wrong_request_is_refused_with_the_paths_of_its_fields(
 
 @pytest.mark.parametrize("currency", ["", "eur", "EURO", "E" * 1000])
 @pytest.mark.parametrize("call", [product, page])
-async def test_a_text_that_is_not_a_currency_is_refused(
+async def test_an_invalid_currency_is_rejected(
     storefront: Storefront, call: Callable[..., Call], currency: str
 ) -> None:
     with pytest.raises(UnknownCurrency, match="ISO 4217") as refused:
@@ -98,26 +98,26 @@ async def test_a_text_that_is_not_a_currency_is_refused(
     assert len(refused.value.message) < 200
 
 
-async def test_products_and_orders_are_refused_in_what_is_not_a_currency(storefront: Storefront) -> None:
+async def test_products_and_orders_in_an_invalid_currency_are_rejected(storefront: Storefront) -> None:
     for call in (products(["TEA-0001"], "eur"), order(LINE, currency="eur")):
         with pytest.raises(UnknownCurrency):
             await call(storefront)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "\u00e4", "a\tb"])
-async def test_a_key_that_cannot_name_an_order_is_refused_first(storefront: Storefront, key: str) -> None:
+async def test_an_invalid_key_is_rejected_before_any_other_check(storefront: Storefront, key: str) -> None:
     with pytest.raises(InvalidIdempotencyKey):
         await order(Line("", 0), key=key, currency="eur")(storefront)
 
 
 @pytest.mark.parametrize("order_id", ["", "x", "{" + KNOWN_ID + "}", KNOWN_ID.replace("-", ""), KNOWN_ID + "\n"])
-async def test_what_is_not_a_uuid_is_the_id_of_no_order(storefront: Storefront, order_id: str) -> None:
+async def test_an_id_that_is_not_a_uuid_is_an_unknown_order(storefront: Storefront, order_id: str) -> None:
     for read in (storefront.order, storefront.commit_order, storefront.release_order):
         with pytest.raises(UnknownOrder):
             await read(order_id)
 
 
-async def test_no_refused_request_reaches_a_backend(shop: Mesh, storefront: Storefront) -> None:
+async def test_no_rejected_request_reaches_a_backend(shop: Mesh, storefront: Storefront) -> None:
     before = await shop.spans()
     for call in (product(Line("", 1)), products([]), page(0), order(), order(LINE, key=""), page(currency="eur")):
         with pytest.raises((InvalidRequest, InvalidIdempotencyKey, UnknownCurrency)):
@@ -131,7 +131,7 @@ async def test_an_order_is_found_by_its_id_in_capitals(storefront: Storefront) -
         assert (await call(placed.reservation.id.upper())).reservation.id == placed.reservation.id
 
 
-async def test_a_key_of_another_order_is_refused_in_words_for_its_owner(storefront: Storefront) -> None:
+async def test_the_error_for_a_reused_key_speaks_of_the_idempotency_key(storefront: Storefront) -> None:
     await storefront.place_order("reused", [LINE], "EUR")
     with pytest.raises(AlreadyExists) as refused:
         await storefront.place_order("reused", [LINE], "JPY")

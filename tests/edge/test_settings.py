@@ -1,4 +1,4 @@
-"""Values of the edge's settings that it refuses."""
+"""Invalid values of the edge's settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
         ("EDGE_LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_wrong_setting_ends_the_start_and_is_named(
+def test_an_invalid_setting_ends_the_start_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)

@@ -1,4 +1,4 @@
-"""One request is one trace, and every answer says which."""
+"""One request is one trace, which every response names."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 
 def tree(spans: list[ReadableSpan], parent: int | None = None) -> list[Any]:
-    """The spans below one, as `(service, name, children)`; siblings by name."""
-    below = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
+    """The spans below a parent, as `(service, name, children)`, sorted by name."""
+    children = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
     return sorted(
         (span.resource.attributes["service.name"], span.name, tree(spans, span.context.span_id))
-        for span in below
+        for span in children
         if span.context
     )
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged as wrong, but for asyncio's remarks on the speed of the machine."""
+    """The logged warnings and errors, without those of asyncio about a slow machine."""
     return [
         record.getMessage()
         for record in caplog.records
@@ -55,10 +55,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def rpc(service: str, method: str, *statements: str) -> tuple[str, str, list[Any]]:
-    """One RPC: the client's span, the server's in it, and the statements of the database in that."""
+    """One RPC: the client's span, the server's span below it, and the database statements below that."""
     name = f"{INVENTORY if service == 'inventory' else PRICING}/{method}"
-    below: list[Any] = [(service, statement, []) for statement in sorted(statements)]
-    return ("api_edge", name, [(service, name, below)])
+    children: list[Any] = [(service, statement, []) for statement in sorted(statements)]
+    return ("api_edge", name, [(service, name, children)])
 
 
 async def test_a_read_is_one_tree_from_http_to_both_databases(shop: Mesh) -> None:
@@ -80,7 +80,7 @@ async def test_a_read_is_one_tree_from_http_to_both_databases(shop: Mesh) -> Non
     assert {span.status.status_code for span in spans} == {StatusCode.UNSET}
 
 
-async def test_an_order_is_one_tree_too(shop: Mesh) -> None:
+async def test_an_order_is_one_tree(shop: Mesh) -> None:
     answer = await shop.order(("TEA-0001", 1))
     ((service, name, calls),) = tree(await shop.spans(answer.trace_id))
     assert (service, name) == ("api_edge", "POST /v1/orders")
@@ -94,13 +94,13 @@ async def test_an_order_is_one_tree_too(shop: Mesh) -> None:
 
 
 async def order_id(shop: Mesh, answer: Answer) -> object:
-    """What the trace of an answer says of its order; only the HTTP span may."""
+    """The `order.id` in the trace of a response, which only the HTTP span may have."""
     (root, *others) = sorted(await shop.spans(answer.trace_id), key=lambda span: bool(span.parent))
     assert not [span for span in others if "order.id" in (span.attributes or {})]
     return (root.attributes or {}).get("order.id")
 
 
-async def test_the_trace_of_every_request_for_an_order_names_it(shop: Mesh) -> None:
+async def test_the_trace_of_every_request_for_an_order_has_its_id(shop: Mesh) -> None:
     placed = await shop.order(("TEA-0001", 1), key="named")
     path, id_ = placed.headers["Location"], placed.body["id"]
     requests = [("GET", path), ("GET", path.upper().replace("/V1/ORDERS", "/v1/orders")), ("DELETE", path)]
@@ -110,7 +110,7 @@ async def test_the_trace_of_every_request_for_an_order_names_it(shop: Mesh) -> N
     assert [await order_id(shop, answer) for answer in (placed, *answers, repeat)] == [id_] * 6
 
 
-async def test_the_trace_of_a_refused_order_names_it_if_the_id_is_its_own(shop: Mesh) -> None:
+async def test_the_trace_of_a_rejected_order_has_its_id_unless_the_key_belongs_to_another_order(shop: Mesh) -> None:
     refused = await shop.order(("TEA-0001", 1_000_000), key="refused")
     assert_problem(refused, 409, "INSUFFICIENT_STOCK")
     assert await order_id(shop, refused) == rules.order_id("refused")
@@ -122,13 +122,13 @@ async def test_the_trace_of_a_refused_order_names_it_if_the_id_is_its_own(shop: 
     assert [await order_id(shop, answer) for answer in (other, invalid)] == [None, None]
 
 
-async def test_the_trace_of_an_unknown_order_has_the_id_that_was_asked_for(shop: Mesh) -> None:
+async def test_the_trace_of_an_unknown_order_has_the_requested_id(shop: Mesh) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
     assert await order_id(shop, await shop.get(f"/v1/orders/{unknown}")) == unknown
     assert await order_id(shop, await shop.get("/v1/orders/x")) is None
 
 
-async def test_the_http_span_has_the_current_names(shop: Mesh) -> None:
+async def test_the_http_span_has_the_attributes_of_the_conventions(shop: Mesh) -> None:
     answer = await shop.get("/v1/products/TEA-0001?currency=EUR")
     (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("GET")]
     attributes = dict(span.attributes or {})
@@ -141,14 +141,14 @@ async def test_the_http_span_has_the_current_names(shop: Mesh) -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/products/NO-1", 404), ("/v1/products?quantity=0", 422)])
-async def test_an_error_of_the_caller_is_no_error_of_the_http_span(shop: Mesh, path: str, status: int) -> None:
+async def test_a_4xx_is_no_error_of_the_http_span(shop: Mesh, path: str, status: int) -> None:
     answer = await shop.get(path)
     (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("GET")]
     assert (span.attributes or {})["http.response.status_code"] == status
     assert span.status.status_code is StatusCode.UNSET
 
 
-async def test_an_error_of_ours_is_one_of_the_http_span(tmp_path: Path) -> None:
+async def test_a_5xx_is_an_error_of_the_http_span(tmp_path: Path) -> None:
     with absent_server() as address:
         async with mesh(tmp_path, inventory_target=address) as shop:
             answer = await shop.get("/v1/products/TEA-0001")
@@ -157,7 +157,7 @@ async def test_an_error_of_ours_is_one_of_the_http_span(tmp_path: Path) -> None:
     assert span.status.status_code is StatusCode.ERROR
 
 
-async def test_an_exception_that_nobody_expects_is_an_event_of_the_http_span(
+async def test_an_unexpected_exception_is_an_event_of_the_http_span(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with mesh(tmp_path, inventory_servicer=Nonsense) as shop:
@@ -171,7 +171,7 @@ async def test_an_exception_that_nobody_expects_is_an_event_of_the_http_span(
 
 
 class Nonsense(InventoryServicer):
-    """Answers a reservation in a state that there is not."""
+    """Returns a reservation in an unknown state."""
 
     async def ReserveStock(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
         state: Any = 99
@@ -182,7 +182,7 @@ CHUNKED = get("/v1/orders", Content_Type="application/json", Transfer_Encoding="
 
 
 @pytest.mark.parametrize("sent", [[CHUNKED + b"ZZ"], [CHUNKED, b"ZZ"], [get("/v1/products/TEA-0001") + b"\0"]])
-async def test_what_is_no_http_is_a_400_of_the_request_that_it_spoils(
+async def test_invalid_http_within_a_request_is_the_400_of_that_request(
     shop: Mesh, sent: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -200,7 +200,7 @@ async def test_what_is_no_http_is_a_400_of_the_request_that_it_spoils(
 
 
 @pytest.mark.parametrize("sent", [b"\0", get("/nothing").replace(b"GET", b"SING", 1)])
-async def test_what_is_no_http_from_its_first_byte_on_is_a_400_without_a_trace(
+async def test_invalid_http_outside_of_a_request_is_a_400_without_a_trace(
     shop: Mesh, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with wire(shop) as connection:
@@ -211,9 +211,7 @@ async def test_what_is_no_http_from_its_first_byte_on_is_a_400_without_a_trace(
     assert warnings(caplog) == []
 
 
-async def test_another_protocol_that_a_client_would_rather_speak_is_no_warning(
-    shop: Mesh, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_offer_of_another_protocol_is_not_a_warning(shop: Mesh, caplog: pytest.LogCaptureFixture) -> None:
     async with wire(shop) as connection:
         await connection.send(get("/v1/products/TEA-0001", Connection="Upgrade", Upgrade="h2c"))
         assert (await connection.answer()).status == 200
@@ -236,7 +234,7 @@ HEAD, _, BODY = ORDER.partition(b"\r\n\r\n")
     ],
     ids=["at once", "head and body", "bytes", "chunks"],
 )
-async def test_a_request_that_offers_another_protocol_is_read_to_its_end_and_so_is_what_follows(
+async def test_a_request_that_offers_another_protocol_is_served_in_http_1_and_so_are_later_ones(
     shop: Mesh, sent: list[bytes]
 ) -> None:
     async with wire(shop) as connection:
@@ -250,7 +248,7 @@ async def test_a_request_that_offers_another_protocol_is_read_to_its_end_and_so_
 
 
 @pytest.mark.parametrize("target", ["/v1/products", "http://x/y", "*"])
-async def test_a_tunnel_is_refused_and_the_next_request_answered(shop: Mesh, target: str) -> None:
+async def test_a_connect_is_rejected_and_the_next_request_is_served(shop: Mesh, target: str) -> None:
     async with wire(shop) as connection:
         await connection.send(get(target).replace(b"GET", b"CONNECT", 1) + get("/v1/products/TEA-0001"))
         refused, answered = await connection.answer(), await connection.answer()
@@ -258,15 +256,15 @@ async def test_a_tunnel_is_refused_and_the_next_request_answered(shop: Mesh, tar
     assert answered.status == 200
 
 
-async def test_a_trace_that_comes_in_goes_on(shop: Mesh) -> None:
+async def test_the_trace_of_the_client_continues(shop: Mesh) -> None:
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     assert answer.trace_id == TRACE
     assert len(tree(await shop.spans(TRACE), int(PARENT, 16))) == 1
     assert len(await shop.spans(TRACE)) == 7
 
 
-async def test_no_trace_state_or_baggage_that_a_client_may_send_costs_it_its_answer(shop: Mesh) -> None:
-    """As much of both as OpenTelemetry hands on: 8 KiB each."""
+async def test_the_longest_trace_state_and_baggage_do_not_fail_a_request(shop: Mesh) -> None:
+    """OpenTelemetry passes on up to 8 KiB of each."""
     headers = {
         "traceparent": f"00-{TRACE[::-1]}-{PARENT}-01",
         "tracestate": ",".join(f"k{number}={'v' * 250}" for number in range(31)),
@@ -275,7 +273,7 @@ async def test_no_trace_state_or_baggage_that_a_client_may_send_costs_it_its_ans
     assert (await shop.get("/v1/products/TEA-0001?strict=true", headers=headers)).status == 200
 
 
-async def test_an_unsampled_trace_makes_no_spans_and_is_named_all_the_same(shop: Mesh) -> None:
+async def test_an_unsampled_trace_makes_no_spans_and_is_still_named(shop: Mesh) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     answer = await shop.get("/v1/products/TEA-0001", headers={"traceparent": f"00-{trace}-{PARENT}-00"})
     assert answer.trace_id == trace
@@ -301,7 +299,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status", "services"), ANSWERS)
-async def test_every_answer_names_its_trace_and_the_time_of_each_backend(
+async def test_every_response_names_its_trace_and_the_time_of_each_backend(
     shop: Mesh, method: str, path: str, status: int, services: set[str]
 ) -> None:
     answer = await shop.ask(method, path)
@@ -315,7 +313,7 @@ async def test_every_answer_names_its_trace_and_the_time_of_each_backend(
     assert {timing.partition(";")[0] for timing in timings} == services | {"total"}
 
 
-async def test_without_an_address_of_traces_there_is_no_link(tmp_path: Path) -> None:
+async def test_without_a_trace_url_there_is_no_link(tmp_path: Path) -> None:
     async with mesh(tmp_path, trace_url="") as shop:
         answer = await shop.get("/v1/products/TEA-0001")
     assert "Link" not in answer.headers
@@ -323,7 +321,7 @@ async def test_without_an_address_of_traces_there_is_no_link(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-async def test_probes_are_answered_without_a_trace_and_without_a_backend(tmp_path: Path, path: str) -> None:
+async def test_probes_need_no_backend_and_make_no_trace(tmp_path: Path, path: str) -> None:
     with absent_server(silent=True) as address:
         async with mesh(tmp_path, inventory_target=address, pricing_target=address) as shop:
             answer = await shop.get(path)
@@ -343,7 +341,7 @@ async def test_probes_are_answered_without_a_trace_and_without_a_backend(tmp_pat
         ("/docs/assets/nothing.js", 404),
     ],
 )
-async def test_the_documentation_makes_neither_traces_nor_metrics_but_a_line_in_the_log(
+async def test_the_documentation_makes_log_lines_but_no_traces_and_no_metrics(
     tmp_path: Path, path: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -357,7 +355,7 @@ async def test_the_documentation_makes_neither_traces_nor_metrics_but_a_line_in_
     assert [(record["path"], record["status"]) for record in logged] == [(path, status)]
 
 
-async def test_a_path_that_only_begins_like_the_documentation_is_traced(shop: Mesh) -> None:
+async def test_a_path_that_only_starts_like_the_documentation_is_traced(shop: Mesh) -> None:
     for path in ("/docs/", "/docs/assetsX", "/v1/docs", "/openapi.json/"):
         answer = await shop.get(path)
         assert [span.name for span in await shop.spans(answer.trace_id)] == ["GET"]
@@ -370,7 +368,7 @@ async def test_metrics_have_the_durations_of_requests_and_calls(shop: Mesh) -> N
     assert re.search(rf'rpc_client_call_duration_seconds_count{{[^}}]*rpc_method="{INVENTORY}/GetStock"', text)
 
 
-async def test_unknown_paths_and_methods_make_no_new_labels(tmp_path: Path) -> None:
+async def test_unknown_paths_and_methods_add_no_labels(tmp_path: Path) -> None:
     async with mesh(tmp_path) as shop:
         for number in range(20):
             await shop.get(f"/v1/{number}/nothing")
@@ -388,7 +386,7 @@ def labels(metrics: str, name: str) -> set[str]:
     return set(re.findall(rf'{name}="([^"]*)"', metrics))
 
 
-async def test_requests_in_one_pipeline_are_traces_of_their_own(shop: Mesh) -> None:
+async def test_requests_in_one_pipeline_have_separate_traces(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(get("/v1/products/TEA-0001") * 3)
         answers = [await connection.answer() for _ in range(3)]
@@ -398,7 +396,7 @@ async def test_requests_in_one_pipeline_are_traces_of_their_own(shop: Mesh) -> N
         assert (name, len(calls)) == ("GET /v1/products/{sku}", 2)
 
 
-async def test_requests_in_one_pipeline_have_time_budgets_of_their_own(shop: Mesh) -> None:
+async def test_requests_in_one_pipeline_have_separate_time_budgets(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(get("/v1/products/TEA-0001", X_Request_Timeout_Ms="1") + get("/v1/products/TEA-0002"))
         spent, fresh = await connection.answer(), await connection.answer()
@@ -406,8 +404,8 @@ async def test_requests_in_one_pipeline_have_time_budgets_of_their_own(shop: Mes
     assert fresh.body["price"]
 
 
-async def test_a_large_body_leaves_nothing_of_its_request_to_the_next_one_on_its_connection(tmp_path: Path) -> None:
-    """Reading a large body pauses and resumes the connection, from within the request."""
+async def test_the_request_after_a_large_body_has_its_own_budget_and_trace(tmp_path: Path) -> None:
+    """Because of its size the connection is paused and resumed from within the request."""
     left: list[float] = []
 
     class Watch(InventoryServicer):

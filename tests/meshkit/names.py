@@ -1,4 +1,4 @@
-"""A name server for tests, whose one name gets and loses its address as a test says."""
+"""A name server for tests, which set the address of its names."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NO_SUCH_NAME = 3
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server (RFC 1035) that knows one IPv4 address for every name, or none, and counts the questions."""
+    """A DNS server (RFC 1035) that returns one IPv4 address, or none, for every name, and counts the queries."""
 
     address: IPv4Address | None = None
-    asked = 0
+    queries = 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.asked += 1
+        self.queries += 1
         end = data.index(b"\0", 12) + 5
         (kind,) = struct.unpack("!H", data[end - 4 : end - 2])
         known = self.address if kind == 1 else None
@@ -37,7 +37,7 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def dns() -> AsyncIterator[tuple[str, Names]]:
-    """A DNS server on a free port, and its address."""
+    """Starts a DNS server on a free port. Yields its address and the server."""
     transport, names = await asyncio.get_running_loop().create_datagram_endpoint(Names, ("127.0.0.1", 0))
     host, port = transport.get_extra_info("sockname")
     try:

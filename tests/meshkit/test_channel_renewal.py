@@ -39,7 +39,7 @@ async def test_a_name_with_a_late_address_is_resolved_again_within_seconds() -> 
         channel_to(server, served.address.rpartition(":")[2]) as channel,
     ):
         call = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
-        while names.asked < 16:
+        while names.queries < 16:
             assert await fails(call)
             await asyncio.sleep(0.01)
         names.address = IPv4Address("127.0.0.1")

@@ -50,11 +50,11 @@ def test_a_setting_is_a_variable_with_its_type_and_default() -> None:
     ]
 
 
-def test_a_setting_means_what_its_docstring_says() -> None:
+def test_the_meaning_of_a_setting_is_its_docstring() -> None:
     assert rows(Settings)[0].meaning == "Where it listens."
 
 
-def test_the_help_text_shows_what_has_no_default_without_one() -> None:
+def test_the_help_text_shows_no_default_for_a_required_setting() -> None:
     text = help_text("shop", Settings)
     assert text.startswith(
         "usage: python -m shop [--help]\n\nSettings from SHOP_* variables.\n\n  SHOP_LISTEN  (host:port;"

@@ -142,7 +142,7 @@ async def test_an_unreachable_peer_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("target", ["127.0.0.1:{port}", "dns:///shop.invalid:{port}"])
-async def test_only_the_log_and_the_span_name_the_address_of_a_peer_that_cannot_be_reached(target: str) -> None:
+async def test_only_the_log_and_the_span_name_the_address_of_an_unreachable_peer(target: str) -> None:
     async with echo() as service:
         port = service.address.rpartition(":")[2]
     capture, address = SpanCapture("client"), target.format(port=port)
@@ -159,7 +159,7 @@ async def test_only_the_log_and_the_span_name_the_address_of_a_peer_that_cannot_
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
-async def test_the_text_of_a_bare_code_that_grpc_itself_may_make_is_for_the_log_only(code: grpc.StatusCode) -> None:
+async def test_the_text_of_a_status_that_grpc_itself_may_create_is_only_in_the_log(code: grpc.StatusCode) -> None:
     failure = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "at 10.1.2.3")
 
     error = read_error(failure)

@@ -1,6 +1,6 @@
-"""A bare meshkit imports no package of an extra, and a part whose extra is missing says which one to install.
+"""Meshkit without extras imports no package of an extra, and a part without its extra names the extra to install.
 
-Each case is a process that has none of those packages: what it would import from them is missing.
+Each case is a process in which the imports of those packages fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import meshkit
 from meshkit.extras import MODULES
 
 WINGS = {"meshkit.database": "database", "meshkit.fastapi": "fastapi", "meshkit.telemetry.prometheus": "prometheus"}
-"""The parts of meshkit that an extra is for, by their names; `contrib` is for no module but a setting."""
+"""The packages of meshkit that need an extra, and the extra. `contrib` is missing: it is for a setting."""
 
 BARE = [
     name
@@ -66,7 +66,7 @@ def test_a_bare_meshkit_imports_nothing_of_an_extra() -> None:
         ),
     ],
 )
-def test_what_lacks_its_extra_says_which_one_to_install(program: str, extra: str, package: str) -> None:
+def test_a_part_without_its_extra_names_the_extra_to_install(program: str, extra: str, package: str) -> None:
     done = run(program, package)
     last_line = (done.stderr.splitlines() or [""])[-1]
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""The global providers and propagator, which a process sets once: each case is a process of its own."""
+"""The global providers and propagator. A process sets them once, so each case is a separate process."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def outcome(options: dict[str, bool], propagators: str = "") -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"set_global": False}])
-def test_nothing_global_is_set_unless_it_is_asked_for(options: dict[str, bool]) -> None:
+def test_nothing_global_is_set_by_default(options: dict[str, bool]) -> None:
     assert outcome(options) == {"tracer": False, "meter": False, "propagated": []}
 
 
 @pytest.mark.parametrize(
     ("propagators", "headers"), [("", ["traceparent"]), ("baggage,tracecontext", ["traceparent"]), ("none", [])]
 )
-def test_libraries_find_the_global_providers_and_the_propagators_of_the_variables(
+def test_set_global_sets_the_providers_and_the_propagators_of_the_variables(
     propagators: str, headers: list[str]
 ) -> None:
     assert outcome({"set_global": True}, propagators) == {"tracer": True, "meter": True, "propagated": headers}

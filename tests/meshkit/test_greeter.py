@@ -1,4 +1,4 @@
-"""The greeter of meshkit's README in an environment of its own: what another project would copy, run as it says."""
+"""The greeter of meshkit's README, run in a new environment as another project would run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LIBRARY = ROOT / "libs" / "meshkit"
 FENCE = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-"""A file that the README shows: its name stands after the language."""
+"""A code block with a file name after the language."""
 
 INHERITED = {
     name: os.environ[name] for name in os.environ if not name.startswith(("OTEL_", "GREETER_", "WEB_", "PYTHON"))
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(180)  # it installs some 40 packages from the i
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Python of a new environment with meshkit[fastapi] and grpcio-tools, installed by its own pip.
 
-    In the versions of the lock, or a release of the day could fail this test.
+    The versions are those of the lock; otherwise a new release of a dependency could fail this test.
     """
     constraints = tmp_path_factory.mktemp("constraints") / "constraints.txt"
     constraints.write_text("\n".join(pins((ROOT / "requirements.lock").read_text())))
@@ -51,7 +51,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def greeter(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of the README and the code that is generated of its proto."""
+    """A folder with the files of the README and the code generated from its proto."""
     folder = tmp_path_factory.mktemp("greeter")
     files = dict(FENCE.findall((LIBRARY / "README.md").read_text()))
     assert files.keys() == {"greeter.proto", "server.py", "web.py"}
@@ -69,19 +69,19 @@ def run(*command: str, folder: Path = ROOT) -> None:
 
 @asynccontextmanager
 async def web(python: str, greeter: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """The route in front of the server, both as processes on free ports."""
-    listening = {"GREETER_LISTEN": FREE, "WEB_LISTEN": FREE}
-    async with process(str(greeter / "server.py"), environment=INHERITED | listening, python=python) as server:
+    """Starts the server, and the route in front of it, as processes on free ports. Yields a client of the route."""
+    addresses = {"GREETER_LISTEN": FREE, "WEB_LISTEN": FREE}
+    async with process(str(greeter / "server.py"), environment=INHERITED | addresses, python=python) as server:
         await server.logged("is SERVING")
         target = {"WEB_GREETER": await server.address()}
         async with (
-            process(str(greeter / "web.py"), environment=INHERITED | listening | target, python=python) as edge,
+            process(str(greeter / "web.py"), environment=INHERITED | addresses | target, python=python) as edge,
             aiohttp.ClientSession(f"http://{await edge.address()}") as http,
         ):
             yield http
 
 
-async def test_the_greeter_of_the_readme_works_in_an_environment_of_its_own(python: str, greeter: Path) -> None:
+async def test_the_greeter_of_the_readme_works_in_a_new_environment(python: str, greeter: Path) -> None:
     async with web(python, greeter) as http:
         async with http.get("/greet/Ada") as answer:
             assert (answer.status, await answer.json()) == (200, {"text": "Hello, Ada!"})
@@ -96,10 +96,10 @@ async def test_the_greeter_of_the_readme_works_in_an_environment_of_its_own(pyth
     assert problem["trace_id"] == answer.headers["X-Trace-Id"]
 
 
-async def test_what_is_installed_needs_no_extra_but_its_own(python: str, greeter: Path) -> None:
-    listed = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
+async def test_only_the_requested_extra_is_installed(python: str, greeter: Path) -> None:
+    program = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
     done = await asyncio.to_thread(
-        subprocess.run, [python, "-c", listed], check=True, capture_output=True, text=True, env=INHERITED
+        subprocess.run, [python, "-c", program], check=True, capture_output=True, text=True, env=INHERITED
     )
     installed = {name.lower() for name in done.stdout.split()}
     assert "meshkit" in installed

@@ -1,4 +1,4 @@
-"""Own interceptors and options: where they stand in what meshkit does for a call, and what becomes of their errors."""
+"""Given interceptors and options: their place in a call, and the fate of their errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class NoToken(Unauthenticated, domain="door.example"):
 
 
 class WrongToken(PermissionDenied, domain="door.example"):
-    """The token that came opens nothing."""
+    """The token is invalid."""
 
 
 class Doorkeeper(grpc.aio.ServerInterceptor):
-    """Lets calls in that bear the right token."""
+    """Accepts calls with the right token."""
 
     async def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
         if handler_call_details.method.startswith("/grpc."):
@@ -42,7 +42,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
 
 
 class Bearer(grpc.aio.UnaryUnaryClientInterceptor):
-    """Sends a token, or fails for want of one."""
+    """Sends a token, or fails without one."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -74,7 +74,7 @@ def codes(capture: SpanCapture) -> list[object]:
         ("break", "INTERNAL"),
     ],
 )
-async def test_what_an_interceptor_of_the_server_raises_is_the_status_of_the_call_and_of_its_spans(
+async def test_an_exception_of_a_server_interceptor_is_the_status_of_the_call_and_its_spans(
     token: str, code: str
 ) -> None:
     async with echo(UnaryUnary=answer, server_interceptors=[Doorkeeper()]) as service:
@@ -84,7 +84,7 @@ async def test_what_an_interceptor_of_the_server_raises_is_the_status_of_the_cal
     assert codes(service.server) == codes(service.client) == [code]
 
 
-async def test_an_error_that_an_interceptor_of_the_server_raises_comes_back_as_it_was() -> None:
+async def test_a_domain_error_of_a_server_interceptor_reaches_the_client_unchanged() -> None:
     async with echo(UnaryUnary=answer, server_interceptors=[Doorkeeper()]) as service:
         with pytest.raises(PermissionDenied) as caught, service_errors():
             await service.unary(metadata=[("token", "wrong")])
@@ -92,7 +92,7 @@ async def test_an_error_that_an_interceptor_of_the_server_raises_comes_back_as_i
     assert (error.reason, error.domain, error.fields) == ("WRONG_TOKEN", "door.example", {"token": "wrong"})
 
 
-async def test_interceptors_of_both_sides_work_together_within_the_deadline() -> None:
+async def test_interceptors_of_both_sides_run_within_the_deadline() -> None:
     async with echo(
         UnaryUnary=answer, limit=3, server_interceptors=[Doorkeeper()], client_interceptors=[bearer := Bearer("open")]
     ) as service:
@@ -101,7 +101,7 @@ async def test_interceptors_of_both_sides_work_together_within_the_deadline() ->
     assert remaining() is None
 
 
-async def test_an_error_that_an_interceptor_of_the_client_raises_ends_the_call_and_its_span() -> None:
+async def test_a_domain_error_of_a_client_interceptor_ends_the_call_and_its_span() -> None:
     async with echo(UnaryUnary=answer, client_interceptors=[Bearer(None)]) as service:
         with pytest.raises(Unauthenticated) as caught, service_errors():
             await service.unary()
@@ -110,7 +110,7 @@ async def test_an_error_that_an_interceptor_of_the_client_raises_ends_the_call_a
     assert codes(service.server) == []
 
 
-async def test_an_unexpected_error_of_an_interceptor_of_the_client_is_in_the_log_only(
+async def test_an_unexpected_error_of_a_client_interceptor_is_only_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with echo(UnaryUnary=answer, client_interceptors=[Bearer("")]) as service:
@@ -150,7 +150,7 @@ class BrokenStreamStream(grpc.aio.StreamStreamClientInterceptor):
         ("stream_stream", BrokenStreamStream()),
     ],
 )
-async def test_a_call_of_every_arity_ends_when_an_interceptor_of_the_client_fails(
+async def test_a_call_of_any_arity_ends_when_a_client_interceptor_fails(
     arity: str, interceptor: grpc.aio.ClientInterceptor
 ) -> None:
     async with echo(client_interceptors=[interceptor]) as service:
@@ -160,7 +160,7 @@ async def test_a_call_of_every_arity_ends_when_an_interceptor_of_the_client_fail
     assert codes(service.client) == ["UNAUTHENTICATED"]
 
 
-async def test_an_own_option_replaces_that_of_meshkit() -> None:
+async def test_a_given_option_replaces_that_of_meshkit() -> None:
     async def measure(request: bytes, context: object) -> bytes:
         return str(len(request)).encode()
 
@@ -171,15 +171,15 @@ async def test_an_own_option_replaces_that_of_meshkit() -> None:
             await service.unary(b"x" * 101)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    # Between the two sizes gRPC rejects at random.
-    own = [("grpc.max_metadata_size", 2048), ("grpc.absolute_max_metadata_size", 2048)]
-    async with echo(UnaryUnary=measure, server_options=own) as service:
+    # Between the two limits gRPC rejects at random.
+    limits = [("grpc.max_metadata_size", 2048), ("grpc.absolute_max_metadata_size", 2048)]
+    async with echo(UnaryUnary=measure, server_options=limits) as service:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await service.unary(metadata=[("long", "x" * 4000)])
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_an_own_service_config_replaces_that_of_meshkit() -> None:
+async def test_a_given_service_config_replaces_that_of_meshkit() -> None:
     attempts = 0
 
     async def fail(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:

@@ -89,7 +89,7 @@ async def test_a_second_signal_does_not_stop_the_server_twice_at_a_time(monkeypa
     assert most == 1
 
 
-async def test_a_server_is_asked_to_stop_without_a_word_on_drain_and_grace() -> None:
+async def test_a_server_has_default_seconds_for_drain_and_grace() -> None:
     health, stop = Health(SERVICE, nothing_to_check), Stop()
     server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
     stop.request()

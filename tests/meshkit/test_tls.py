@@ -19,7 +19,7 @@ from tests.meshkit.echo import SERVICE, Echo, always_healthy, echo
 from tests.meshkit.names import dns
 
 NAME = "echo.test"
-"""The name that the server's certificate is for, beside 127.0.0.1."""
+"""The name in the server's certificate, besides 127.0.0.1."""
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def root(authority: trustme.CA) -> bytes:
 
 def identity(authority: trustme.CA, *names: str) -> tuple[bytes, bytes]:
     """A private key, and the chain of its certificate."""
-    issued = authority.issue_cert(*names)
-    return issued.private_key_pem.bytes(), b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    certificate = authority.issue_cert(*names)
+    return certificate.private_key_pem.bytes(), b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
 
 
 def server_tls(authority: trustme.CA) -> grpc.ServerCredentials:
@@ -54,41 +54,41 @@ async def name_caller(request: bytes, context: grpc.aio.ServicerContext[bytes, b
     return b",".join(context.auth_context()["x509_subject_alternative_name"])
 
 
-async def test_a_call_over_tls_is_answered_and_traced(authority: trustme.CA) -> None:
+async def test_a_call_over_tls_succeeds_and_is_traced(authority: trustme.CA) -> None:
     trusts = grpc.ssl_channel_credentials(root(authority))
     async with echo(UnaryUnary=answer, credentials=(server_tls(authority), trusts)) as service:
         assert await service.unary(b"in secret") == b"in secret"
     assert [len(capture.spans()) for capture in (service.client, service.server)] == [1, 1]
 
 
-async def test_a_client_refuses_a_server_of_another_authority(authority: trustme.CA) -> None:
+async def test_a_client_rejects_a_server_of_another_authority(authority: trustme.CA) -> None:
     trusts = grpc.ssl_channel_credentials(root(trustme.CA()))
     async with echo(UnaryUnary=answer, credentials=(server_tls(authority), trusts)) as service:
         await assert_unavailable(service)
 
 
 @pytest.mark.parametrize("side", ["server", "client"])
-async def test_a_side_with_tls_refuses_one_without(authority: trustme.CA, side: str) -> None:
+async def test_a_side_with_tls_rejects_one_without(authority: trustme.CA, side: str) -> None:
     server = server_tls(authority) if side == "server" else None
     client = grpc.ssl_channel_credentials(root(authority)) if side == "client" else None
     async with echo(UnaryUnary=answer, credentials=(server, client)) as service:
         await assert_unavailable(service)
 
 
-async def test_mutual_tls_tells_the_handler_who_calls(authority: trustme.CA) -> None:
+async def test_with_mutual_tls_the_handler_gets_the_name_of_the_client(authority: trustme.CA) -> None:
     client = grpc.ssl_channel_credentials(root(authority), *identity(authority, "shop.test"))
     async with echo(UnaryUnary=name_caller, credentials=(mutual_tls(authority), client)) as service:
         assert await service.unary() == b"shop.test"
 
 
-async def test_mutual_tls_refuses_a_client_without_a_certificate(authority: trustme.CA) -> None:
+async def test_mutual_tls_rejects_a_client_without_a_certificate(authority: trustme.CA) -> None:
     stranger = grpc.ssl_channel_credentials(root(authority))
     async with echo(UnaryUnary=answer, credentials=(mutual_tls(authority), stranger)) as service:
         await assert_unavailable(service)
 
 
-async def test_a_channel_that_is_renewed_keeps_its_credentials(authority: trustme.CA) -> None:
-    """By itself gRPC would ask again for the name after 18 s, see `test_channel_renewal`."""
+async def test_a_renewed_channel_keeps_its_credentials(authority: trustme.CA) -> None:
+    """Without renewal gRPC would resolve the name again only after 18 s, see `test_channel_renewal`."""
     trusts = grpc.ssl_channel_credentials(root(authority))
     async with (
         dns() as (names_at, names),
@@ -103,7 +103,7 @@ async def test_a_channel_that_is_renewed_keeps_its_credentials(authority: trustm
         ) as channel,
     ):
         call: Any = channel.unary_unary(f"/{SERVICE}/UnaryUnary")
-        while names.asked < 16:
+        while names.queries < 16:
             assert await call(b"").code() is grpc.StatusCode.UNAVAILABLE
             await asyncio.sleep(0.01)
         names.address = IPv4Address("127.0.0.1")
@@ -112,7 +112,7 @@ async def test_a_channel_that_is_renewed_keeps_its_credentials(authority: trustm
         assert await call(b"again") == b"again"
 
 
-async def test_a_process_serves_tls_with_the_credentials_given_to_it(
+async def test_a_process_serves_tls_with_its_credentials(
     authority: trustme.CA, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "meshkit.lifecycle")
@@ -139,7 +139,7 @@ async def test_a_process_serves_tls_with_the_credentials_given_to_it(
     await server_task
 
 
-async def test_credentials_that_do_not_fit_end_the_start_with_one_message(authority: trustme.CA) -> None:
+async def test_a_key_of_another_certificate_ends_the_start_with_one_message(authority: trustme.CA) -> None:
     key, _ = identity(authority, "127.0.0.1")
     _, chain = identity(authority, "127.0.0.1")
     server = grpc.aio.server()

@@ -1,4 +1,4 @@
-"""A variable that has the prefix of a process and is not a setting of it is a warning."""
+"""A variable with the prefix of a process that is not one of its settings logs a warning."""
 
 from __future__ import annotations
 
@@ -42,26 +42,28 @@ def warnings(
         ("SHOP_Q", "--help lists the settings"),
     ],
 )
-def test_an_unknown_variable_is_a_warning_with_the_nearest_setting_and_without_its_value(
+def test_an_unknown_variable_logs_a_warning_with_the_nearest_setting_but_not_its_value(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, advice: str
 ) -> None:
     expected = [("WARNING", f"{variable} is not a setting and is ignored; {advice}")]
     assert warnings({variable: "s3cret"}, monkeypatch, caplog) == expected
 
 
-def test_settings_and_variables_of_others_are_no_warning(
+def test_settings_and_foreign_variables_log_no_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ = {"SHOP_LISTEN": "a", "shop_log_level": "b", "PATH": "/", "SHOPPING_LIST": "c", "OTHER_LISTN": "d"}
     assert not warnings(environ, monkeypatch, caplog)
 
 
-def test_the_port_of_make_up_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_port_variable_of_make_up_logs_no_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     assert not warnings({"SHOP_PORT": "50051"}, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("service", ["SHOP", "SHOP_DB"])
-def test_the_service_links_of_kubernetes_are_no_warning(
+def test_the_service_links_of_kubernetes_log_no_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, service: str
 ) -> None:
     links = {
