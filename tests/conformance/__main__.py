@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.conformance.cell import Cell
-from tests.conformance.document import DOCUMENT, recorded, render, section, verdict
-from tests.conformance.processes import side_by_side
+from tests.conformance.document import DOCUMENT, read_verdicts, render, section, verdict
+from tests.conformance.processes import cell_pool
 from tests.conformance.table import cells
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def main(runs: int) -> None:
     """Rewrites the tables."""
     text = DOCUMENT.read_text()
-    verdicts = classify(runs) if runs else recorded(text)
+    verdicts = classify(runs) if runs else read_verdicts(text)
     DOCUMENT.write_text(text.replace(section(text), render(verdicts)))
 
 
 def classify(runs: int) -> dict[tuple[Row, Ending], str]:
     """The verdict on each cell."""
     every = cells()
-    with side_by_side(16) as start:
+    with cell_pool(16) as start:
         running = [start(Cell(*cell, "contrib", patience=3)) for _ in range(runs) for cell in every]
         found = [each.result()[0] for each in running]
     return {cell: verdict(found[index :: len(every)]) for index, cell in enumerate(every)}

@@ -52,7 +52,7 @@ class Caller:
         make = getattr(self._channel, self._row.arity.replace("-", "_"))(f"/{SERVICE}/{method(self._row)}")
         if not self._row.streams_requests:
             return make(b"1", timeout=self._timeout)
-        return make(self._sent() if "iterator" in self._row.caller else None, timeout=self._timeout)
+        return make(self._request_iterator() if "iterator" in self._row.caller else None, timeout=self._timeout)
 
     async def finish(self, call: Any) -> None:
         """Sends the requests and reads every response."""
@@ -87,7 +87,7 @@ class Caller:
             if not self._open_end:
                 await call.done_writing()
 
-    async def _sent(self) -> AsyncIterator[bytes]:
+    async def _request_iterator(self) -> AsyncIterator[bytes]:
         for request in self._requests:
             yield request
         if self._open_end:
@@ -112,12 +112,12 @@ async def outcome(ending: Awaitable[None]) -> str:
     return "OK"
 
 
-async def begun(caller: Caller, script: Script, call: asyncio.Task[None]) -> None:
+async def until_started(caller: Caller, script: Script, call: asyncio.Task[None]) -> None:
     """Waits until the caller waits for the handler, or the call has ended without it."""
 
     async def both() -> None:
         await caller.waits.wait()
-        await script.begun.wait()
+        await script.started.wait()
 
     waiting = asyncio.create_task(both())
     await asyncio.wait({waiting, call}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,7 +130,7 @@ async def stay(caller: Caller, script: Script, service: Echo) -> None:
 
 async def cancel_task(caller: Caller, script: Script, service: Echo) -> None:
     task = asyncio.create_task(caller.run())
-    await begun(caller, script, task)
+    await until_started(caller, script, task)
     task.cancel()
     await task
 
@@ -138,7 +138,7 @@ async def cancel_task(caller: Caller, script: Script, service: Echo) -> None:
 async def cancel_call(caller: Caller, script: Script, service: Echo) -> None:
     call = caller.begin()
     task = asyncio.create_task(caller.finish(call))
-    await begun(caller, script, task)
+    await until_started(caller, script, task)
     call.cancel()
     await task
 
@@ -146,7 +146,7 @@ async def cancel_call(caller: Caller, script: Script, service: Echo) -> None:
 async def time_out(caller: Caller, script: Script, service: Echo) -> None:
     async with asyncio.timeout(None) as limit:
         task = asyncio.create_task(caller.run())
-        await begun(caller, script, task)
+        await until_started(caller, script, task)
         limit.reschedule(0)
         await task
 
@@ -154,7 +154,7 @@ async def time_out(caller: Caller, script: Script, service: Echo) -> None:
 async def fail_sibling(caller: Caller, script: Script, service: Echo) -> None:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(caller.run())
-        await begun(caller, script, task)
+        await until_started(caller, script, task)
         raise LookupError
 
 
@@ -162,27 +162,27 @@ async def break_and_cancel(caller: Caller, script: Script, service: Echo) -> Non
     call = caller.begin()
     try:
         await caller.take_one(call)
-        await script.begun.wait()
+        await script.started.wait()
     finally:
         call.cancel()
 
 
 async def break_and_drop(caller: Caller, script: Script, service: Echo) -> None:
     await caller.take_one(caller.begin())
-    await script.begun.wait()
+    await script.started.wait()
     gc.collect()
 
 
 async def close_channel(caller: Caller, script: Script, service: Echo) -> None:
     task = asyncio.create_task(caller.run())
-    await begun(caller, script, task)
+    await until_started(caller, script, task)
     await service.channel.close()
     await task
 
 
 async def stop_server(caller: Caller, script: Script, service: Echo) -> None:
     task = asyncio.create_task(caller.run())
-    await begun(caller, script, task)
+    await until_started(caller, script, task)
     await service.running.stop(None)
     await task
 

@@ -23,7 +23,7 @@ from meshkit.client.channel import open_channel
 from meshkit.testing import SpanCapture
 from tests.conformance.callers import LEAVE, Caller, method, outcome
 from tests.conformance.handlers import Script, handler
-from tests.conformance.observing import Listener, Seen, root, spans, until
+from tests.conformance.observing import Listener, Observation, root, spans, until
 from tests.meshkit.echo import SERVICE, Echo, echo
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Cell:
         return open_channel(address, service=SERVICE, repeatable=(), limit=5, telemetry=client.telemetry)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[tuple[Echo, Script]]:
+    async def start_server(self) -> AsyncIterator[tuple[Echo, Script]]:
         script = Script(self.ending.handler)
         served: dict[str, Any] = {method(self.row): handler(self.row, script)}
         async with echo(instrumentation=self.instrumentation, **served) as service:
@@ -72,30 +72,30 @@ def run(cell: Cell, report: Connection, peer: Connection | None = None) -> None:
     logging.getLogger().addHandler(listener)
     logging.captureWarnings(capture=True)
     gc.freeze()
-    seen = asyncio.run(see(cell, peer), debug=True)
+    observation = asyncio.run(see(cell, peer), debug=True)
     gc.collect()
-    report.send(replace(seen, logged=tuple(listener.lines)))
+    report.send(replace(observation, logged=tuple(listener.lines)))
 
 
-async def see(cell: Cell, peer: Connection | None) -> Seen:
+async def see(cell: Cell, peer: Connection | None) -> Observation:
     """Makes the call and waits until all of it has ended."""
     asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is not a fault of the call
-    seen = await SCENES.get(cell.ending.caller, in_one_process)(cell, peer)
+    observation = await SCENES.get(cell.ending.caller, in_one_process)(cell, peer)
     gc.collect()
     await until(lambda: len(asyncio.all_tasks()) == 1, cell.patience)
-    return seen
+    return observation
 
 
-async def in_one_process(cell: Cell, _: Connection | None) -> Seen:
-    async with cell.serving() as (service, script):
+async def in_one_process(cell: Cell, _: Connection | None) -> Observation:
+    async with cell.start_server() as (service, script):
         await service.channel.channel_ready()
         with root(service.client) as parent, cell.caller(service.channel) as caller:
             ended = await outcome(LEAVE[cell.ending.caller](caller, script, service))
-            seen = await settled(cell, ended, parent, service.client, service.server, script)
-    return counted(seen, service.client, service.server)
+            observation = await wait_for_events(cell, ended, parent, service.client, service.server, script)
+    return count_spans(observation, service.client, service.server)
 
 
-async def with_a_server_to_kill(cell: Cell, peer: Any) -> Seen:
+async def with_a_server_to_kill(cell: Cell, peer: Any) -> Observation:
     client = SpanCapture("client", cell.instrumentation)
     process, address = await asyncio.to_thread(peer.recv)
     async with cell.channel(address, client) as channel:
@@ -105,44 +105,44 @@ async def with_a_server_to_kill(cell: Cell, peer: Any) -> Seen:
             await until(lambda: peer.poll() or task.done(), cell.patience + cell.ending.timeout)
             os.kill(process, signal.SIGKILL)
             ended = await outcome(task)
-            seen = await settled(cell, ended, parent, client)
-    return counted(seen, client)
+            observation = await wait_for_events(cell, ended, parent, client)
+    return count_spans(observation, client)
 
 
-async def with_a_client_to_kill(cell: Cell, peer: Any) -> Seen:
-    async with cell.serving() as (service, script):
+async def with_a_client_to_kill(cell: Cell, peer: Any) -> Observation:
+    async with cell.start_server() as (service, script):
         peer.send(service.address)
         process, parent = await asyncio.to_thread(peer.recv)
         peer.send("call")
-        await until(script.begun.is_set, cell.ending.timeout)
+        await until(script.started.is_set, cell.ending.timeout)
         os.kill(process, signal.SIGKILL)
-        seen = await settled(cell, "", parent, service.client, service.server, script)
-    return counted(seen, service.client, service.server)
+        observation = await wait_for_events(cell, "", parent, service.client, service.server, script)
+    return count_spans(observation, service.client, service.server)
 
 
-async def with_a_server_that_stands_still(cell: Cell, peer: Any) -> Seen:
-    async with cell.serving() as (service, script):
+async def with_a_server_that_stands_still(cell: Cell, peer: Any) -> Observation:
+    async with cell.start_server() as (service, script):
         peer.send(service.address)
         _, parent = await asyncio.to_thread(peer.recv)
         peer.send("call")
         ended, client = peer.recv()  # from here this whole process is stopped
         time.sleep(cell.ending.timeout)  # noqa: ASYNC251 - the deadline counts from the arrival of the call
-        seen = await settled(cell, ended, parent, service.client, service.server, script)
-    return replace(counted(seen, service.client, service.server), client=client)
+        observation = await wait_for_events(cell, ended, parent, service.client, service.server, script)
+    return replace(count_spans(observation, service.client, service.server), client=client)
 
 
-async def with_nobody(cell: Cell, _: Connection | None) -> Seen:
+async def with_nobody(cell: Cell, _: Connection | None) -> Observation:
     client = SpanCapture("client", cell.instrumentation)
-    async with cell.serving() as (service, script):
+    async with cell.start_server() as (service, script):
         address = service.address
     async with cell.channel(address, client) as channel:
         with root(client) as parent, cell.caller(channel) as caller:
             ended = await outcome(caller.run())
-            seen = await settled(cell, ended, parent, client, service.server, script)
-    return counted(seen, client, service.server)
+            observation = await wait_for_events(cell, ended, parent, client, service.server, script)
+    return count_spans(observation, client, service.server)
 
 
-SCENES: dict[str, Callable[[Cell, Connection | None], Awaitable[Seen]]] = {
+SCENES: dict[str, Callable[[Cell, Connection | None], Awaitable[Observation]]] = {
     "kills the server": with_a_server_to_kill,
     "is killed": with_a_client_to_kill,
     "is early": with_a_server_that_stands_still,
@@ -154,10 +154,10 @@ def serve_afar(cell: Cell, pipe: Connection) -> None:
     """Serves until it is killed: the target of a second process."""
 
     async def serve() -> None:
-        async with cell.serving() as (service, script):
+        async with cell.start_server() as (service, script):
             pipe.send((os.getpid(), service.address))
-            await script.begun.wait()
-            pipe.send("begun")
+            await script.started.wait()
+            pipe.send("started")
             await asyncio.Event().wait()
 
     asyncio.run(serve())
@@ -185,15 +185,15 @@ PEERS = {"kills the server": serve_afar, "is killed": call_afar, "is early": cal
 """The target of the second process, for the endings that need one."""
 
 
-async def settled(
+async def wait_for_events(
     cell: Cell,
     ended: str,
     parent: Span,
     client: SpanCapture,
     server: SpanCapture | None = None,
     script: Script | None = None,
-) -> Seen:
-    """The result once every expected event has happened, or after the patience."""
+) -> Observation:
+    """The observation after every expected event, or after the patience."""
     wanted, server = cell.outcome, server or SpanCapture("none")
     client_is_here = cell.ending.caller not in {"is killed", "is early"}
 
@@ -201,22 +201,22 @@ async def settled(
         return (
             len(spans(client, SpanKind.CLIENT)) >= (client_is_here and wanted.client is not None)
             and len(spans(server, SpanKind.SERVER)) >= (wanted.server is not None)
-            and (script is None or not script.begun.is_set() or script.over.is_set())
+            and (script is None or not script.started.is_set() or script.over.is_set())
         )
 
     await until(all_has_happened, cell.patience)
-    return Seen(
+    return Observation(
         ended,
         parent,
         spans(client, SpanKind.CLIENT),
         spans(server, SpanKind.SERVER),
-        begun=script is not None and script.begun.is_set(),
+        started=script is not None and script.started.is_set(),
         cancelled=script is not None and script.cancelled,
-        left=script.left if script else 0,
+        remaining=script.remaining if script else 0,
     )
 
 
-def counted(seen: Seen, client: SpanCapture, server: SpanCapture | None = None) -> Seen:
+def count_spans(observation: Observation, client: SpanCapture, server: SpanCapture | None = None) -> Observation:
     """Adds the number of spans after the teardown."""
     servers = spans(server, SpanKind.SERVER) if server else ()
-    return replace(seen, in_the_end=(len(spans(client, SpanKind.CLIENT)), len(servers)))
+    return replace(observation, in_the_end=(len(spans(client, SpanKind.CLIENT)), len(servers)))

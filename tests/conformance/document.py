@@ -59,12 +59,12 @@ def verdict(runs: Sequence[frozenset[Fault]]) -> str:
         return CLEAN
     if not all(runs):
         return UNSTABLE
-    seen = [run for run in runs if not run & NOTHING_SEEN] or runs
-    always = "".join(sorted(frozenset.intersection(*seen)))
+    complete_runs = [run for run in runs if not run & NOTHING_SEEN] or runs
+    always = "".join(sorted(frozenset.intersection(*complete_runs)))
     return always if len(set(runs)) == 1 else always + VARIES
 
 
-def recorded(text: str) -> dict[tuple[Row, Ending], str]:
+def read_verdicts(text: str) -> dict[tuple[Row, Ending], str]:
     """The verdict of each cell in the document."""
     lines = dict(re.findall(rf"^\| (.+?) \| ((?:[^|]+ \| ){{{len(ROWS) - 1}}}[^|]+) \|$", text, re.MULTILINE))
     verdicts = {ending: [each.strip() for each in lines[ending.name].split("|")] for ending in ENDINGS}

@@ -27,25 +27,25 @@ class Script:
 
     def __init__(self, action: str) -> None:
         self.action = action
-        self.begun = asyncio.Event()
+        self.started = asyncio.Event()
         self.over = asyncio.Event()
         self.cancelled = False
-        self.left = 0.0
+        self.remaining = 0.0
 
     @contextmanager
-    def watched(self, context: Context) -> Iterator[None]:
+    def watch(self, context: Context) -> Iterator[None]:
         """Records how the handler in the block ends."""
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled, self.left = True, context.time_remaining() or 0
+            self.cancelled, self.remaining = True, context.time_remaining() or 0
             raise
         finally:
             self.over.set()
 
     async def act(self, context: Context) -> None:
         """The action between the first request and the rest of the work."""
-        self.begun.set()
+        self.started.set()
         match self.action:
             case "waits":
                 await asyncio.Event().wait()
@@ -69,13 +69,13 @@ def handler(row: Row, script: Script) -> Callable[..., Any]:
 
 
 async def returns(script: Script, request: bytes, context: Context) -> bytes:
-    with script.watched(context):
+    with script.watch(context):
         await script.act(context)
         return request
 
 
 async def yields(script: Script, request: bytes, context: Context) -> AsyncIterator[bytes]:
-    with script.watched(context):
+    with script.watch(context):
         yield request
         await script.act(context)
         for response in script.more():
@@ -83,7 +83,7 @@ async def yields(script: Script, request: bytes, context: Context) -> AsyncItera
 
 
 async def writes(script: Script, request: bytes, context: Context) -> None:
-    with script.watched(context):
+    with script.watch(context):
         await context.write(request)
         await script.act(context)
         for response in script.more():
@@ -91,21 +91,21 @@ async def writes(script: Script, request: bytes, context: Context) -> None:
 
 
 async def iterates_returns(script: Script, requests: AsyncIterator[bytes], context: Context) -> bytes:
-    with script.watched(context):
+    with script.watch(context):
         first = await anext(aiter(requests))
         await script.act(context)
         return first + b"".join([request async for request in requests])
 
 
 async def reads_returns(script: Script, requests: AsyncIterator[bytes], context: Context) -> bytes:
-    with script.watched(context):
+    with script.watch(context):
         first: bytes = await context.read()
         await script.act(context)
         return first + b"".join([request async for request in reads(context)])
 
 
 async def iterates_yields(script: Script, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-    with script.watched(context):
+    with script.watch(context):
         yield await anext(aiter(requests))
         await script.act(context)
         for response in script.more():
@@ -115,7 +115,7 @@ async def iterates_yields(script: Script, requests: AsyncIterator[bytes], contex
 
 
 async def iterates_writes(script: Script, requests: AsyncIterator[bytes], context: Context) -> None:
-    with script.watched(context):
+    with script.watch(context):
         await context.write(await anext(aiter(requests)))
         await script.act(context)
         for response in script.more():
@@ -125,7 +125,7 @@ async def iterates_writes(script: Script, requests: AsyncIterator[bytes], contex
 
 
 async def reads_yields(script: Script, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-    with script.watched(context):
+    with script.watch(context):
         yield await context.read()
         await script.act(context)
         for response in script.more():
@@ -135,7 +135,7 @@ async def reads_yields(script: Script, requests: AsyncIterator[bytes], context: 
 
 
 async def reads_writes(script: Script, requests: AsyncIterator[bytes], context: Context) -> None:
-    with script.watched(context):
+    with script.watch(context):
         await context.write(await context.read())
         await script.act(context)
         for response in script.more():

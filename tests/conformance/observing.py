@@ -62,7 +62,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """The observed result of one call.
 
     Attributes:
@@ -70,9 +70,9 @@ class Seen:
         root: the caller's own span.
         client: the client spans that had ended after every expected event, or after the patience.
         server: the server spans, likewise.
-        begun: whether the handler received its first request.
+        started: whether the handler received its first request.
         cancelled: whether the handler was cancelled.
-        left: the remaining seconds, by the handler's clock, when it was cancelled.
+        remaining: the remaining seconds, by the handler's clock, when it was cancelled.
         in_the_end: the number of client and server spans after the teardown.
         logged: the messages of asyncio, grpc and opentelemetry at WARNING or above.
     """
@@ -81,37 +81,38 @@ class Seen:
     root: Span
     client: tuple[Span, ...]
     server: tuple[Span, ...]
-    begun: bool
+    started: bool
     cancelled: bool
-    left: float
+    remaining: float
     in_the_end: tuple[int, int] = (0, 0)
     logged: tuple[str, ...] = ()
 
 
-def faults(seen: Seen, expected: Outcome) -> frozenset[Fault]:
+def faults(observation: Observation, expected: Outcome) -> frozenset[Fault]:
     """The faults of a call, compared with its expected outcome."""
-    spans = (*seen.client, *seen.server)
+    spans = (*observation.client, *observation.server)
     wrong = {
-        Fault.BREAKS_THE_CALL: seen.caller not in expected.caller.split(" or "),
-        Fault.NO_CLIENT_SPAN: len(seen.client) < (expected.client is not None),
-        Fault.NO_SERVER_SPAN: len(seen.server) < (expected.server is not None),
+        Fault.BREAKS_THE_CALL: observation.caller not in expected.caller.split(" or "),
+        Fault.NO_CLIENT_SPAN: len(observation.client) < (expected.client is not None),
+        Fault.NO_SERVER_SPAN: len(observation.server) < (expected.server is not None),
         Fault.WRONG_CLIENT_STATUS: any(
-            (span.code, span.is_error) != (expected.client, expected.client != "OK") for span in seen.client
+            (span.code, span.is_error) != (expected.client, expected.client != "OK") for span in observation.client
         ),
         Fault.WRONG_SERVER_STATUS: any(
-            (span.code, span.is_error) != (expected.server, expected.server in SERVER_ERRORS) for span in seen.server
+            (span.code, span.is_error) != (expected.server, expected.server in SERVER_ERRORS)
+            for span in observation.server
         ),
         Fault.SECOND_SPAN: any(
             count > (code is not None)
-            for count, code in zip(seen.in_the_end, (expected.client, expected.server), strict=True)
+            for count, code in zip(observation.in_the_end, (expected.client, expected.server), strict=True)
         ),
-        Fault.WRONG_PARENT: any(span.trace_id != seen.root.trace_id for span in spans)
-        or any(span.parent_id != seen.root.span_id for span in seen.client)
-        or any(span.parent_id != client.span_id for span in seen.server for client in seen.client),
+        Fault.WRONG_PARENT: any(span.trace_id != observation.root.trace_id for span in spans)
+        or any(span.parent_id != observation.root.span_id for span in observation.client)
+        or any(span.parent_id != client.span_id for span in observation.server for client in observation.client),
         Fault.SECOND_EXCEPTION: any(span.exceptions > 1 for span in spans),
-        Fault.HANDLER_NOT_BEGUN: expected.begun and not seen.begun,
-        Fault.HANDLER_GOES_ON: expected.cancelled and seen.begun and not seen.cancelled,
-        Fault.LOGS: bool(seen.logged),
+        Fault.HANDLER_NOT_BEGUN: expected.started and not observation.started,
+        Fault.HANDLER_GOES_ON: expected.cancelled and observation.started and not observation.cancelled,
+        Fault.LOGS: bool(observation.logged),
     }
     return frozenset(fault for fault, is_so in wrong.items() if is_so)
 

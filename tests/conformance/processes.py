@@ -15,7 +15,7 @@ import pytest
 
 from meshkit.server.tracing import TRANSIT
 from tests.conformance import cell as cells
-from tests.conformance.observing import Fault, Seen, faults
+from tests.conformance.observing import Fault, Observation, faults
 from tests.conformance.table import TOO_LATE
 
 if TYPE_CHECKING:
@@ -27,47 +27,47 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 """Seconds that a cell may take in addition to its patience."""
 
-Verdict: TypeAlias = "tuple[frozenset[Fault], Seen | None]"
+Verdict: TypeAlias = "tuple[frozenset[Fault], Observation | None]"
 
 _context = multiprocessing.get_context("forkserver")
 _children = threading.Lock()
-"""Each start looks at all children of the process, and finds those broken that another thread is closing."""
+"""Locks starts and closes, because a start polls all children and fails on one that another thread is closing."""
 
 
 @contextmanager
-def side_by_side(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
-    """Lends what starts a cell and answers what will come of it; so many run at a time, and mostly wait."""
+def cell_pool(workers: int) -> Iterator[Callable[[Cell], Future[Verdict]]]:
+    """Yields a function that starts a cell and returns the future of its verdict. `workers` cells run at a time."""
     _context.set_forkserver_preload(["tests.conformance.cell", "opentelemetry.instrumentation.grpc"])
-    # Nothing else tells the fork server of Python 3.11 where the tests are.
+    # The fork server of Python 3.11 finds the tests only by PYTHONPATH.
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         environment.setenv("GRPC_VERBOSITY", "ERROR")
         forkserver.ensure_running()
     with ThreadPoolExecutor(workers) as pool:
-        yield lambda cell: pool.submit(judged, cell)
+        yield lambda cell: pool.submit(judge, cell)
 
 
-def judged(cell: Cell) -> Verdict:
+def judge(cell: Cell) -> Verdict:
     """The faults of a cell, and its observed result."""
     try:
-        seen = see(cell)
+        observation = see(cell)
     except EOFError:  # the process has failed; its standard error has the reason
         return frozenset({Fault.CRASHES}), None
-    return faults(seen, cell.outcome) if seen else frozenset({Fault.HANGS}), seen
+    return faults(observation, cell.outcome) if observation else frozenset({Fault.HANGS}), observation
 
 
-def see(cell: Cell) -> Seen | None:
+def see(cell: Cell) -> Observation | None:
     """The observed result of a cell; None if it does not end.
 
     If a busy machine delays a request too long, the client's deadline differs from the server's, and a cell that
     compares the two proves nothing, so it is repeated.
     """
-    seen = _see(cell)
-    late = seen is not None and (not seen.begun or seen.left > TRANSIT)
-    return see(cell) if late and cell.outcome is TOO_LATE and cell.instrumentation == "native" else seen
+    observation = _see(cell)
+    late = observation is not None and (not observation.started or observation.remaining > TRANSIT)
+    return see(cell) if late and cell.outcome is TOO_LATE and cell.instrumentation == "native" else observation
 
 
-def _see(cell: Cell) -> Seen | None:
+def _see(cell: Cell) -> Observation | None:
     ours, theirs = _context.Pipe()
     pipes = [ours, theirs]
     with ExitStack() as running:

@@ -37,7 +37,7 @@ class Outcome:
 
     `caller` is a status code, the name of an exception, or two of these joined by " or ".
 
-    `begun` is whether the handler must have received its first request, if that is observable, and `cancelled` whether
+    `started` is whether the handler must have received its first request, if observable, and `cancelled` whether
     it must have been cancelled (or closed, if it is a generator).
     """
 
@@ -45,7 +45,7 @@ class Outcome:
     client: str | None
     server: str | None
     cancelled: bool = False
-    begun: bool = True
+    started: bool = True
 
 
 def both(code: str) -> Outcome:
@@ -55,23 +55,23 @@ def both(code: str) -> Outcome:
 
 def one(code: str) -> Outcome:
     """The server has no span: the call never reached it, or it was killed."""
-    return Outcome(code, code, None, begun=False)
+    return Outcome(code, code, None, started=False)
 
 
-def survived(code: str) -> Outcome:
+def client_killed(code: str) -> Outcome:
     """The client was killed with its span."""
     return Outcome("", None, code, cancelled=True)
 
 
-def left(caller: str) -> Outcome:
+def abandon(caller: str) -> Outcome:
     """The caller abandons the call, which cancels it."""
     return Outcome(caller, "CANCELLED", "CANCELLED", cancelled=True)
 
 
-CANCELLED = left("CANCELLED")
+CANCELLED = abandon("CANCELLED")
 TOO_LATE = Outcome("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", cancelled=True)
 WRITTEN_ON = replace(both("NOT_FOUND"), caller="NOT_FOUND or INTERNAL")  # grpc.aio's exception for a failed write
-REFUSED = replace(both("DEADLINE_EXCEEDED"), begun=False)
+REFUSED = replace(both("DEADLINE_EXCEEDED"), started=False)
 STOPPED = Outcome("UNAVAILABLE", "UNAVAILABLE", "CANCELLED", cancelled=True)
 
 
@@ -142,14 +142,14 @@ ENDINGS = (
     Ending("task cancelled",                  CANCELLED,                 "waits",         "task.cancel"),
     Ending("task cancelled, handler reads",   CANCELLED,                 "reads",         "task.cancel"),
     Ending("call.cancel()",                   CANCELLED,                 "waits",         "call.cancel"),
-    Ending("asyncio.timeout",                 left("TimeoutError"),      "waits",         "asyncio.timeout"),
-    Ending("TaskGroup sibling fails",         left("ExceptionGroup"),    "waits",         "TaskGroup"),
-    Ending("consumer breaks early",           left("OK"),                "waits",         "breaks"),
-    Ending("… while the handler writes",      left("OK"),                "writes",        "breaks"),
-    Ending("… and drops the call",            left("OK"),                "waits",         "drops"),
+    Ending("asyncio.timeout",                 abandon("TimeoutError"),      "waits",         "asyncio.timeout"),
+    Ending("TaskGroup sibling fails",         abandon("ExceptionGroup"),    "waits",         "TaskGroup"),
+    Ending("consumer breaks early",           abandon("OK"),                "waits",         "breaks"),
+    Ending("… while the handler writes",      abandon("OK"),                "writes",        "breaks"),
+    Ending("… and drops the call",            abandon("OK"),                "waits",         "drops"),
     Ending("server killed",                   one("UNAVAILABLE"),        "waits",         "kills the server"),
-    Ending("client killed",                   survived("CANCELLED"),     "waits",         "is killed"),
-    Ending("client killed, handler reads",    survived("CANCELLED"),     "reads",         "is killed"),
+    Ending("client killed",                   client_killed("CANCELLED"),     "waits",         "is killed"),
+    Ending("client killed, handler reads",    client_killed("CANCELLED"),     "reads",         "is killed"),
     Ending("channel closed",                  CANCELLED,                 "waits",         "channel.close"),
     Ending("server stopped",                  STOPPED,                   "waits",         "server.stop"),
     Ending("nobody listens",                  one("UNAVAILABLE"),        "answers",       "finds nobody"),

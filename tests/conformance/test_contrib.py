@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conformance.cell import Cell
-from tests.conformance.document import CLEAN, DOCUMENT, UNSTABLE, VARIES, recorded, render, section
+from tests.conformance.document import CLEAN, DOCUMENT, UNSTABLE, VARIES, read_verdicts, render, section
 from tests.conformance.observing import Fault
-from tests.conformance.processes import judged, side_by_side
+from tests.conformance.processes import cell_pool, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 TEXT = DOCUMENT.read_text()
-RECORD = {cell: verdict for cell, verdict in recorded(TEXT).items() if verdict != UNSTABLE}
+RECORD = {cell: verdict for cell, verdict in read_verdicts(TEXT).items() if verdict != UNSTABLE}
 MISSING = {Fault.NO_CLIENT_SPAN, Fault.NO_SERVER_SPAN, Fault.HANDLER_GOES_ON, VARIES}
 """Signs of missing events, for which waiting is useless."""
 
@@ -43,20 +43,20 @@ def expected_failure(name: str) -> Any:
 @pytest.fixture(scope="module")
 def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
     """The verdict on each cell."""
-    with side_by_side(24) as start:
+    with cell_pool(24) as start:
         yield {name: start(cell) for name, cell in CELLS.items()}
 
 
 def verdict_on(name: str, verdicts: dict[str, Future[Verdict]]) -> Verdict:
     """The verdict on a cell; repeats the call if closing its channel failed, which happens sometimes."""
-    faults, seen = verdicts[name].result()
-    return judged(CELLS[name]) if Fault.CRASHES in faults else (faults, seen)
+    faults, observation = verdicts[name].result()
+    return judge(CELLS[name]) if Fault.CRASHES in faults else (faults, observation)
 
 
 @pytest.mark.parametrize("cell", [expected_failure(name) for name in CELLS])
 def test_a_call_leaves_a_true_trace(cell: str, verdicts: dict[str, Future[Verdict]]) -> None:
-    faults, seen = verdict_on(cell, verdicts)
-    assert not faults, seen
+    faults, observation = verdict_on(cell, verdicts)
+    assert not faults, observation
 
 
 def test_the_document_lists_the_faults(verdicts: dict[str, Future[Verdict]]) -> None:
@@ -72,4 +72,4 @@ def signs_of(name: str) -> set[str]:
 
 
 def test_the_document_has_the_tables_of_these_tests() -> None:
-    assert section(TEXT) == render(recorded(TEXT))
+    assert section(TEXT) == render(read_verdicts(TEXT))

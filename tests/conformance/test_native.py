@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conformance.cell import Cell
-from tests.conformance.processes import side_by_side
+from tests.conformance.processes import cell_pool
 from tests.conformance.table import cells
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def verdicts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Verdic
     names = [
         str(item.callspec.params["cell"]) for item in items if item.originalname == "test_a_call_leaves_a_true_trace"
     ]
-    with side_by_side(6) as start:
+    with cell_pool(6) as start:
         yield {name: start(CELLS[name]) for name in names}
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_call_leaves_a_true_trace(cell: str, verdicts: dict[str, Future[Verdict]]) -> None:
-    faults, seen = verdicts[cell].result()
-    assert not faults, seen
+    faults, observation = verdicts[cell].result()
+    assert not faults, observation
