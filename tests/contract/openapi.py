@@ -23,10 +23,10 @@ async def document() -> str:
     """The current document of the edge. Calls no backend: channels connect at their first call."""
     telemetry = SpanCapture("api_edge").telemetry
     async with open_storefront(Settings(), telemetry) as storefront:
-        return written(build_app(storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
+        return format_document(build_app(storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
 
 
-def written(app: FastAPI) -> str:
+def format_document(app: FastAPI) -> str:
     """The response of `/openapi.json`, formatted for reading and comparing."""
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 

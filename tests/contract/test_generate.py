@@ -25,7 +25,7 @@ def generate(copy: Path) -> list[str]:
     return subprocess.run(command, cwd=copy, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-def test_each_file_that_was_written_is_named_and_nothing_else(tmp_path: Path) -> None:
+def test_make_generate_names_exactly_the_written_files(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     assert generate(copy) == ["nothing changed"]

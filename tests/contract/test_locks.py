@@ -25,7 +25,7 @@ HERE = ENVIRONMENTS[0]
 each_lock = pytest.mark.parametrize("path", [WHOLE, *OF_SERVICE], ids=["whole", *SERVICES])
 
 
-def needed_for(path: Path) -> list[Requirement]:
+def requirements_for(path: Path) -> list[Requirement]:
     """The projects installed from a lock: all, or one service."""
     if path == WHOLE:
         return [need for project in (ROOT / "pyproject.toml", *members().values()) for need in declared(project)]
@@ -41,7 +41,7 @@ def test_a_lock_contains_only_pinned_and_hashed_third_party_packages(path: Path)
 
 @each_lock
 def test_a_lock_contains_exactly_the_needed_packages_on_every_platform(path: Path) -> None:
-    lock, needed = read_lock(path.read_text()), needed_for(path)
+    lock, needed = read_lock(path.read_text()), requirements_for(path)
     found = {complaint for environment in ENVIRONMENTS for complaint in complaints(lock, needed, environment)}
     assert not found, f"{sorted(found)}: run `make lock`"
 
@@ -95,7 +95,7 @@ def lock_of(*requirements: str) -> list[Pin]:
 
 def test_a_lock_without_a_transitive_package_is_rejected() -> None:
     lock = [pin for pin in read_lock(WHOLE.read_text()) if pin.name != "greenlet"]  # by sqlalchemy[asyncio]
-    assert any("nothing gives greenlet" in found for found in complaints(lock, needed_for(WHOLE), HERE))
+    assert any("nothing gives greenlet" in found for found in complaints(lock, requirements_for(WHOLE), HERE))
 
 
 def test_a_lock_with_a_version_out_of_range_is_rejected() -> None:

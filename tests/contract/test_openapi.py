@@ -7,7 +7,7 @@ from difflib import unified_diff
 import pytest
 from fastapi import FastAPI
 
-from tests.contract.openapi import SNAPSHOT, document, written
+from tests.contract.openapi import SNAPSHOT, document, format_document
 
 RENEW = (
     "The REST API has changed. If that is meant: .venv/bin/python -m tests.contract.openapi, and commit what it writes."
@@ -27,7 +27,7 @@ def test_a_changed_default_is_a_difference() -> None:
     def of_page_size(size: int) -> str:
         app = FastAPI(title="shop")
         app.add_api_route("/products", lambda page_size=size: page_size)
-        return written(app)
+        return format_document(app)
 
     found = differences(of_page_size(5), of_page_size(6))
     changed = {line.replace(" ", "") for line in found.splitlines() if line.startswith(("+  ", "-  "))}

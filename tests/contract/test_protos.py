@@ -19,7 +19,7 @@ REASONS = f"aiomesh/{API}/v1/error_reason.proto"
 
 
 @pytest.fixture
-def edited(tmp_path: Path) -> Callable[[str, str], Path]:
+def edit_protos(tmp_path: Path) -> Callable[[str, str], Path]:
     """Copies the protos, with one text replaced in the reasons of one API."""
 
     def edit(old: str, new: str) -> Path:
@@ -49,9 +49,9 @@ def test_the_generated_code_is_current(tmp_path: Path) -> None:
 
 
 def test_a_changed_comment_makes_the_generated_code_outdated(
-    edited: Callable[[str, str], Path], tmp_path: Path
+    edit_protos: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    generate(tmp_path, edited("Why a call failed.", "Why it failed."))
+    generate(tmp_path, edit_protos("Why a call failed.", "Why it failed."))
     assert differences(GENERATED, tmp_path) == {f"aiomesh/{API}/v1/error_reason_pb2.pyi"}
 
 
@@ -79,8 +79,8 @@ def test_the_protos_follow_the_rules_of_buf(capfd: pytest.CaptureFixture[str]) -
     ids=["a comment removed", "a value without its prefix", "a package without its version"],
 )
 def test_protos_that_break_a_rule_are_rejected(
-    edited: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str], old: str, new: str, complaint: str
+    edit_protos: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str], old: str, new: str, complaint: str
 ) -> None:
-    status = lint(edited(old, new))
+    status = lint(edit_protos(old, new))
     assert complaint in capfd.readouterr().out
     assert status != 0
