@@ -32,8 +32,8 @@ LINE = {"sku": "TEA-0001", "quantity": 1}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("shop")) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 async def post(shop: Mesh, body: bytes, headers: dict[str, str] | None = None) -> Answer:
@@ -205,10 +205,12 @@ async def test_a_body_of_1_mib_is_accepted(shop: Mesh) -> None:
     assert (await post(shop, order().ljust(MIB))).status == 201
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "abc", "30001", "1.5", "+5", "1e3", "0x10", "", "\u0661", "9" * 5000])
+@pytest.mark.parametrize(
+    "timeout_ms", ["0", "-1", "abc", "30001", "1.5", "+5", "1e3", "0x10", "", "\u0661", "9" * 5000]
+)
 @pytest.mark.parametrize("path", ["/v1/products", "/v1/orders/x", "/v1/unknown"])
-async def test_an_invalid_time_budget_is_400(shop: Mesh, path: str, given: str) -> None:
-    assert_problem(await shop.get(path, headers={"X-Request-Timeout-Ms": given}), 400, "INVALID_TIMEOUT")
+async def test_an_invalid_time_budget_is_400(shop: Mesh, path: str, timeout_ms: str) -> None:
+    assert_problem(await shop.get(path, headers={"X-Request-Timeout-Ms": timeout_ms}), 400, "INVALID_TIMEOUT")
 
 
 async def test_two_time_budgets_are_400(shop: Mesh) -> None:
@@ -216,9 +218,9 @@ async def test_two_time_budgets_are_400(shop: Mesh) -> None:
     assert_problem(await shop.get("/v1/products", headers=headers), 400, "INVALID_TIMEOUT")
 
 
-@pytest.mark.parametrize("given", ["30000", "02000"])
-async def test_a_valid_time_budget_is_accepted(shop: Mesh, given: str) -> None:
-    assert (await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": given})).status == 200
+@pytest.mark.parametrize("timeout_ms", ["30000", "02000"])
+async def test_a_valid_time_budget_is_accepted(shop: Mesh, timeout_ms: str) -> None:
+    assert (await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": timeout_ms})).status == 200
 
 
 @pytest.mark.parametrize("key", ["", "\u00e4", "k" * 256, "k" * 100_000, "a\tb"])

@@ -83,14 +83,14 @@ class FailingInventory(InventoryServicer):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def without_pricing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     folder = tmp_path_factory.mktemp("without_pricing")
-    async with mesh(folder, inventory_servicer=InventoryOfAnySku, pricing_servicer=FailingPricing) as running:
-        yield running
+    async with mesh(folder, inventory_servicer=InventoryOfAnySku, pricing_servicer=FailingPricing) as shop:
+        yield shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def without_inventory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("without_inventory"), inventory_servicer=FailingInventory) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("without_inventory"), inventory_servicer=FailingInventory) as shop:
+        yield shop
 
 
 @pytest.mark.parametrize("code", DEGRADING)
@@ -166,8 +166,8 @@ async def test_resource_exhausted_has_a_default_retry_after(tmp_path: Path) -> N
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise ResourceExhausted("busy")
 
-    async with mesh(tmp_path, inventory_servicer=Busy) as running:
-        answer = await running.get("/v1/products/TEA-0001")
+    async with mesh(tmp_path, inventory_servicer=Busy) as shop:
+        answer = await shop.get("/v1/products/TEA-0001")
     assert_problem(answer, 429, "RESOURCE_EXHAUSTED")
     assert answer.headers["Retry-After"] == "1"
 
@@ -193,8 +193,8 @@ async def test_a_product_is_shown_without_a_price_when_pricing_is_unreachable(
 ) -> None:
     headers = {"X-Request-Timeout-Ms": "400"} if silent else {}
     with absent_server(silent=silent) as address:
-        async with mesh(tmp_path, pricing_target=address) as running:
-            answers = [await running.get(f"{path}strict={strict}", headers=headers) for strict in ("false", "true")]
+        async with mesh(tmp_path, pricing_target=address) as shop:
+            answers = [await shop.get(f"{path}strict={strict}", headers=headers) for strict in ("false", "true")]
     degraded, strict = answers
     (product,) = degraded.body.get("products", [degraded.body])
     assert degraded.status == 200
@@ -214,8 +214,8 @@ async def test_a_product_without_inventory_is_its_error(
     tmp_path: Path, path: str, *, silent: bool, status: int, reason: str
 ) -> None:
     with absent_server(silent=silent) as address:
-        async with mesh(tmp_path, inventory_target=address) as running:
-            answer = await running.get(path, headers={"X-Request-Timeout-Ms": "400"} if silent else {})
+        async with mesh(tmp_path, inventory_target=address) as shop:
+            answer = await shop.get(path, headers={"X-Request-Timeout-Ms": "400"} if silent else {})
     assert_problem(answer, status, reason)
     assert answer.headers.get("Retry-After") == ("1" if status == 503 else None)
     assert "inventory" in answer.body["detail"]
@@ -227,8 +227,8 @@ async def test_the_text_of_an_exception_in_a_backend_is_not_returned(tmp_path: P
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise ZeroDivisionError("a secret")
 
-    async with mesh(tmp_path, inventory_servicer=Crashing) as running:
-        answer = await running.get("/v1/products/TEA-0001")
+    async with mesh(tmp_path, inventory_servicer=Crashing) as shop:
+        answer = await shop.get("/v1/products/TEA-0001")
     assert_problem(answer, 500, "INTERNAL")
     assert "secret" not in answer.text
 
@@ -242,9 +242,9 @@ async def test_a_bug_in_the_edge_is_500_and_only_the_log_has_its_text(
             response.reservation.state = inventory_pb2.Reservation.STATE_UNSPECIFIED
             return response
 
-    async with mesh(tmp_path, inventory_servicer=Confused) as running:
-        answer = await running.order(("TEA-0001", 1))
-        spans = await running.spans(answer.trace_id)
+    async with mesh(tmp_path, inventory_servicer=Confused) as shop:
+        answer = await shop.order(("TEA-0001", 1))
+        spans = await shop.spans(answer.trace_id)
     assert_problem(answer, 500, "INTERNAL")
     assert "UNSPECIFIED" not in answer.text
     assert "UNSPECIFIED" in caplog.text
@@ -257,8 +257,8 @@ async def test_the_details_of_a_backend_error_reach_the_client(tmp_path: Path) -
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise OutOfStories("no more stories", number=1001)
 
-    async with mesh(tmp_path, inventory_servicer=FailingGetStock) as running:
-        answer = await running.get("/v1/products/TEA-0001")
+    async with mesh(tmp_path, inventory_servicer=FailingGetStock) as shop:
+        answer = await shop.get("/v1/products/TEA-0001")
     assert_problem(answer, 404, "OUT_OF_STORIES")
     assert answer.body["detail"] == "no more stories"
     assert (answer.body["domain"], answer.body["metadata"]) == ("test.aiomesh", {"number": "1001"})
@@ -269,8 +269,8 @@ async def test_the_violations_of_a_backend_error_reach_the_client(tmp_path: Path
         async def GetStock(self, request: Any, context: Any) -> Any:
             raise InvalidArgument("not so", violations=[FieldViolation("sku", "too common")])
 
-    async with mesh(tmp_path, inventory_servicer=Particular) as running:
-        answer = await running.get("/v1/products/TEA-0001")
+    async with mesh(tmp_path, inventory_servicer=Particular) as shop:
+        answer = await shop.get("/v1/products/TEA-0001")
     assert_problem(answer, 400, "INVALID_ARGUMENT")
     assert answer.body["errors"] == [{"field": "sku", "description": "too common"}]
 

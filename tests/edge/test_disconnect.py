@@ -283,12 +283,12 @@ async def test_an_order_that_fails_after_a_disconnect_reserves_nothing(
         while not shop.edge.spans("POST /v1/orders"):
             await asyncio.sleep(0.001)
         backends.free.set()
-        undone = "aiomesh.inventory.v1.InventoryService/UndoReserveStock"
-        while not shop.inventory.spans(undone):
+        undo = "aiomesh.inventory.v1.InventoryService/UndoReserveStock"
+        while not shop.inventory.spans(undo):
             await asyncio.sleep(0.001)
         root, _ = await one_trace(shop)
         assert outcome(root) == CANCELLED
-        assert [trace_id_of(span) for span in shop.inventory.spans(undone)] == [trace_id_of(root)]
+        assert [trace_id_of(span) for span in shop.inventory.spans(undo)] == [trace_id_of(root)]
         assert (await shop.stock("TEA-0001"))["reserved"] == 0
 
 

@@ -21,8 +21,8 @@ DUMP = ["--disable-component-update", "--disable-sync", "--virtual-time-budget=1
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path) as running:
-        yield running
+    async with mesh(tmp_path) as shop:
+        yield shop
 
 
 async def test_the_page_loads_only_files_of_the_edge(shop: Mesh) -> None:
@@ -95,12 +95,12 @@ async def test_the_examples_of_products_are_what_the_seeded_shop_returns(shop: M
 
 async def test_the_example_order_can_be_placed_read_and_committed_as_documented(shop: Mesh) -> None:
     path = "/v1/orders/{order_id}"
-    placed = await shop.ask("POST", "/v1/orders", **await new_order(shop))
-    assert placed.status == 201
-    assert placed.body == (await examples(shop, "post", "/v1/orders", 201))["reserved"]
-    read = await shop.get(placed.headers["Location"])
+    order = await shop.ask("POST", "/v1/orders", **await new_order(shop))
+    assert order.status == 201
+    assert order.body == (await examples(shop, "post", "/v1/orders", 201))["reserved"]
+    read = await shop.get(order.headers["Location"])
     assert read.body == (await examples(shop, "get", path, 200))["reserved"]
-    committed = await shop.ask("POST", f"{placed.headers['Location']}/commit")
+    committed = await shop.ask("POST", f"{order.headers['Location']}/commit")
     assert committed.body == (await examples(shop, "post", f"{path}/commit", 200))["committed"]
 
 

@@ -125,8 +125,8 @@ def hook(call: Callable[[], Awaitable[None]]) -> Any:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     folder = tmp_path_factory.mktemp("shop")
-    async with mesh(folder, inventory_servicer=Inventory, pricing_servicer=Pricing) as running:
-        yield running
+    async with mesh(folder, inventory_servicer=Inventory, pricing_servicer=Pricing) as shop:
+        yield shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -232,34 +232,34 @@ async def test_a_stopping_edge_finishes_its_undos(tmp_path: Path, inventory: typ
 async def test_an_order_whose_quote_cannot_be_read_is_neither_committed_nor_released(
     shop: Mesh, sku: str, pricing: type[Pricing], verb: str, suffix: str, failure: Callable[[], Awaitable[None]]
 ) -> None:
-    placed = await shop.order((sku, 2))
+    order = await shop.order((sku, 2))
     pricing.before_get_quote = hook(failure)
-    answer = await shop.ask(verb, placed.headers["Location"] + suffix, headers=SHORT if failure is for_ever else {})
+    answer = await shop.ask(verb, order.headers["Location"] + suffix, headers=SHORT if failure is for_ever else {})
     assert_problem(answer, 503, "UNAVAILABLE")
     assert "Retry-After" in answer.headers
     await assert_reserved(shop, sku, 2)
     pricing.before_get_quote = hook(nothing)
-    assert (await shop.get(placed.headers["Location"])).body == placed.body
+    assert (await shop.get(order.headers["Location"])).body == order.body
 
 
 async def test_an_order_cannot_be_read_without_pricing(shop: Mesh, sku: str, pricing: type[Pricing]) -> None:
-    placed = await shop.order((sku, 2))
+    order = await shop.order((sku, 2))
     pricing.before_get_quote = hook(fail_with(Unavailable("away")))
-    assert_problem(await shop.get(placed.headers["Location"]), 503, "UNAVAILABLE")
+    assert_problem(await shop.get(order.headers["Location"]), 503, "UNAVAILABLE")
     pricing.before_get_quote = hook(for_ever)
-    assert_problem(await shop.get(placed.headers["Location"], headers=SHORT), 504, "DEADLINE_EXCEEDED")
+    assert_problem(await shop.get(order.headers["Location"], headers=SHORT), 504, "DEADLINE_EXCEEDED")
 
 
 @pytest.mark.parametrize(("verb", "suffix", "state"), [("POST", "/commit", "COMMITTED"), ("DELETE", "", "RELEASED")])
 async def test_a_commit_or_release_without_a_response_may_be_retried(
     shop: Mesh, sku: str, inventory: type[Inventory], verb: str, suffix: str, state: str
 ) -> None:
-    placed = await shop.order((sku, 2))
+    order = await shop.order((sku, 2))
     inventory.before_commit = inventory.before_release = hook(for_ever)
-    path = placed.headers["Location"] + suffix
+    path = order.headers["Location"] + suffix
     assert_problem(await shop.ask(verb, path, headers=SHORT), 504, "DEADLINE_EXCEEDED")
     inventory.before_commit = inventory.before_release = hook(nothing)
-    assert (await shop.ask(verb, path)).body == placed.body | {"state": state}
+    assert (await shop.ask(verb, path)).body == order.body | {"state": state}
 
 
 async def test_a_returned_order_survives_a_repeat_whose_quote_fails(
@@ -290,12 +290,12 @@ async def test_an_attempt_that_fails_after_another_one_succeeded_undoes_nothing(
     pricing.before_quote = hook(quote := Pause(fail_with(Internal("broken"))))
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await quote.reached.wait()
-    answered = await shop.order((sku, 2), key=key)
-    assert answered.status == 201
+    success = await shop.order((sku, 2), key=key)
+    assert success.status == 201
     quote.resume()
     assert_problem(await slow, 500, "INTERNAL")
     await assert_reserved(shop, sku, 2)
-    assert (await shop.get(answered.headers["Location"])).body == answered.body
+    assert (await shop.get(success.headers["Location"])).body == success.body
 
 
 async def test_an_attempt_whose_quote_times_out_while_another_one_succeeds_undoes_nothing(
@@ -304,11 +304,11 @@ async def test_an_attempt_whose_quote_times_out_while_another_one_succeeds_undoe
     pricing.before_quote = hook(quote := Pause())
     slow = asyncio.create_task(shop.order((sku, 2), key=key, headers=SHORT))
     await quote.reached.wait()
-    answered = await shop.order((sku, 2), key=key)
-    assert answered.status == 201
+    success = await shop.order((sku, 2), key=key)
+    assert success.status == 201
     assert_problem(await slow, 504, "DEADLINE_EXCEEDED")
     await assert_reserved(shop, sku, 2)
-    assert (await shop.get(answered.headers["Location"])).body == answered.body
+    assert (await shop.get(success.headers["Location"])).body == success.body
 
 
 async def test_an_undo_that_arrives_after_another_attempt_succeeded_undoes_nothing(
@@ -318,12 +318,12 @@ async def test_an_undo_that_arrives_after_another_attempt_succeeded_undoes_nothi
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await undo.reached.wait()
     pricing.before_quote = hook(nothing)
-    answered = await shop.order((sku, 2), key=key)
-    assert answered.status == 201
+    success = await shop.order((sku, 2), key=key)
+    assert success.status == 201
     undo.resume()
     assert_problem(await slow, 500, "INTERNAL")
     await assert_reserved(shop, sku, 2)
-    assert (await shop.get(answered.headers["Location"])).body == answered.body
+    assert (await shop.get(success.headers["Location"])).body == success.body
 
 
 async def test_an_undo_that_arrives_after_the_commit_undoes_nothing(
@@ -333,12 +333,12 @@ async def test_an_undo_that_arrives_after_the_commit_undoes_nothing(
     slow = asyncio.create_task(shop.order((sku, 2), key=key))
     await undo.reached.wait()
     pricing.before_quote = hook(nothing)
-    answered = await shop.order((sku, 2), key=key)
-    await shop.ask("POST", answered.headers["Location"] + "/commit")
+    success = await shop.order((sku, 2), key=key)
+    await shop.ask("POST", success.headers["Location"] + "/commit")
     undo.resume()
     await slow
     await assert_reserved(shop, sku, 0)
-    assert (await shop.get(answered.headers["Location"])).body == answered.body | {"state": "COMMITTED"}
+    assert (await shop.get(success.headers["Location"])).body == success.body | {"state": "COMMITTED"}
 
 
 async def test_a_key_reused_for_another_currency_during_its_order_does_not_change_the_order(
@@ -397,24 +397,24 @@ async def test_20_concurrent_orders_of_two_currencies_with_one_key_place_at_most
 ) -> None:
     currencies = ["EUR", "USD"] * 10
     answers = await asyncio.gather(*(shop.order((sku, 2), key=key, currency=currency) for currency in currencies))
-    placed = [answer for answer in answers if answer.status == 201]
+    orders = [answer for answer in answers if answer.status == 201]
     assert {answer.status for answer in answers} <= {201, 409}
-    assert len({json.dumps(answer.body) for answer in placed}) <= 1
-    await assert_reserved(shop, sku, 2 if placed else 0)
-    if placed:
-        assert (await shop.get(placed[0].headers["Location"])).body == placed[0].body
+    assert len({json.dumps(answer.body) for answer in orders}) <= 1
+    await assert_reserved(shop, sku, 2 if orders else 0)
+    if orders:
+        assert (await shop.get(orders[0].headers["Location"])).body == orders[0].body
 
 
 async def test_an_order_is_complete_if_its_client_disconnects_after_both_halves_are_stored(
     shop: Mesh, sku: str, key: str, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
-    inventory.after_reserve = hook(reserved := Pause())
-    pricing.after_quote = hook(quoted := Pause())
+    inventory.after_reserve = hook(reservation := Pause())
+    pricing.after_quote = hook(quote := Pause())
     async with wire(shop) as connection:
         await connection.send(post_order(sku, Idempotency_Key=key))
-        await asyncio.gather(reserved.reached.wait(), quoted.reached.wait())
-    reserved.resume()
-    quoted.resume()
+        await asyncio.gather(reservation.reached.wait(), quote.reached.wait())
+    reservation.resume()
+    quote.resume()
     await assert_reserved(shop, sku, 2)
     answer = await shop.order((sku, 2), key=key)
     assert (answer.status, answer.body["state"]) == (201, "RESERVED")

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("shop")) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -24,8 +24,8 @@ UNPRICED = ["GFT-0010", "GFT-0011", "GFT-0012"]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("shop")) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 async def test_a_product_has_its_stock_and_its_price(shop: Mesh) -> None:

@@ -30,8 +30,8 @@ KNOWN_ID = "6f2b9c1e-8f3a-5c7e-9d1b-2a4c6e8f0a1b"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("shop")) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -126,9 +126,9 @@ async def test_no_rejected_request_reaches_a_backend(shop: Mesh, storefront: Sto
 
 
 async def test_an_order_is_found_by_its_id_in_capitals(storefront: Storefront) -> None:
-    placed = await storefront.place_order("capitals", [LINE], "EUR")
+    result = await storefront.place_order("capitals", [LINE], "EUR")
     for call in (storefront.order, storefront.commit_order):
-        assert (await call(placed.reservation.id.upper())).reservation.id == placed.reservation.id
+        assert (await call(result.reservation.id.upper())).reservation.id == result.reservation.id
 
 
 async def test_the_error_for_a_reused_key_speaks_of_the_idempotency_key(storefront: Storefront) -> None:

@@ -31,8 +31,8 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    async with mesh(tmp_path_factory.mktemp("shop")) as running:
-        yield running
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 def tree(spans: list[ReadableSpan], parent: int | None = None) -> list[Any]:
@@ -101,13 +101,13 @@ async def order_id(shop: Mesh, answer: Answer) -> object:
 
 
 async def test_the_trace_of_every_request_for_an_order_has_its_id(shop: Mesh) -> None:
-    placed = await shop.order(("TEA-0001", 1), key="named")
-    path, id_ = placed.headers["Location"], placed.body["id"]
+    order = await shop.order(("TEA-0001", 1), key="named")
+    path, id_ = order.headers["Location"], order.body["id"]
     requests = [("GET", path), ("GET", path.upper().replace("/V1/ORDERS", "/v1/orders")), ("DELETE", path)]
     answers = [await shop.ask(method, path) for method, path in [*requests, ("POST", f"{path}/commit")]]
     assert [answer.status for answer in answers] == [200, 200, 200, 409]
     repeat = await shop.order(("TEA-0001", 1), key="named")
-    assert [await order_id(shop, answer) for answer in (placed, *answers, repeat)] == [id_] * 6
+    assert [await order_id(shop, answer) for answer in (order, *answers, repeat)] == [id_] * 6
 
 
 async def test_the_trace_of_a_rejected_order_has_its_id_unless_the_key_belongs_to_another_order(shop: Mesh) -> None:
@@ -181,13 +181,13 @@ class Nonsense(InventoryServicer):
 CHUNKED = get("/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked").replace(b"GET", b"POST", 1)
 
 
-@pytest.mark.parametrize("sent", [[CHUNKED + b"ZZ"], [CHUNKED, b"ZZ"], [get("/v1/products/TEA-0001") + b"\0"]])
+@pytest.mark.parametrize("parts", [[CHUNKED + b"ZZ"], [CHUNKED, b"ZZ"], [get("/v1/products/TEA-0001") + b"\0"]])
 async def test_invalid_http_within_a_request_is_the_400_of_that_request(
-    shop: Mesh, sent: list[bytes], caplog: pytest.LogCaptureFixture
+    shop: Mesh, parts: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with wire(shop) as connection:
-        for part in sent:
+        for part in parts:
             await connection.send(part)
         answer = await connection.answer()
         assert await connection.rest() == b""
@@ -199,12 +199,12 @@ async def test_invalid_http_within_a_request_is_the_400_of_that_request(
     assert warnings(caplog) == []
 
 
-@pytest.mark.parametrize("sent", [b"\0", get("/nothing").replace(b"GET", b"SING", 1)])
+@pytest.mark.parametrize("data", [b"\0", get("/nothing").replace(b"GET", b"SING", 1)])
 async def test_invalid_http_outside_of_a_request_is_a_400_without_a_trace(
-    shop: Mesh, sent: bytes, caplog: pytest.LogCaptureFixture
+    shop: Mesh, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with wire(shop) as connection:
-        await connection.send(sent)
+        await connection.send(data)
         answer = await connection.answer()
         assert await connection.rest() == b""
     assert (answer.status, answer.body["reason"], answer.body["trace_id"]) == (400, "INVALID_HTTP", "")
@@ -225,7 +225,7 @@ HEAD, _, BODY = ORDER.partition(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "parts",
     [
         [ORDER],
         [HEAD + b"\r\n\r\n", BODY],
@@ -235,10 +235,10 @@ HEAD, _, BODY = ORDER.partition(b"\r\n\r\n")
     ids=["at once", "head and body", "bytes", "chunks"],
 )
 async def test_a_request_that_offers_another_protocol_is_served_in_http_1_and_so_are_later_ones(
-    shop: Mesh, sent: list[bytes]
+    shop: Mesh, parts: list[bytes]
 ) -> None:
     async with wire(shop) as connection:
-        for part in sent:
+        for part in parts:
             await connection.send(part)
         await connection.send(get("/v1/products/TEA-0001", **OFFER) + get("/v1/products/TEA-0002"))
         answers = [await connection.answer() for _ in range(3)]
@@ -251,9 +251,9 @@ async def test_a_request_that_offers_another_protocol_is_served_in_http_1_and_so
 async def test_a_connect_is_rejected_and_the_next_request_is_served(shop: Mesh, target: str) -> None:
     async with wire(shop) as connection:
         await connection.send(get(target).replace(b"GET", b"CONNECT", 1) + get("/v1/products/TEA-0001"))
-        refused, answered = await connection.answer(), await connection.answer()
-    assert refused.status in {404, 405}
-    assert answered.status == 200
+        refusal, success = await connection.answer(), await connection.answer()
+    assert refusal.status in {404, 405}
+    assert success.status == 200
 
 
 async def test_the_trace_of_the_client_continues(shop: Mesh) -> None:
@@ -351,8 +351,8 @@ async def test_the_documentation_makes_log_lines_but_no_traces_and_no_metrics(
         assert "http_server_request_duration" not in (await shop.get("/metrics")).text
     assert answer.status == status
     assert not {"X-Trace-Id", "traceresponse", "Link"} & answer.headers.keys()
-    logged = [vars(record) for record in caplog.records if record.name == "api_edge.access"]
-    assert [(record["path"], record["status"]) for record in logged] == [(path, status)]
+    records = [vars(record) for record in caplog.records if record.name == "api_edge.access"]
+    assert [(record["path"], record["status"]) for record in records] == [(path, status)]
 
 
 async def test_a_path_that_only_starts_like_the_documentation_is_traced(shop: Mesh) -> None:
@@ -415,9 +415,9 @@ async def test_the_request_after_a_large_body_has_its_own_budget_and_trace(tmp_p
 
     async with mesh(tmp_path, inventory_servicer=Watch) as shop, wire(shop) as connection:
         await connection.send(post_order().replace(b"Length: ", b"Length: 9000") + b" " * 900_000)
-        ordered = await connection.answer()
+        order = await connection.answer()
         await connection.send(get("/v1/products/TEA-0001", X_Request_Timeout_Ms="30000"))
         read = await connection.answer()
-    assert (ordered.status, read.status) == (201, 200)
-    assert ordered.trace_id != read.trace_id
+    assert (order.status, read.status) == (201, 200)
+    assert order.trace_id != read.trace_id
     assert left[0] > ORDER_SECONDS
