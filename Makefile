@@ -1,42 +1,42 @@
-# A thin face: every target calls one real tool. `make help` lists them.
+# Every target calls one tool. `make help` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
 TARGETS := help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
 .PHONY: $(TARGETS)
-# Before anything is run. (A rule would come too late for `make up docs`, and never for the folder docs/.)
+# Checked before any target runs. A rule would run after `up` in `make up docs`, and never for the folder docs/.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
-$(foreach goal,$(UNKNOWN),$(error there is no `make $(goal)`: type $(or $(shell $(PYTHON) tools/nearest_target.py $(goal) $(TARGETS)),`make help`)))
+$(foreach goal,$(UNKNOWN),$(error there is no target `$(goal)`; try $(or $(shell $(PYTHON) tools/nearest_target.py $(goal) $(TARGETS)),`make help`)))
 
 help:  ## List the targets and the settings
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
 
-install:  ## Make .venv what requirements.lock says (every target does it first)
+install:  ## Install requirements.lock into .venv (every target does this first)
 	@$(PYTHON) tools/bootstrap.py
 
 up: install  ## Run the whole mesh on this machine until Ctrl-C
 	@exec $(RUN) localmesh
 
-test: install  ## Run the tests (ARGS="-k orders" for some of them)
+test: install  ## Run the tests (only some: ARGS="-k orders")
 	@exec $(RUN) pytest $(ARGS)
 
-test-fast: install  ## Run the unit and contract tests, about a minute
+test-fast: install  ## Run the unit and contract tests (about a minute)
 	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
 
-test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, which gets load and faults
+test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, with load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)
 
-check: install  ## Format, lint, types and protos
+check: install  ## Check the format, the style, the types and the protos
 	@.venv/bin/ruff format --check && .venv/bin/ruff check && .venv/bin/mypy && .venv/bin/python tools/protos.py lint
 
-format: install  ## Format the code and mend what can be mended
+format: install  ## Format the code and apply automatic corrections
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix
 
-generate: install  ## Write what is generated: protobuf code, lists of services
+generate: install  ## Generate the protobuf code, the lists of services and the docs
 	@exec $(RUN) tools.generate
 
-lock: install  ## Lock what the projects need, and upgrade nothing
+lock: install  ## Lock new dependencies without upgrading others
 	@exec .venv/bin/python tools/lock.py
 
 upgrade: install  ## Lock the newest versions that the projects allow
@@ -48,7 +48,7 @@ new-service: install  ## Add a gRPC service: NAME=reviews, and DATABASE=yes if i
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
 
-kind-up: install  ## Run the mesh on a Kubernetes cluster of kind (again after a change: rolls it out)
+kind-up: install  ## Run the mesh on a Kubernetes cluster of kind, or roll out a change
 	@exec $(RUN) localmesh.kind up
 
 kind-down: install  ## Delete that cluster
@@ -63,7 +63,7 @@ kind-down: install  ## Delete that cluster
 #:   STATE_DIR       databases and logs              .localmesh
 #:   RELOAD          1 to restart a service when its sources change
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
-#:   JAEGER_BIN      a Jaeger v2 program to run in place of the embedded trace backend
-#:   PYTHON          the Python to make .venv with   python3
+#:   JAEGER_BIN      a Jaeger v2 program to run instead of tracebox
+#:   PYTHON          the Python for .venv            python3
 #: `make kind-up` takes EDGE_PORT, TRACES_PORT and
-#:   KIND_NODE_IMAGE  the image of the cluster's node in place of kind's own
+#:   KIND_NODE_IMAGE  the image of the cluster's node, instead of kind's default

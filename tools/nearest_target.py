@@ -1,4 +1,4 @@
-"""Prints what to type in place of a target that the Makefile does not have: `nearest_target.py WRONG TARGET...`."""
+"""Prints a suggestion for a target that the Makefile does not have: `nearest_target.py WRONG TARGET...`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def advice(wrong: str, targets: list[str]) -> str:
-    """The target most like the wrong one, if one is, or else the list of all targets."""
+    """The most similar target if there is one, and `make help`."""
     nearest = get_close_matches(wrong, targets, n=1)
     return f"`make {nearest[0]}`, or `make help` for all targets" if nearest else "`make help` for all targets"
 

@@ -98,9 +98,7 @@ def render(service: Service, values: dict[str, str], root: Path) -> list[Path]:
 def run(*command: str) -> None:
     """Runs a command in the repository; exits with its status if it fails."""
     if status := subprocess.run(command, check=False, cwd=ROOT).returncode:
-        sys.exit(
-            f"{' '.join(command)} failed with status {status}; the written files stay: correct them and run it again"
-        )
+        sys.exit(f"{' '.join(command)} failed with status {status}; the new files stay: correct them and run it again")
 
 
 if __name__ == "__main__":

@@ -103,13 +103,13 @@ def test_an_unknown_target_fails_and_says_what_to_type(goal: str, advice: str) -
     made = make("help", goal)
     assert (made.returncode, made.stdout) == (2, ""), "and nothing else is run"
     (line,) = made.stderr.splitlines()
-    assert f"there is no `make {goal}`: type {advice}.  Stop." in line
+    assert f"there is no target `{goal}`; try {advice}.  Stop." in line
 
 
 def test_an_unknown_target_fails_with_advice_where_there_is_no_python() -> None:
     made = make("tests", "PYTHON=/nowhere/python")
     assert made.returncode == 2
-    assert "there is no `make tests`: type `make help`." in made.stderr
+    assert "there is no target `tests`; try `make help`." in made.stderr
 
 
 @pytest.mark.parametrize(
