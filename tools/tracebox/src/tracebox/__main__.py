@@ -12,7 +12,7 @@ from tracebox.settings import Settings
 
 
 def main() -> int:
-    """Serves until a signal; the exit status is 0, or 1 when an address cannot be used, or 2 for a wrong setting."""
+    """Serves until a signal; the exit status is 0, 1 if an address cannot be used, or 2 for an invalid setting."""
     read_arguments("tracebox", Settings, sys.argv[1:])
     settings = load_settings(Settings)
     warn_of_unknown_variables(Settings)

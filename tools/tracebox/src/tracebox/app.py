@@ -1,4 +1,4 @@
-"""Composition and lifecycle: one store, the OTLP port that fills it, and the HTTP port that reads it.
+"""Builds and runs tracebox: one store, the OTLP port that fills it, and the HTTP port that reads it.
 
 Both ports listen before the ready line is printed, and HTTP responds only when OTLP does. On SIGTERM or
 SIGINT the HTTP port closes first, then the OTLP port; exports in flight are stored.
@@ -31,10 +31,10 @@ _GRACE_SECONDS = 3
 
 
 class AddressInUse(Exception):
-    """An address to listen on is taken, or not of this machine; the text names it and its variable."""
+    """A listen address is in use or not an address of this machine; the text names it and its variable."""
 
     def __init__(self, address: str, variable: str, error: OSError) -> None:
-        reason = str(error.strerror).partition(" (")[0]  # asides in brackets repeat the address
+        reason = str(error.strerror).partition(" (")[0]  # the text in brackets repeats the address
         super().__init__(f"cannot listen on {address}: {reason}; set {variable} to another address")
 
 
@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit())  # uvicorn raises the signal again when it has stopped
     with _listen(settings.query_listen, "TRACEBOX_QUERY_LISTEN") as query_socket:
-        # grpc opens its port itself and only logs why it cannot, so try first
+        # grpc opens its port itself and only logs a failure, so try first
         _listen(settings.otlp_listen, "TRACEBOX_OTLP_LISTEN").close()
         asyncio.run(_serve(settings, query_socket))
 
@@ -91,7 +91,7 @@ def build_app(store: TraceStore) -> Starlette:
 
 def _http_server(app: Starlette) -> uvicorn.Server:
     async def without_cancellation(scope: Scope, receive: Receive, send: Send) -> None:
-        # uvicorn cancels the responses that are still being read when its grace ends, and would log a traceback
+        # at the end of its grace, uvicorn cancels responses that clients still read, and would log a traceback
         with suppress(asyncio.CancelledError):
             await app(scope, receive, send)
 

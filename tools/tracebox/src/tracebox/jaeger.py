@@ -1,4 +1,4 @@
-"""OTLP spans as the JSON of Jaeger's query API; pure functions.
+"""Converts OTLP spans to the JSON of Jaeger's query API.
 
 Source: the OpenTelemetry Collector's translator to Jaeger's model, and Jaeger's `uimodel`.
 """
@@ -75,7 +75,7 @@ class JaegerTrace(TypedDict):
 
 
 def format_trace_id(trace_id: bytes) -> str:
-    """The id in hexadecimal: 16 digits where its upper half is zero, else 32."""
+    """The id in hexadecimal: 16 digits if its upper half is zero, otherwise 32."""
     return trace_id.removeprefix(_SHORT_ID).hex()
 
 
@@ -167,11 +167,11 @@ def _span_tags(span: Span, origin: Origin) -> list[Tag]:
         "otel.status_description": span.status.message,
         "w3c.tracestate": span.trace_state,
     }
-    found = tags(span.attributes)
-    found += [Tag(key=key, type="string", value=value) for key, value in intrinsic.items() if value]
+    all_tags = tags(span.attributes)
+    all_tags += [Tag(key=key, type="string", value=value) for key, value in intrinsic.items() if value]
     if span.status.code == Status.STATUS_CODE_ERROR:
-        found.append({"key": "error", "type": "bool", "value": True})
-    return _by_key(found)
+        all_tags.append({"key": "error", "type": "bool", "value": True})
+    return _by_key(all_tags)
 
 
 def _log(event: Span.Event) -> JaegerLog:
@@ -181,5 +181,5 @@ def _log(event: Span.Event) -> JaegerLog:
     return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
 
 
-def _by_key(found: list[Tag]) -> list[Tag]:
-    return sorted(found, key=itemgetter("key"))
+def _by_key(unsorted: list[Tag]) -> list[Tag]:
+    return sorted(unsorted, key=itemgetter("key"))

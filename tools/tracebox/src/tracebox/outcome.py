@@ -1,6 +1,6 @@
-"""How a span ended, for people: an error of a server is not the mistake of its client.
+"""Tells how a span ended: it distinguishes errors of a server from mistakes of its client.
 
-`static/outcome.js` is the same for the page's waterfall, which reads Jaeger's JSON.
+`static/outcome.js` has the same rules for the page's waterfall, which reads Jaeger's JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["", "error", "client error", "cancelled"]
 
 HTTP = ("http.response.status_code", "http.status_code")
 RPC = ("rpc.response.status_code", "rpc.grpc.status_code")
-"""The attributes with a status, each in its present and its former name."""
+"""The attributes with a status, each with its current and its former name."""
 
 CANCELLED = frozenset({"499", "CANCELLED", "1"})
 CLIENT_ERRORS = frozenset(
@@ -29,19 +29,19 @@ CLIENT_ERRORS = frozenset(
     | {"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNAUTHENTICATED"}
     | {"3", "5", "6", "7", "8", "9", "10", "11", "16"}
 )
-"""The gRPC statuses, by name and number, with which OpenTelemetry's conventions call no server span an error."""
+"""The gRPC statuses, by name and number, that OpenTelemetry does not consider errors of a server span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a span says of its end: its kind, and the status of HTTP or gRPC where it has one."""
+    """How a span ended: the kind of outcome, and the HTTP or gRPC status if there is one."""
 
     kind: Kind
     status: str
 
 
 def outcome(stored: StoredSpan) -> Outcome:
-    """How the span ended."""
+    """The outcome of a span."""
     failed = stored.status == int(Status.STATUS_CODE_ERROR)
     if not failed and b"status_code" not in stored.encoded:
         return Outcome("", "")

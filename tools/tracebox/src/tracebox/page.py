@@ -1,4 +1,4 @@
-"""The HTTP port for people: the page, and the summaries that its list shows."""
+"""The HTTP routes for people: the page, and the summaries that its list shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEADERS = {
 class Summary(TypedDict):
     """One row of the list: `start` in Unix microseconds, `duration` in microseconds.
 
-    `errors` and `clientErrors` count spans, a cancelled one as the latter; `outcome` and `status` are the root's.
+    `errors` and `clientErrors` count spans; a cancelled span is a client error. `outcome` and `status` are the root's.
     """
 
     traceID: str
@@ -54,7 +54,7 @@ class Summary(TypedDict):
 
 
 class Page:
-    """One HTML file under every path that a person may open, its static files, and the summaries."""
+    """Serves one HTML file for all paths of the page, its static files, and the summaries."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
@@ -70,7 +70,7 @@ class Page:
         ]
 
     async def page(self, _request: Request) -> Response:
-        """The page; its script reads the address to know what to show."""
+        """The page; its script chooses by the address what it shows."""
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
@@ -84,7 +84,7 @@ class Page:
         return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
 
     async def summaries(self, request: Request) -> Response:
-        """The traces found, newest arrival first, and how full the store is.
+        """The traces found, the newest arrival first, and how full the store is.
 
         Unlike Jaeger's search this needs no service, covers all times by default, and does not return whole traces.
         """
@@ -108,11 +108,11 @@ class Page:
 
 
 def summarise(trace: Trace) -> Summary:
-    """The row of a trace, named by its root, or while that is missing by its first span."""
+    """The row of a trace, with the name of its root span; while the root is missing, of its first span."""
     root = min(trace.spans, key=lambda span: (bool(span.parent_id), span.start))
     start = min(span.start for span in trace.spans)
     end = max(span.end for span in trace.spans)
-    kinds, ended = Counter(outcome(span).kind for span in trace.spans), outcome(root)
+    kinds, root_outcome = Counter(outcome(span).kind for span in trace.spans), outcome(root)
     return {
         "traceID": format_trace_id(trace.trace_id),
         "service": root.origin.service,
@@ -122,8 +122,8 @@ def summarise(trace: Trace) -> Summary:
         "spans": len(trace.spans),
         "errors": kinds["error"],
         "clientErrors": kinds["client error"] + kinds["cancelled"],
-        "outcome": ended.kind,
-        "status": ended.status,
+        "outcome": root_outcome.kind,
+        "status": root_outcome.status,
         "services": _services(trace.spans),
     }
 
@@ -133,5 +133,5 @@ def _failed(span: StoredSpan) -> bool:
 
 
 def _services(spans: Sequence[StoredSpan]) -> dict[str, int]:
-    """The number of spans of each service, in the order in which the services took part."""
+    """The number of spans of each service; the services are in the order of their first spans."""
     return Counter(span.origin.service for span in sorted(spans, key=lambda span: span.start))

@@ -1,4 +1,4 @@
-"""Reads the query parameters of Jaeger's API, and says in our own words what is wrong with them.
+"""Reads the query parameters of Jaeger's API; the error messages are our own.
 
 Source: `query_parser.go` of Jaeger's query service.
 """
@@ -66,22 +66,22 @@ class Parameters:
         self._query = query
 
     def text(self, name: str) -> str:
-        """The parameter's first value, or nothing."""
+        """The first value of the parameter; empty if it is missing."""
         return next(iter(self._query.getlist(name)), "")
 
     def require_service(self) -> None:
         """Raises InvalidQuery unless the request names a service."""
         if not self.text("service"):
             raise InvalidQuery(
-                "'service' is missing: name one that /api/services lists, or ask for trace ids by 'traceID'."
+                "'service' is missing: use one that /api/services lists, or give trace ids in 'traceID'."
             )
 
     def trace_ids(self) -> list[bytes]:
-        """All `traceID`."""
+        """The ids of all `traceID` parameters."""
         return [parse_trace_id(text) for text in self._query.getlist("traceID")]
 
     def search(self, lookback_us: int | None = _DEFAULT_LOOKBACK_US) -> Search:
-        """What to search for; the service may be missing. For `lookback_us` see `window`."""
+        """The search conditions; the service may be missing. For `lookback_us` see `window`."""
         start_min, start_max = self.window(lookback_us)
         shortest, longest = self.duration("minDuration"), self.duration("maxDuration")
         if shortest and longest and longest < shortest:
@@ -107,7 +107,7 @@ class Parameters:
         return 1000 * self._integer(name, default, below=_INT64, problem=problem)
 
     def limit(self) -> int:
-        """How many traces are wanted, 100 by default; see `check_limit`."""
+        """The largest number of traces to return, 100 by default; see `check_limit`."""
         return self._integer("limit", _DEFAULT_LIMIT, below=_INT32, problem=_WRONG_LIMIT)
 
     def _integer(self, name: str, default: int, *, below: int, problem: str) -> int:
@@ -119,7 +119,7 @@ class Parameters:
         return int(text)
 
     def flag(self, name: str) -> bool:
-        """A truth value, false by default."""
+        """A boolean, false by default."""
         text = self.text(name)
         if text and text not in BOOLEANS:
             raise InvalidQuery(f"'{name}' must be true or false.")

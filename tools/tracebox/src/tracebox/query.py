@@ -1,4 +1,4 @@
-"""The HTTP port for programs: the part of Jaeger's query API that people script against."""
+"""The HTTP routes for programs: the part of Jaeger's query API that scripts use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_FOUND = "trace not found"
 
 
 class QueryApi:
-    """Responds from the store; raises InvalidQuery for a wrong request."""
+    """Responds with data from the store; raises InvalidQuery for an invalid request."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class QueryApi:
         ]
 
     async def services(self, _request: Request) -> Response:
-        """The names of the services."""
+        """The names of the services that have spans."""
         services = self._store.services()
         return _response(services, total=len(services))
 
@@ -80,7 +80,7 @@ def _traces_response(traces: list[Trace], missing: list[bytes] | None = None) ->
 
 
 def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
-    """The body trace by trace, made in a worker thread, so that a large one needs little memory."""
+    """The body, one trace at a time in a worker thread, so that a large response needs little memory."""
     before, after = dumps(_envelope([], errors=errors)).split("[]", 1)
     yield f"{before}["
     for index, trace in enumerate(traces):
@@ -92,14 +92,14 @@ def _response(data: object, total: int) -> Response:
     return Response(dumps(_envelope(data, total=total)), media_type="application/json")
 
 
-def error_response(_request: Request, error: Any) -> Response:  # an InvalidQuery: Starlette's type is wider
-    """The problem with the request in Jaeger's envelope, but as plain text."""
+def error_response(_request: Request, error: Any) -> Response:  # always an InvalidQuery; Starlette's type is wider
+    """The response to an invalid request: Jaeger's envelope as plain text."""
     body = dumps(_envelope(None, errors=[{"code": error.status, "msg": str(error)}]))
     return plain_text(f"{body}\n", error.status)
 
 
 def not_found(_request: Request, _error: Exception) -> Response:
-    """The response to any path or method that is not offered."""
+    """The response to any path or method that is not supported."""
     return plain_text("404 page not found\n", HTTPStatus.NOT_FOUND)
 
 

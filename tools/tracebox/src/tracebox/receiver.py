@@ -1,7 +1,7 @@
 """The OTLP/gRPC port: `opentelemetry.proto.collector.trace.v1.TraceService`.
 
-The method is registered without the generated servicer, because grpc fails a request that it cannot
-decode with INTERNAL, which exporters take for the server's fault; here it is INVALID_ARGUMENT.
+The method is registered without the generated servicer. With it, grpc responds INTERNAL to a request that it cannot
+decode, and exporters regard that as an error of the server. Here the response is INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _Context: TypeAlias = grpc.aio.ServicerContext[bytes, ExportTraceServiceResponse
 
 
 class TraceReceiver:
-    """Puts exported spans into the store."""
+    """Adds exported spans to the store."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
     async def export(self, request: bytes, context: _Context) -> ExportTraceServiceResponse:
-        """Stores an encoded ExportTraceServiceRequest; rejected spans are a partial success."""
+        """Stores the spans of an encoded ExportTraceServiceRequest; rejected spans make it a partial success."""
         try:
             rejected = self._store.add(ExportTraceServiceRequest.FromString(request))
         except DecodeError as error:
@@ -45,7 +45,7 @@ class TraceReceiver:
 
 
 def build_receiver(store: TraceStore) -> grpc.aio.Server:
-    """A server without an address yet; the caller starts and stops it."""
+    """A server that has no address yet; the caller adds one, starts it and stops it."""
     server = grpc.aio.server(
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
     )

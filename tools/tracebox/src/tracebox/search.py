@@ -1,4 +1,4 @@
-"""Finds traces as Jaeger does: those where one span satisfies every condition."""
+"""Finds traces as Jaeger does: in each, one span satisfies every condition."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOREVER = 1 << 64  # beyond any time that OTLP can carry
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The conditions on one span, times in nanoseconds; what is empty or 0 is no condition.
+    """The conditions on one span, with times in nanoseconds; an empty value or 0 is no condition.
 
     `tags` are compared as text with the attributes of the span, its scope, its resource and its events;
     `error` and `span.kind` are compared with the span's status and kind.
@@ -58,7 +58,7 @@ class Search:
 
 
 def find_traces(store: TraceStore, search: Search) -> Iterator[Trace]:
-    """The traces found, the one that arrived last first; must be consumed before the store changes."""
+    """The traces found, the newest arrival first; must be consumed before the store changes."""
     return (trace for trace in store.newest_first() if any(map(search.matches, trace.spans)))
 
 

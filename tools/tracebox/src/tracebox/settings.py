@@ -16,6 +16,6 @@ class Settings(BaseSettings):
     query_listen: Address = "127.0.0.1:16686"
     """Address of the query API and the page. Port 0 takes a free port; the ready line names it."""
     max_spans: PositiveInt = 100_000
-    """The most spans that are held; the traces that arrived first are dropped."""
+    """The maximum number of stored spans; beyond it, the oldest traces are dropped."""
     max_bytes: PositiveInt = 64 * 1024 * 1024
-    """The most bytes of encoded spans that are held; the traces that arrived first are dropped."""
+    """The maximum number of stored bytes of encoded spans; beyond it, the oldest traces are dropped."""

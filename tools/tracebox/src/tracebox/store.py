@@ -1,7 +1,7 @@
-"""The spans held in memory: bounded, the trace that arrived first leaves first.
+"""Stores spans in memory within limits; when it is full, the trace that arrived first is dropped.
 
-A span is kept as the bytes it came in, beside the few fields that searching and listing need. Everything
-here runs in the event loop's thread; a reader gets an immutable snapshot, which other threads may read.
+A span is stored as the bytes of its message, with the few fields that searches and lists need. Everything here runs
+in the event loop's thread. Readers get an immutable snapshot, which other threads may read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPAN_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Origin:
-    """The origin of spans: the encoded Resource and InstrumentationScope, shared by all their spans."""
+    """The origin of spans: the encoded Resource and InstrumentationScope, which many spans share."""
 
     service: str
     resource: bytes
@@ -33,13 +33,13 @@ class Origin:
 
     @property
     def size(self) -> int:
-        """Encoded bytes."""
+        """The number of encoded bytes."""
         return len(self.resource) + len(self.scope)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSpan:
-    """One span: the encoded OTLP message, and the fields that are read without decoding it. Times in Unix ns."""
+    """One span: the encoded OTLP message, and fields for reading without decoding it. Times are Unix nanoseconds."""
 
     encoded: bytes
     origin: Origin
@@ -54,7 +54,7 @@ class StoredSpan:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A snapshot of one trace: its 16 bytes of id, and its spans in the order of arrival."""
+    """A snapshot of one trace: its id (16 bytes), and its spans in the order of arrival."""
 
     trace_id: bytes
     spans: tuple[StoredSpan, ...]
@@ -62,7 +62,7 @@ class Trace:
 
 @dataclass(slots=True)
 class Rejected:
-    """The number of spans of an export that were rejected, and the reasons."""
+    """The number of rejected spans of an export, and the reasons."""
 
     spans: int = 0
     reasons: dict[str, None] = field(default_factory=dict)
@@ -75,7 +75,9 @@ class Rejected:
 
 @dataclass(slots=True)
 class _Held:
-    spans: dict[bytes, StoredSpan] = field(default_factory=dict)  # by their bytes: one sent twice is held once
+    spans: dict[bytes, StoredSpan] = field(
+        default_factory=dict
+    )  # by their bytes, so that a span sent twice is stored once
     origins: set[Origin] = field(default_factory=set)
     size: int = 0
 
@@ -84,7 +86,7 @@ class _Held:
 
 
 class TraceStore:
-    """Traces by id, never more than `max_spans` spans or `max_bytes` encoded bytes of them."""
+    """Traces by id: at most `max_spans` spans, and `max_bytes` bytes of encoded spans."""
 
     def __init__(self, max_spans: int, max_bytes: int) -> None:
         self.max_spans = max_spans
@@ -99,13 +101,13 @@ class TraceStore:
         return len(self._traces)
 
     def add(self, request: ExportTraceServiceRequest) -> Rejected:
-        """Stores the spans of an export; returns what was rejected."""
+        """Stores the spans of an export; returns how many were rejected, and why."""
         rejected = Rejected()
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 origin = self._origin(resource_spans.resource, scope_spans.scope.SerializeToString())
                 for span in scope_spans.spans:
-                    reason = _fault(span) or self._add(span, origin)
+                    reason = _invalid_id(span) or self._add(span, origin)
                     if reason:
                         rejected.add(reason)
         return rejected
@@ -159,25 +161,25 @@ class TraceStore:
             del self._operations[span.origin.service]
 
     def trace(self, trace_id: bytes) -> Trace | None:
-        """The trace with this id of 16 bytes."""
+        """The trace with this id (16 bytes)."""
         held = self._traces.get(trace_id)
         return Trace(trace_id, tuple(held.spans.values())) if held else None
 
     def newest_first(self) -> Iterator[Trace]:
-        """All traces, the one that arrived last first; must be consumed before the next `add`."""
+        """All traces, the newest arrival first; must be consumed before the next `add`."""
         for trace_id, held in reversed(self._traces.items()):
             yield Trace(trace_id, tuple(held.spans.values()))
 
     def services(self) -> list[str]:
-        """The names of the services whose spans are held, sorted."""
+        """The names of the services that have stored spans, sorted."""
         return sorted(self._operations)
 
     def operations(self, service: str) -> list[str]:
-        """The names of the spans held of a service, sorted."""
+        """The names of the stored spans of a service, sorted."""
         return sorted(self._operations.get(service, ()))
 
 
-def _fault(span: Span) -> str | None:
+def _invalid_id(span: Span) -> str | None:
     if len(span.trace_id) != _TRACE_ID_BYTES or not any(span.trace_id):
         return "a trace id must be 16 bytes, not all zero"
     if len(span.span_id) != _SPAN_ID_BYTES or not any(span.span_id):
@@ -198,12 +200,12 @@ def _stored_span(span: Span, origin: Origin) -> StoredSpan:
         kind=span.kind,
         status=span.status.code,
         start=start,
-        end=max(end, start + 1),  # as Jaeger does: no span ends before or when it starts
+        end=max(end, start + 1),  # as in Jaeger, a span ends after it starts
     )
 
 
 def service_name(resource: Resource) -> str:
-    """`service.name`, or what Jaeger writes instead where it is missing, empty or not a string."""
+    """`service.name`, or Jaeger's text if it is missing, empty or not a string."""
     for attribute in resource.attributes:
         if attribute.key == "service.name":
             if attribute.value.WhichOneof("value") != "string_value":

@@ -1,4 +1,4 @@
-"""OTLP attribute values as Jaeger shows them: text for searching, typed tags for its JSON.
+"""Converts OTLP attribute values as Jaeger does: to text for searches, and to typed tags for its JSON.
 
 Source: pdata's `Value.AsString` and Jaeger's `convertKeyValues`.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-_MAX_SAFE_INTEGER = (1 << 53) - 1  # what a JavaScript number holds exactly
+_MAX_SAFE_INTEGER = (1 << 53) - 1  # the largest integer that is exact as a JavaScript number
 Scalar: TypeAlias = str | bool | int | float
 
 
@@ -29,7 +29,7 @@ class Tag(TypedDict):
 
 
 def text(value: AnyValue) -> str:
-    """The value as text, which a search compares with."""
+    """The value as text, for comparison in a search."""
     match value.WhichOneof("value"):
         case None:
             return ""
@@ -60,7 +60,7 @@ def json_text(value: AnyValue) -> str:
 
 
 def tags(attributes: Iterable[KeyValue]) -> list[Tag]:
-    """The attributes as Jaeger's tags, in their order."""
+    """The attributes as Jaeger's tags, in the same order."""
     return [tag(attribute.key, attribute.value) for attribute in attributes]
 
 
@@ -85,6 +85,6 @@ def _integer(number: int) -> int | str:
 
 def _number(number: float) -> float | int | str:
     if not math.isfinite(number):
-        return str(number)  # JSON has no such number, and one attribute must not hide the trace
+        return str(number)  # JSON has no such number, and this attribute must not make the trace unreadable
     written = dump_float(number)
     return int(written) if written.removeprefix("-").isdecimal() else number

@@ -1,4 +1,4 @@
-// The page's address says what to show: /trace/{id} a trace, everything else the search.
+// Chooses by the address: /trace/{id} shows a trace, every other path the search.
 
 import { byId } from "./dom.js";
 import { showSearch } from "./search.js";

@@ -1,14 +1,14 @@
-// One hue per service, from its name only: the same on every page, every day, whatever other services there are.
-// Lightness and chroma are the style sheet's, for light and dark. Red and amber mean errors, so no service is.
+// One hue for each service. It depends only on the name, so it never changes, even if there are other services.
+// The style sheet sets lightness and chroma, for light and dark. No service is red or amber: they mean errors.
 
 const FIRST = 125; // green, in degrees of oklch
 const LAST = 350; // pink
-const SEED = 766395310; // found by search: it parts our services by 77°, and other likely names by 27°
+const SEED = 766395310; // found by search: the hues of our services differ by 77° or more, those of other likely names by 27°
 
 /** The service's hue in degrees of oklch. */
 export const hue = (service) => Math.round(FIRST + (LAST - FIRST) * hash(service));
 
-// FNV-1a, 32 bits, mixed by the finalizer of MurmurHash3, as a share of all hashes
+// A number from 0 to 1: FNV-1a with 32 bits, then the finalizer of MurmurHash3.
 function hash(text) {
   let value = SEED;
   for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193);

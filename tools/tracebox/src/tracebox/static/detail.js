@@ -1,4 +1,4 @@
-// Everything about one span.
+// The details of one span.
 
 import { hue } from "./colours.js";
 import { breakable, byId, el } from "./dom.js";
@@ -7,7 +7,7 @@ import { describe, shade } from "./outcome.js";
 
 const SHOWN_ELSEWHERE = new Set(["error", "otel.scope.name", "otel.scope.version", "otel.status_code", "otel.status_description", "span.kind"]);
 
-/** Show the node; `onGo(spanID)` hears of links to other spans of the trace, `onClose()` of the cross. */
+/** Show the node. A link to another span of the trace calls `onGo(spanID)`, the close button calls `onClose()`. */
 export function showDetail(node, { onGo, onClose }) {
   const { span } = node;
   byId("detail").hidden = false;
@@ -48,12 +48,12 @@ function facts(node) {
     ["Kind", node.tags.get("span.kind")],
     ["Status", node.tags.get("otel.status_code")],
     ["Span id", el("code", { text: node.span.spanID })],
-    ["Written by", [node.tags.get("otel.scope.name"), node.tags.get("otel.scope.version")].filter(Boolean).join(" ")],
+    ["Instrumentation", [node.tags.get("otel.scope.name"), node.tags.get("otel.scope.version")].filter(Boolean).join(" ")],
   ];
   return el("dl", { class: "facts" }, ...rows.filter(([, value]) => value).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", {}, value))));
 }
 
-/** How much of the span's time its children cover, overlaps once. */
+/** The part of the span's time that its children cover; overlaps count once. */
 function covered(node) {
   let total = 0;
   let until = node.start;

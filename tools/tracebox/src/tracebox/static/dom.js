@@ -1,9 +1,9 @@
-// Builds elements. Text from the network only ever becomes text: nothing here parses HTML.
+// Builds elements. Text from the network is always inserted as text: nothing here parses HTML.
 
-/** The element with this id, which the page has. */
+/** The element of the page with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** An element with properties (class, text, dataset, on…, attributes) and children; null children are left out. */
+/** An element with properties (class, text, dataset, on…, attributes) and children; null children are skipped. */
 export function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -26,7 +26,7 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** The text with places where a line may break: after dots, slashes, underscores and the like. */
+/** The text with optional line breaks after dots, slashes, underscores and similar characters. */
 export function breakable(text) {
   const parts = String(text).split(/(?<=[._/:,?&=-])/);
   return parts.flatMap((part, index) => (index ? [document.createElement("wbr"), part] : [part]));

@@ -1,4 +1,4 @@
-// Times and counts for people. Durations are microseconds, points in time Unix microseconds.
+// Formats times and counts. Durations are microseconds, points in time are Unix microseconds.
 
 const number = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -11,7 +11,7 @@ export const count = (n) => number.format(n);
 /** "1 span", "3 spans". */
 export const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 
-/** Three significant digits with a fitting unit: "850 µs", "12.3 ms", "1.24 s", "2 min 5 s". */
+/** Three significant digits with a unit: "850 µs", "12.3 ms", "1.24 s", "2 min 5 s". */
 export function duration(microseconds) {
   if (microseconds < 1000) return `${significant(microseconds)} µs`;
   if (microseconds < 999_500) return `${significant(microseconds / 1000)} ms`;
@@ -27,7 +27,7 @@ function significant(n) {
   return String(Number(n.toPrecision(3)));
 }
 
-/** The time of day, with the date in front where it is not today. */
+/** The time of day, preceded by the date unless it is today. */
 export function time(microseconds) {
   const date = new Date(microseconds / 1000);
   const today = new Date().toDateString() === date.toDateString();
@@ -52,7 +52,7 @@ export function ago(microseconds) {
   return plural(Math.floor(seconds / 86400), "day") + " ago";
 }
 
-/** A gRPC method by its telling part: "aiomesh.pricing.v1.PricingService/GetPrice" as "Pricing/GetPrice". */
+/** A gRPC method in short: "aiomesh.pricing.v1.PricingService/GetPrice" as "Pricing/GetPrice". */
 export const shortName = (operation) => operation.replace(/^[a-z0-9_]+(?:\.[a-z0-9_]+)*\.([A-Z]\w*?)(?:Service)?\/(\w+)$/, "$1/$2");
 
 /** 4300000 as "4.1 MiB". */

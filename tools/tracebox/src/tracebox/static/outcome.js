@@ -1,4 +1,4 @@
-// How a span ended, for people: an error of a server is not the mistake of its client. As tracebox/outcome.py.
+// How a span ended: distinguishes errors of a server from mistakes of its client. Same rules as tracebox/outcome.py.
 
 const HTTP = ["http.response.status_code", "http.status_code"];
 const RPC = ["rpc.response.status_code", "rpc.grpc.status_code"];
@@ -21,11 +21,11 @@ function kind(tags, http, rpc) {
 
 const first = (tags, names) => String(tags.get(names.find((name) => tags.has(name))) ?? "");
 
-/** "404 client error", "cancelled", "error"; a status that only repeats the kind is left out. */
+/** "404 client error", "cancelled", "error"; a status that only repeats the kind is omitted. */
 export const describe = ({ kind, status }) => (status.toLowerCase() === kind ? kind : [status, kind].filter(Boolean).join(" "));
 
-/** The class of the style sheet for a kind: red for errors, amber for what is not the server's fault. */
+/** The CSS class of a kind: red for errors, amber for client errors and cancelled calls. */
 export const shade = (kind) => (kind === "error" ? "bad" : kind ? "warn" : "");
 
-/** The class for a whole trace of the list: red if any server failed, amber if its root is the client's fault. */
+/** The CSS class of a trace in the list: red if any server failed, amber if the root is a client error or cancelled. */
 export const rowShade = (trace) => (trace.errors ? "bad" : shade(trace.outcome));

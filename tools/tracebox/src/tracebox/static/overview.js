@@ -1,4 +1,4 @@
-// The whole trace in miniature; dragging over a part of it zooms the waterfall to that part.
+// The whole trace in small; dragging over a part zooms the waterfall to that part.
 
 import { hue } from "./colours.js";
 import { byId } from "./dom.js";
@@ -7,7 +7,7 @@ import { shade } from "./outcome.js";
 const HEIGHT = 56;
 const OUTCOMES = { bad: "#e5484d", warn: "#d99a1c" };
 
-/** Draw the tree; `onZoom(from, to)` hears of a part, in µs from the start of the trace. Returns a redraw. */
+/** Draw the tree. Dragging calls `onZoom(from, to)`, in µs from the start of the trace. */
 export function overview(tree, onZoom) {
   const canvas = byId("overview");
   const redraw = () => draw(canvas, tree);
@@ -34,7 +34,7 @@ function draw(canvas, tree) {
   });
 }
 
-/** Show a part (shares of the whole) as chosen, or nothing. */
+/** Mark a part, given as fractions of the trace; the whole trace gets no mark. */
 export function brush(from, to) {
   const node = byId("brush");
   node.hidden = from <= 0 && to >= 1;

@@ -1,16 +1,16 @@
-// The time range: a lookback such as 15m, which moves with the clock, or two times, in µs in the address as in Jaeger's.
+// The time range: a lookback such as 15m, which moves with the clock, or two times. The address has µs, as in Jaeger.
 
 const SECOND = 1_000_000;
 const UNITS = { s: SECOND, m: 60 * SECOND, h: 3600 * SECOND, d: 86_400 * SECOND };
 
-/** The parameters of the address: `lookback`, or lookback=custom with `start` and `end`; throws an Error for people. */
+/** The parameters of the address: `lookback`, or lookback=custom with `start` and `end`. Throws an Error for the user. */
 export function readPeriod({ lookback, from, to }) {
   if (!lookback.value) return {};
   if (lookback.value !== "custom") return lookback.value.match(/^[0-9]{1,6}[smhd]$/) ? { lookback: lookback.value } : refuse();
   const [start, end] = [microseconds(from.value, "From"), microseconds(to.value, "To")];
   if (!start && !end) throw new Error("Fill in “From” or “To”, or choose another time range.");
   if (start && end && start > end) throw new Error("“From” must not be later than “To”.");
-  return { lookback: "custom", ...(start && { start }), ...(end && { end: end + SECOND - 1 }) }; // all of the last second
+  return { lookback: "custom", ...(start && { start }), ...(end && { end: end + SECOND - 1 }) }; // includes the whole last second
 }
 
 function refuse() {
@@ -24,27 +24,27 @@ function microseconds(local, name) {
   return milliseconds * 1000;
 }
 
-/** Put the address's period into the form. */
+/** Fill the form with the time range of the address. */
 export function showPeriod({ from, to }, wanted) {
   from.value = localTime(wanted.get("start"));
   to.value = localTime(wanted.get("end"));
 }
 
-/** Fill in the last hour where two times are wanted and none is given. */
+/** Suggest the last hour if both times are empty. */
 export function suggestPeriod({ from, to }) {
   if (from.value || to.value) return;
   const now = Date.now() * 1000;
   [from.value, to.value] = [localTime(now - UNITS.h), localTime(now)];
 }
 
-/** What a datetime-local field shows of a time; nothing if it is none. */
+/** A time for a datetime-local field; empty if it is not a time. */
 function localTime(microseconds) {
   const date = new Date(Math.floor(Number(microseconds) / SECOND) * 1000);
   if (!microseconds || Number.isNaN(date.getTime())) return "";
   return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
-/** Turn the period of an address into the `start` and `end` that the server takes. */
+/** Replace `lookback` by the `start` and `end` that the server accepts. */
 export function resolvePeriod(query) {
   const lookback = query.get("lookback");
   query.delete("lookback");

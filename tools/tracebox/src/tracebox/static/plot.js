@@ -1,4 +1,4 @@
-// The durations of the found traces over their start times, as dots to click.
+// A plot of the traces found: duration over start time, one dot with a link for each.
 
 import { svg } from "./dom.js";
 import * as format from "./format.js";
@@ -7,7 +7,7 @@ import { rowShade } from "./outcome.js";
 const HEIGHT = 96;
 const MARGIN = { left: 64, right: 16, top: 10, bottom: 20 };
 
-/** Draw the traces into the figure; nothing if there are too few to compare. */
+/** Draw the traces into the figure; hide it if there are fewer than three. */
 export function plot(figure, traces) {
   figure.hidden = traces.length < 3;
   if (figure.hidden) return;
@@ -26,7 +26,7 @@ export function plot(figure, traces) {
   );
 }
 
-/** Durations to shares of the height: linear, or logarithmic where the longest would flatten all the others. */
+/** Maps durations to fractions of the height. Logarithmic if a linear scale would flatten most of them. */
 function scale(traces, longest) {
   const took = traces.map((trace) => Math.max(1, trace.duration)).sort((a, b) => a - b);
   const shortest = took[0];

@@ -1,4 +1,4 @@
-// The search: filters kept in the address, the list of traces, and how full the store is.
+// The search: filters, which the address keeps, the list of traces, and how full the store is.
 
 import { hue } from "./colours.js";
 import { byId, el, getJson } from "./dom.js";
@@ -10,14 +10,14 @@ import { formatTags, parseTags } from "./tags.js";
 
 const REFRESH_MS = 2000;
 const DEFAULT_LIMIT = "50";
-const TYPED = new Set(["minDuration", "tags", "from", "to"]); // searched for by Enter or the button
+const TYPED = new Set(["minDuration", "tags", "from", "to"]); // fields that start a search by Enter or the button
 const form = byId("filters");
 let timer = 0;
-let searches = 0; // how many there were: the response to an earlier one is not shown
-let latest = ""; // what is shown, to leave the list alone while nothing changes
-let known = null; // the ids shown before, to mark what is new
+let searches = 0; // the number of searches: a late response to an earlier one is ignored
+let latest = ""; // the traces shown, so that the list is redrawn only if they change
+let known = null; // the ids shown before, so that new traces are marked
 
-/** Show the search that the address asks for, and keep both in step. */
+/** Show the search of the address, and keep the address up to date. */
 export async function showSearch() {
   byId("search").hidden = false;
   form.addEventListener("submit", (event) => {
@@ -34,7 +34,7 @@ export async function showSearch() {
   await load();
 }
 
-/** Take over the filters from the address, then search. */
+/** Fill the form from the address, then search. */
 async function load() {
   const wanted = new URLSearchParams(location.search);
   form.elements.minDuration.value = wanted.get("minDuration") ?? "";
@@ -50,7 +50,7 @@ async function load() {
   await refresh();
 }
 
-/** The field's text for the tags of an address, which stays as it is if it is wrong. */
+/** The text of the field for the tags of an address; invalid tags stay unchanged. */
 function tagsText(text) {
   try {
     return formatTags(parseTags(text));
@@ -59,14 +59,14 @@ function tagsText(text) {
   }
 }
 
-/** Show the two times if they are wanted, and say whether they are. */
+/** Show or hide the fields for two times; returns whether they are shown. */
 function showBetween() {
   const custom = form.elements.lookback.value === "custom";
   byId("between").hidden = !custom;
   return custom;
 }
 
-/** Search for what the form says now, and put it into the address. */
+/** Search with the filters of the form, and store them in the address. */
 async function find() {
   const field = form.elements.minDuration;
   if (/^\s*[0-9.]+\s*$/.test(field.value)) field.value = `${field.value.trim()}ms`;
@@ -78,7 +78,7 @@ async function find() {
   await refresh();
 }
 
-/** The form as the parameters of the address; throws an Error for people. */
+/** The form as parameters of the address. Throws an Error for the user. */
 function filters() {
   const query = new URLSearchParams();
   for (const name of ["service", "operation", "minDuration", "limit", "errors"]) {
@@ -125,7 +125,7 @@ async function refresh() {
 }
 
 function explain(error) {
-  if (error.status === undefined) return "tracebox does not answer. Is it still running?";
+  if (error.status === undefined) return "tracebox does not respond. Is it still running?";
   if (/minDuration/.test(error.message)) return "Write the duration like 250us, 10ms or 1.5s.";
   return error.message;
 }
@@ -144,7 +144,7 @@ async function refreshNames() {
   fill(operation, (await getJson(path)).data ?? [], "All operations");
 }
 
-/** Offer the names in a select, without losing what is chosen, and without a flicker when nothing changed. */
+/** Fill a select with names. Keeps the selected one, and changes nothing if the names are the same. */
 function fill(field, names, all) {
   const chosen = field.value;
   const offered = [...new Set(chosen ? [...names, chosen] : names)].sort();
@@ -207,7 +207,7 @@ function row(trace, longest) {
   return el("li", {}, link);
 }
 
-/** How the request ended if that is not the server's fault, or how many of its spans did. */
+/** The outcome of the root if it is a client error or cancelled, otherwise the number of such spans. */
 function clientErrors(trace) {
   const ended = shade(trace.outcome) === "warn" ? describe({ kind: trace.outcome, status: trace.status }) : null;
   if (!ended && !trace.clientErrors) return null;
@@ -228,7 +228,7 @@ function showHeld(held) {
   byId("held").hidden = false;
   byId("held-text").textContent = `${format.plural(held.traces, "trace")} · ${format.plural(held.spans, "span")}`;
   byId("held-meter").value = share;
-  byId("held").title = `${format.size(held.bytes)} of ${format.size(held.maxBytes)}, ${format.count(held.spans)} of ${format.count(held.maxSpans)} spans. When full, the traces that came first leave.`;
+  byId("held").title = `${format.size(held.bytes)} of ${format.size(held.maxBytes)}, ${format.count(held.spans)} of ${format.count(held.maxSpans)} spans. When the store is full, the oldest traces are dropped.`;
 }
 
 function showEmpty(held) {
@@ -239,9 +239,9 @@ function showEmpty(held) {
 function nothingYet() {
   return [
     el("h2", { text: "No traces yet" }),
-    el("p", { text: "tracebox is listening. Ask the mesh for something and the trace of it appears here by itself:" }),
+    el("p", { text: "tracebox is running. Send a request to the mesh, and its trace appears here:" }),
     el("pre", { text: "curl http://127.0.0.1:8080/v1/products" }),
-    el("p", { class: "dim", text: "Take the address of the edge from the table that the mesh printed when it started. Anything else that exports OTLP over gRPC may send its spans here, too." }),
+    el("p", { class: "dim", text: "The mesh printed the address of its API when it started. Other programs can also export their spans here, by OTLP over gRPC." }),
   ];
 }
 

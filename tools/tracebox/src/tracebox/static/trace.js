@@ -9,18 +9,18 @@ import { brush, overview } from "./overview.js";
 import { buildTree } from "./tree.js";
 import { Waterfall } from "./waterfall.js";
 
-const PATIENCE_MS = 10_000; // spans travel in batches: a trace just made may need some seconds to arrive
+const PATIENCE_MS = 10_000; // spans are exported in batches: a new trace may need some seconds to arrive
 const AGAIN_MS = 1000;
 
 const GONE = [
   "This trace may be gone",
-  "It was not sampled: then it has an id, but its spans are never sent.",
-  "It was evicted: tracebox keeps traces in memory only, drops the oldest when it is full, and all when it stops.",
+  "It was not sampled: then it has an id, but its spans are not exported.",
+  "It was evicted: tracebox keeps traces only in memory. It drops the oldest when it is full, and all when it stops.",
   "The id is wrong.",
 ];
-const NO_ID = ["This is no trace id", "A trace id has up to 32 hexadecimal digits."];
+const NO_ID = ["This is not a trace id", "A trace id has up to 32 hexadecimal digits."];
 
-/** Show the trace with this id, waiting a little if it has not arrived. */
+/** Show the trace with this id; waits some seconds if it has not arrived. */
 export async function showTrace(id) {
   byId("trace").hidden = false;
   byId("back").search = sessionStorage.getItem("search") ?? "";
@@ -54,7 +54,7 @@ function sayMissing(id, error) {
   byId("looking").replaceChildren(
     el("h2", { text: title }), el("p", {}, el("code", { text: id })),
     el("ul", { class: "reasons" }, ...why.map((text) => el("li", { text }))),
-    el("p", {}, el("button", { type: "button", class: "primary", text: "Look again", onclick: () => location.reload() }), " ", el("a", { href: "/search", text: "See all traces" })));
+    el("p", {}, el("button", { type: "button", class: "primary", text: "Try again", onclick: () => location.reload() }), " ", el("a", { href: "/search", text: "See all traces" })));
   return null;
 }
 
@@ -111,7 +111,7 @@ function showHead(trace, tree) {
     ...(of("warn") ? [fact("Client errors", format.count(of("warn")), "warn")] : []), fact("Trace id", traceId(trace.traceID)));
   byId("legend").replaceChildren(...[...spans].map(([name, n]) => el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(n) }))));
   byId("orphans").hidden = !tree.orphans;
-  byId("orphans").replaceChildren(`${format.plural(tree.orphans, "span")} with a parent that is not here. If the trace is new, the rest may still be on its way. `, el("a", { href: location.href, text: "Look again" }));
+  byId("orphans").replaceChildren(`${format.plural(tree.orphans, "span")} without their parent span. If the trace is new, more spans may still arrive. `, el("a", { href: location.href, text: "Reload" }));
 }
 
 const fact = (name, value, className = "") => el("div", {}, el("dt", { text: name }), el("dd", { class: className }, value));

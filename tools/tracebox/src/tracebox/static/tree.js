@@ -1,11 +1,11 @@
-// A trace of Jaeger's JSON as a tree of spans. Nothing here recurses: a trace may be thousands of spans deep.
+// Builds a tree of spans from a trace in Jaeger's JSON. Without recursion, because a trace may be thousands of spans deep.
 
 import { outcome } from "./outcome.js";
 
 /**
  * The spans in the order of the waterfall, parents before children and children by start time.
  * A node: {span, service, depth, parent, children, outcome, failed, failedBelow, folded, start, end}; times in µs from
- * the start of the trace. `orphans` counts spans whose parent is not there; they stand at the top level.
+ * the start of the trace. `orphans` counts the spans whose parent is missing; they are at the top level.
  */
 export function buildTree(trace) {
   const nodes = trace.spans.map((span) => newNode(span, trace.processes));
@@ -31,10 +31,10 @@ export function buildTree(trace) {
 
 function newNode(span, processes) {
   const tags = new Map(span.tags.map((tag) => [tag.key, tag.value]));
-  const ended = outcome(tags);
+  const result = outcome(tags);
   return {
     span, tags, service: processes[span.processID]?.serviceName ?? "?", process: processes[span.processID],
-    outcome: ended, failed: ended.kind === "error", failedBelow: false, folded: false,
+    outcome: result, failed: result.kind === "error", failedBelow: false, folded: false,
     parent: null, children: [], depth: 0, start: 0, end: 0,
   };
 }
@@ -62,7 +62,7 @@ function order(roots) {
   return ordered;
 }
 
-// Spans that name each other as parent hang from no root: the first of them becomes one.
+// Spans that are each other's parents have no root: the first of them becomes one.
 function breakCycles(nodes, ordered) {
   const reached = new Set(ordered);
   const first = nodes.filter((node) => !reached.has(node)).sort((a, b) => a.start - b.start)[0];
@@ -71,7 +71,7 @@ function breakCycles(nodes, ordered) {
   return [first];
 }
 
-/** The nodes that no folded ancestor hides. */
+/** The nodes that are not hidden by a folded ancestor. */
 export function visible(nodes) {
   const shown = [];
   let hiddenBelow = Infinity;

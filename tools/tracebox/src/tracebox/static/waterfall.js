@@ -1,4 +1,4 @@
-// The waterfall: one row per span, of which only those in sight exist, so that thousands are no burden.
+// The waterfall: one row for each span. Only the visible rows exist, so a trace may have thousands of spans.
 
 import { hue } from "./colours.js";
 import { byId, el } from "./dom.js";
@@ -7,13 +7,13 @@ import { describe, shade } from "./outcome.js";
 import { visible } from "./tree.js";
 
 const ROW = 30; // px, as in the style sheet
-const AHEAD = 12; // rows made above and below those in sight
+const AHEAD = 12; // additional rows above and below the visible ones
 const STEP = 16; // px of indent per level
 const MAX_INDENT = 200;
 const TICKS = 5;
 
 export class Waterfall {
-  /** Draws the tree into #rows; `onSelect(node)` hears of clicks and of Enter, `onEscape()` of Escape. */
+  /** Draws the tree into #rows. A click or Enter calls `onSelect(node)`, Escape calls `onEscape()`. */
   constructor(tree, onSelect, onEscape) {
     this.tree = tree;
     this.rows = byId("rows");
@@ -27,9 +27,9 @@ export class Waterfall {
     this.refold();
     addEventListener("scroll", () => this.draw(), { passive: true });
     addEventListener("resize", () => this.draw());
-    this.rows.addEventListener("click", (event) => this.clicked(event));
+    this.rows.addEventListener("click", (event) => this.click(event));
     document.addEventListener("keydown", (event) => {
-      if (event.target === document.body || event.target === this.rows) this.pressed(event);
+      if (event.target === document.body || event.target === this.rows) this.press(event);
     });
   }
 
@@ -64,7 +64,7 @@ export class Waterfall {
     this.draw();
   }
 
-  /** Make the rows in sight, unless they are there. */
+  /** Draw the visible rows, unless they are drawn. */
   draw() {
     const top = -this.rows.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / ROW) - AHEAD);
@@ -111,7 +111,7 @@ export class Waterfall {
     ];
   }
 
-  clicked(event) {
+  click(event) {
     const row = event.target.closest(".span-row");
     if (!row) return;
     const node = this.shown[Number(row.dataset.index)];
@@ -123,7 +123,7 @@ export class Waterfall {
     }
   }
 
-  pressed(event) {
+  press(event) {
     const move = {
       ArrowDown: () => this.moveTo(this.at() + 1), ArrowUp: () => this.moveTo(this.at() - 1),
       PageDown: () => this.moveTo(this.at() + 15), PageUp: () => this.moveTo(this.at() - 15),
@@ -155,7 +155,7 @@ export class Waterfall {
     this.refold();
   }
 
-  /** Select the row with this index, and bring it into sight. */
+  /** Select the row with this index, and scroll to it. */
   moveTo(index) {
     this.current = this.shown[Math.max(0, Math.min(this.shown.length - 1, index))];
     const top = this.rows.getBoundingClientRect().top + this.at() * ROW;
@@ -166,7 +166,7 @@ export class Waterfall {
     this.onMove?.(this.current);
   }
 
-  /** Select this node, unfolding what hides it. */
+  /** Select this node, and unfold its ancestors. */
   reveal(node) {
     for (let above = node.parent; above; above = above.parent) above.folded = false;
     this.refold();
