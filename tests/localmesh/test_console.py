@@ -1,4 +1,4 @@
-"""What localmesh prints."""
+"""The output of localmesh."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from localmesh.console import Console, columns
 pytestmark = pytest.mark.unit
 
 
-def test_columns_line_up_and_end_without_spaces() -> None:
+def test_columns_are_aligned_without_trailing_spaces() -> None:
     assert columns([("name", "pid"), ("api_edge", "7"), ("x", "12345")]) == [
         "  name      pid",
         "  api_edge  7",
@@ -15,6 +15,6 @@ def test_columns_line_up_and_end_without_spaces() -> None:
     ]
 
 
-def test_details_stand_below_their_line_without_colours_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().bad("pricing ended", ["one", "two"])
-    assert capsys.readouterr().out == "pricing ended\n  | one\n  | two\n"
+def test_a_pipe_gets_a_line_and_its_details_without_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().bad("pricing exited", ["one", "two"])
+    assert capsys.readouterr().out == "pricing exited\n  | one\n  | two\n"

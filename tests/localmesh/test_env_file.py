@@ -1,4 +1,4 @@
-"""`make up` reads its settings from a file `.env`, too."""
+"""`make up` also reads its settings from a file `.env`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def printed(folder: Path, **variables: str) -> str:
-    """What `make up` prints in a folder, where a setting keeps it from starting."""
+def output(folder: Path, **variables: str) -> str:
+    """The output of `make up` in a folder, with an invalid setting."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")} | variables
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "localmesh"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 2
-    return ended.stdout
+    assert process.returncode == 2
+    return process.stdout
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def printed(folder: Path, **variables: str) -> str:
     [({}, "TRACES_PORT=from-file"), ({"TRACES_PORT": "from-environment"}, "TRACES_PORT=from-environment")],
     ids=["file", "environment"],
 )
-def test_a_setting_comes_from_the_environment_and_else_from_the_file(
+def test_a_setting_comes_from_the_environment_or_else_from_the_file(
     tmp_path: Path, variables: dict[str, str], invalid: str
 ) -> None:
     (tmp_path / ".env").write_text("TRACES_PORT=from-file\n")
-    assert printed(tmp_path, **variables).startswith(f"{invalid}: ")
+    assert output(tmp_path, **variables).startswith(f"{invalid}: ")
 
 
-def test_the_example_changes_nothing_until_a_line_is_uncommented() -> None:
+def test_the_example_file_contains_only_comments() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     assert all(not line or line.startswith("# ") for line in lines)

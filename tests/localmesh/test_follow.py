@@ -1,4 +1,4 @@
-"""The logs of a mesh as people read them."""
+"""The logs of a mesh in readable form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from localmesh.console import Console
-from localmesh.follow import Tail, shown
+from localmesh.follow import Tail, format_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ def line(**extra: Any) -> str:
     return json.dumps(RECORD | extra) + "\n"
 
 
-def test_a_tail_begins_at_the_end_and_waits_for_whole_lines(tmp_path: Path) -> None:
+def test_a_tail_starts_at_the_end_of_the_file_and_returns_complete_lines(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text(line(message="before"))
     tail = Tail(log)
@@ -31,7 +31,7 @@ def test_a_tail_begins_at_the_end_and_waits_for_whole_lines(tmp_path: Path) -> N
     assert tail.records() == []
 
 
-def test_a_tail_goes_on_from_the_start_of_a_file_that_was_emptied(tmp_path: Path) -> None:
+def test_a_tail_continues_at_the_start_of_a_truncated_file(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     tail = Tail(log)
     log.write_text(line(message="a line that is long enough"))
@@ -40,20 +40,20 @@ def test_a_tail_goes_on_from_the_start_of_a_file_that_was_emptied(tmp_path: Path
     assert [record["message"] for record in tail.records()] == ["listening"]
 
 
-def test_lines_of_others_are_left_out(tmp_path: Path) -> None:
+def test_lines_of_other_programs_are_skipped(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     tail = Tail(log)
     log.write_bytes(b"plain\n[1]\n\xff\n" + b'{"level": "info", "msg": "of jaeger"}\n')
     assert tail.records() == []
 
 
-def test_a_record_is_one_line_with_the_end_of_its_traceback_below() -> None:
+def test_a_record_is_one_line_followed_by_the_end_of_its_traceback() -> None:
     console = Console()
-    assert shown(RECORD, console) == "09:05:53.337 INFO    api_edge   listening"
+    assert format_record(RECORD, console) == "09:05:53.337 INFO    api_edge   listening"
     failed = RECORD | {"level": "ERROR", "exception": "a\nb\nc\nd\nValueError: no"}
-    assert shown(failed, console).splitlines()[1:] == ["  | b", "  | c", "  | d", "  | ValueError: no"]
+    assert format_record(failed, console).splitlines()[1:] == ["  | b", "  | c", "  | d", "  | ValueError: no"]
 
 
-def test_what_would_command_the_terminal_is_not_passed_on() -> None:
-    told = shown(RECORD | {"message": "GET /\x1b[2J\x07\n 404"}, Console())
-    assert told.endswith("GET /\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} 404")
+def test_control_characters_are_replaced() -> None:
+    line = format_record(RECORD | {"message": "GET /\x1b[2J\x07\n 404"}, Console())
+    assert line.endswith("GET /\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} 404")

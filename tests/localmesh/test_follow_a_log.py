@@ -1,4 +1,4 @@
-"""On a terminal `make up` shows what the services log, for people."""
+"""On a terminal, `make up` shows the log records of the services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.localmesh.fakes.running import DRIVER, Running, fake
+from tests.localmesh.fakes.running import DRIVER, MeshProcess, fake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ TRACE = "47010f518938cd685e324014ebc1b521"
 
 @contextmanager
 def terminal(directory: Path, child: dict[str, object], **environment: str) -> Iterator[int]:
-    """A mesh of one child on a terminal of its own, which is answered."""
+    """Starts a mesh of one child on a new terminal; yields the terminal."""
     screen, line = pty.openpty()
     specification = json.dumps({"stages": [[child]], "patience": {}})
     inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
@@ -48,8 +48,8 @@ def terminal(directory: Path, child: dict[str, object], **environment: str) -> I
             os.close(screen)
 
 
-def until(screen: int, text: str) -> str:
-    """What the terminal shows up to the end of the line with some text."""
+def read_until(screen: int, text: str) -> str:
+    """The output of the terminal up to the end of a line with `text`."""
     shown = ""
     while not re.search(rf"{text}.*\n", shown):
         shown += os.read(screen, 4096).decode()
@@ -68,24 +68,24 @@ def make_it_log(child: dict[str, object]) -> None:
         ({"NO_COLOR": "1"}, f"09:05:53.337 WARNING pricing    Get INTERNAL  6.5 ms  {TRACE}\r\n"),
     ],
 )
-def test_a_terminal_shows_what_a_service_logs_in_the_colours_it_wants(
+def test_a_terminal_shows_log_records_in_colour_unless_no_color_is_set(
     tmp_path: Path, environment: dict[str, str], expected: str
 ) -> None:
     child = fake("pricing")
     with terminal(tmp_path, child, **environment) as screen:
-        until(screen, "WELCOME")
+        read_until(screen, "WELCOME")
         make_it_log(child)
-        shown = until(screen, TRACE)
+        shown = read_until(screen, TRACE)
     assert expected in shown
-    assert "says nothing" not in shown
+    assert "writes plain text" not in shown
 
 
-def test_a_pipe_is_told_nothing_of_it(tmp_path: Path) -> None:
+def test_a_pipe_gets_no_log_records(tmp_path: Path) -> None:
     child = fake("pricing")
-    with Running(tmp_path, [[child]]) as running:
-        running.until("ready in")
+    with MeshProcess(tmp_path, [[child]]) as running:
+        running.read_until("ready in")
         make_it_log(child)
         running.process.send_signal(signal.SIGINT)
-        running.until("ended well")
+        running.read_until("exited with status 0")
         assert TRACE in (tmp_path / "state" / "logs" / "pricing.log").read_text()
     assert not [line for line in running.printed if TRACE in line]

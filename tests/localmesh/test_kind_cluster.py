@@ -1,11 +1,11 @@
-"""The cluster's configuration, its settings, and the programs that it takes."""
+"""The configuration of the cluster, its settings, and the programs that it needs."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from localmesh.kind.cluster import config, mapped
+from localmesh.kind.cluster import config, read_host_ports
 from localmesh.kind.programs import DOCKER, KIND, KUBECTL, CannotGoOn, check, run
 from localmesh.kind.settings import KindSettings
 from localmesh.settings import InvalidSettings, read
@@ -20,11 +20,11 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def test_the_config_is_used_as_it_stands_with_the_default_ports() -> None:
+def test_the_default_ports_leave_the_config_unchanged() -> None:
     assert config(CONFIG, KindSettings()) == CONFIG
 
 
-def test_moved_ports_stand_in_the_config_and_nothing_else_differs() -> None:
+def test_other_ports_change_only_the_host_ports_of_the_config() -> None:
     moved = config(CONFIG, KindSettings(edge_port=16686, traces_port=8080))
     changed = [pair for pair in zip(CONFIG.splitlines(), moved.splitlines(), strict=True) if len(set(pair)) > 1]
     assert changed == [
@@ -33,7 +33,7 @@ def test_moved_ports_stand_in_the_config_and_nothing_else_differs() -> None:
     ]
 
 
-def test_a_config_without_a_node_port_is_refused() -> None:
+def test_a_config_without_a_node_port_is_invalid() -> None:
     with pytest.raises(ValueError, match="maps the node port 30686 0 times"):
         config(CONFIG.replace("30686", "30687"), KindSettings())
 
@@ -43,7 +43,7 @@ def test_the_host_port_of_each_node_port_is_read_from_docker() -> None:
         "30080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8090"}],
         "6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "41234"}],
     }
-    assert mapped(json.dumps(bindings)) == {30080: 8090, 6443: 41234}
+    assert read_host_ports(json.dumps(bindings)) == {30080: 8090, 6443: 41234}
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +53,13 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.ports, settings.kind_node_image) == ({"EDGE_PORT": 8090, "TRACES_PORT": 16686}, None)
 
 
-def test_one_port_for_both_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_ports_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_PORT", "16686")
     with pytest.raises(InvalidSettings, match="EDGE_PORT and TRACES_PORT are both 16686"):
         read(KindSettings)
 
 
-def test_every_missing_program_is_named_with_the_page_that_helps(
+def test_each_missing_program_is_named_with_its_installation_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -70,7 +70,7 @@ def test_every_missing_program_is_named_with_the_page_that_helps(
     assert all(" is not on the PATH; to install it: https://" in line for line in lines)
 
 
-def test_a_failed_program_is_told_with_its_last_lines() -> None:
+def test_a_failed_program_is_reported_with_its_last_lines() -> None:
     with pytest.raises(CannotGoOn, match="sh -c failed with exit status 3") as caught:
         run("sh", "-c", "seq 30 >&2; exit 3")
     assert list(caught.value.details) == [str(number) for number in range(11, 31)]

@@ -1,11 +1,11 @@
-"""What the overlay and the cluster hold, as it is read from their text, and what is printed from it."""
+"""Reads images and addresses from manifests and from kubectl's output, and prints the greeting."""
 
 from __future__ import annotations
 
 import pytest
 
-from localmesh.kind.greeting import addresses, linked, text
-from localmesh.kind.images import images, named
+from localmesh.kind.greeting import addresses, text, trace_link
+from localmesh.kind.images import image_of, images
 from localmesh.kind.programs import CannotGoOn
 from localmesh.kind.settings import KindSettings
 
@@ -32,20 +32,20 @@ spec:
 """
 
 
-def test_the_images_of_containers_are_found_wherever_they_stand() -> None:
+def test_the_images_of_all_containers_are_found() -> None:
     assert images(MANIFESTS) == {"aiomesh/tax:dev", "postgres:17"}
 
 
-def test_an_image_of_ours_has_the_tag_of_the_overlay() -> None:
-    assert named("tax", {"postgres:17", "aiomesh/tax-two:dev", "aiomesh/tax:dev"}) == "aiomesh/tax:dev"
+def test_the_image_of_a_workload_is_found_by_its_whole_name() -> None:
+    assert image_of("tax", {"postgres:17", "aiomesh/tax-two:dev", "aiomesh/tax:dev"}) == "aiomesh/tax:dev"
 
 
-def test_a_service_without_an_image_in_the_overlay_is_refused() -> None:
+def test_a_workload_without_an_image_in_the_overlay_is_an_error() -> None:
     with pytest.raises(CannotGoOn, match="deploy/k8s/overlays/kind has no container with an image aiomesh/tax:TAG"):
-        named("tax", {"aiomesh/stock:dev"})
+        image_of("tax", {"aiomesh/stock:dev"})
 
 
-def test_addresses_are_those_on_this_machine_where_there_are_some() -> None:
+def test_an_address_on_this_machine_is_preferred() -> None:
     settings = KindSettings(edge_port=8090, traces_port=9000)
     assert addresses(["jaeger 4317: 16686:30686", "tax 50052:", "api-edge 80:30080"], settings) == {
         "jaeger": "http://127.0.0.1:9000",
@@ -54,12 +54,12 @@ def test_addresses_are_those_on_this_machine_where_there_are_some() -> None:
     }
 
 
-def test_the_link_to_a_trace_is_found_among_others() -> None:
-    assert linked('</v1>; rel="next", <http://localhost/trace/abc>; rel="trace"') == "http://localhost/trace/abc"
-    assert linked('</v1>; rel="next"') is None
+def test_the_link_to_a_trace_is_found_among_other_links() -> None:
+    assert trace_link('</v1>; rel="next", <http://localhost/trace/abc>; rel="trace"') == "http://localhost/trace/abc"
+    assert trace_link('</v1>; rel="next"') is None
 
 
-def test_the_greeting_holds_the_link_and_three_commands() -> None:
+def test_the_greeting_contains_the_link_and_three_commands() -> None:
     greeting = text("http://127.0.0.1:8080", "http://127.0.0.1:9000", "http://localhost:9000/trace/abc")
     assert "http://localhost:9000/trace/abc" in greeting
     assert (greeting.count("curl "), greeting.count("echo ")) == (2, 1)

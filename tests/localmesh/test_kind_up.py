@@ -1,4 +1,4 @@
-"""`make kind-up` with programs on the PATH that answer as docker, kind and kubectl do."""
+"""`make kind-up` with fake programs docker, kind and kubectl on the PATH."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OBJECTS = "namespace/aiomesh deployment.apps/tax statefulset.apps/postgres horiz
 
 
 class Programs:
-    """Fake programs: each writes down how it is called, and runs the shell code of the first pattern that matches."""
+    """Fake programs: each records its calls, and runs the shell code of the first pattern that matches a call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,7 +42,7 @@ class Programs:
 
     @property
     def calls(self) -> list[str]:
-        """The calls until now, without the options that name the cluster."""
+        """The calls so far, without the options that name the cluster."""
         lines = (self._folder / "calls").read_text().splitlines()
         return [line.removesuffix(ON_CLUSTER) for line in lines]
 
@@ -61,7 +61,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     return Programs(tmp_path)
 
 
-def test_images_are_loaded_under_their_content_and_under_the_tag_of_the_overlay(programs: Programs) -> None:
+def test_images_are_loaded_by_content_and_by_the_tag_of_the_overlay(programs: Programs) -> None:
     workloads = sorted(service.replace("_", "-") for service in SERVICES)
     overlay = "\n".join(f"  image: aiomesh/{workload}:dev" for workload in workloads)
     programs.on('"kubectl kustomize "*', f"echo '{overlay}\n  image: postgres:17'")
@@ -75,7 +75,7 @@ def test_images_are_loaded_under_their_content_and_under_the_tag_of_the_overlay(
     assert others.split()[4:] == ["postgres:17"]
 
 
-def test_only_what_was_built_anew_is_restarted(programs: Programs) -> None:
+def test_only_a_deployment_with_a_new_image_is_restarted(programs: Programs) -> None:
     programs.on('"kubectl get deployments "*', "printf 'stock aiomesh/stock:1\\ntax aiomesh/tax:1\\n'")
     apply({"stock": "aiomesh/stock:1", "tax": "aiomesh/tax:2"}, KindSettings(traces_port=16686))
     assert programs.calls[1:] == [
@@ -86,19 +86,19 @@ def test_only_what_was_built_anew_is_restarted(programs: Programs) -> None:
     ]
 
 
-def test_what_is_new_is_not_restarted_and_what_has_no_build_is(programs: Programs) -> None:
+def test_a_deployment_without_a_build_is_restarted_and_a_new_one_is_not(programs: Programs) -> None:
     programs.on('"kubectl get deployments "*', "echo 'jaeger '; echo 'tax '")
     apply({"stock": "aiomesh/stock:1", "tax": "aiomesh/tax:1"}, KindSettings(traces_port=16686))
     assert [call for call in programs.calls if " restart " in call] == ["kubectl rollout restart deployment/tax"]
 
 
-def test_moved_traces_are_where_the_links_of_the_edge_lead(programs: Programs) -> None:
+def test_the_trace_links_of_the_edge_use_the_chosen_port(programs: Programs) -> None:
     apply({}, KindSettings(traces_port=9000))
     url = "EDGE_TRACE_URL=http://localhost:9000/trace/{trace_id}"
     assert programs.calls[-1] == f"kubectl set env deployment/api-edge {url}"
 
 
-def test_every_workload_of_the_overlay_is_waited_for_within_one_limit(programs: Programs) -> None:
+def test_all_workloads_of_the_overlay_share_one_time_limit(programs: Programs) -> None:
     programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
     assert Rollout(Console()).wait().keys() == {"tax", "postgres"}
     calls, limits = zip(*(call.split(" --timeout=") for call in programs.calls[1:]), strict=True)
@@ -127,21 +127,21 @@ def test_a_failed_rollout_shows_pods_warnings_and_logs_as_kubectl_prints_them(
     assert texts == ["the pods", "the warnings", "the log", "the log before"]
 
 
-def test_kubectl_that_cannot_explain_does_not_hide_what_failed(programs: Programs) -> None:
+def test_a_failing_kubectl_does_not_hide_which_workloads_are_not_ready(programs: Programs) -> None:
     programs.on('"kubectl get --kustomize="*', f"printf '%s\\n' {OBJECTS}")
     programs.on('"kubectl "*', "exit 1")
     with pytest.raises(CannotGoOn, match=r"^not ready: tax, postgres; "):
         Rollout(Console()).wait()
 
 
-def test_a_failure_is_exit_status_1_and_one_sentence(programs: Programs) -> None:
+def test_a_failure_exits_with_status_1_and_one_line_with_details(programs: Programs) -> None:
     programs.on('"kind get clusters"', "echo 'no engine' >&2; exit 1")
     done = subprocess.run(UP, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines() == ["kind get failed with exit status 1", "  | no engine"]
 
 
-def test_an_interrupt_while_it_waits_ends_it_without_a_traceback(programs: Programs, tmp_path: Path) -> None:
+def test_an_interrupt_during_the_rollout_exits_without_a_traceback(programs: Programs, tmp_path: Path) -> None:
     waits = tmp_path / "waits"
     os.mkfifo(waits)
     overlay = "\n".join(f"  image: aiomesh/{service.replace('_', '-')}:dev" for service in SERVICES)

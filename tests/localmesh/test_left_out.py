@@ -1,4 +1,4 @@
-"""How a service that is left out is started by hand, by a real shell."""
+"""The command of a service that is left out, run by a real shell."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def program(settings: Mapping[str, str]) -> Program:
     return Program("tax", (sys.executable, "-c", SHOW), {}, "127.0.0.1:1", accepts(1), settings)
 
 
-def test_the_command_gives_the_program_its_settings_and_no_other_telemetry() -> None:
+def test_the_command_passes_the_settings_and_removes_other_otel_variables() -> None:
     shell = {"PATH": "/usr/bin:/bin", "OTEL_SERVICE_NAME": "shell", "OTEL_BSP_SCHEDULE_DELAY": "1"}
     line = command(program(SETTINGS), shell)
     assert "\n" not in line
     done = subprocess.run(["/bin/sh", "-c", line], env=shell, check=True, capture_output=True, text=True)
-    given = json.loads(done.stdout)
-    assert given.items() >= SETTINGS.items()
-    assert "OTEL_SERVICE_NAME" not in given
+    environment = json.loads(done.stdout)
+    assert environment.items() >= SETTINGS.items()
+    assert "OTEL_SERVICE_NAME" not in environment
 
 
-def test_the_settings_are_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+def test_the_settings_are_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     write_environment(program(SETTINGS), tmp_path)
     path = tmp_path / "tax.env"
     assert path.read_text().splitlines() == [f"{name}={value}" for name, value in SETTINGS.items()]

@@ -1,4 +1,4 @@
-"""The log files of children: bounded, and asked for their last lines."""
+"""The log files of children: their size limit and their last lines."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def written(log: Log, text: str) -> Log:
     return log
 
 
-def test_the_last_lines_are_those_of_the_present_process(tmp_path: Path) -> None:
+def test_the_last_lines_are_those_of_the_current_process(tmp_path: Path) -> None:
     log = written(Log(tmp_path / "a.log"), "first life\n")
     written(log, "".join(f"{number}\n" for number in range(20)))
     assert log.last_lines(3) == ["17", "18", "19"]
@@ -26,14 +26,14 @@ def test_the_last_lines_are_those_of_the_present_process(tmp_path: Path) -> None
     assert log.last_lines() == []
 
 
-def test_the_log_of_the_mesh_before_is_kept(tmp_path: Path) -> None:
+def test_the_log_of_the_previous_mesh_is_kept(tmp_path: Path) -> None:
     written(Log(tmp_path / "a.log"), "yesterday\n")
     written(Log(tmp_path / "a.log"), "today\n")
     assert (tmp_path / "a.1.log").read_text() == "yesterday\n"
     assert (tmp_path / "a.log").read_text() == "today\n"
 
 
-def test_a_log_beyond_its_bound_moves_away_under_its_writer(tmp_path: Path) -> None:
+def test_a_log_beyond_its_limit_moves_while_a_process_writes_to_it(tmp_path: Path) -> None:
     log = Log(tmp_path / "a.log")
     descriptor = log.open()
     os.write(descriptor, b"long line\n")
@@ -47,7 +47,7 @@ def test_a_log_beyond_its_bound_moves_away_under_its_writer(tmp_path: Path) -> N
     assert log.last_lines() == ["next"]
 
 
-def test_a_line_without_end_and_bytes_that_are_no_text_are_shown_as_well_as_can_be(tmp_path: Path) -> None:
+def test_a_very_long_line_is_cut_and_invalid_bytes_are_skipped(tmp_path: Path) -> None:
     log = Log(tmp_path / "a.log")
     descriptor = log.open()
     os.write(descriptor, b"\xff\n" + b"x" * 50_000)
@@ -55,11 +55,11 @@ def test_a_line_without_end_and_bytes_that_are_no_text_are_shown_as_well_as_can_
     assert log.last_lines() == ["x" * LINE_WIDTH + "…"]
 
 
-def test_a_process_that_never_began_has_no_last_lines(tmp_path: Path) -> None:
+def test_a_process_that_never_started_has_no_last_lines(tmp_path: Path) -> None:
     assert Log(tmp_path / "a.log").last_lines() == []
 
 
-def test_a_json_line_is_shown_for_people_with_the_end_of_its_traceback() -> None:
+def test_a_json_line_becomes_readable_with_the_end_of_its_traceback() -> None:
     line = json.dumps(
         {
             "time": "2026-11-24T06:13:04.125+00:00",
@@ -72,5 +72,5 @@ def test_a_json_line_is_shown_for_people_with_the_end_of_its_traceback() -> None
 
 
 @pytest.mark.parametrize("line", ["plain text", "{}", '{"time": 1, "level": 2, "message": 3}', "[1]", "null", '"a"'])
-def test_any_other_line_is_shown_as_it_is(line: str) -> None:
+def test_any_other_line_is_shown_unchanged(line: str) -> None:
     assert readable(line) == [line]

@@ -1,4 +1,4 @@
-"""Which processes `make up` starts, with which environment and in which order they stop."""
+"""The processes that `make up` starts, their environments, and the order in which they stop."""
 
 import json
 import sys
@@ -38,12 +38,12 @@ def programs(environ: dict[str, str] | None = None, settings: Settings = SETTING
     return {program.name: program for stage in mesh.stages for program in stage}
 
 
-def test_callers_stop_before_those_they_call() -> None:
+def test_callers_stop_before_the_services_that_they_call() -> None:
     stages = [[program.name for program in stage] for stage in describe(SERVICES, SETTINGS, {}).stages]
     assert stages == [["api_edge"], ["reviews"], ["stock", "tax"], ["tracebox"]]
 
 
-def test_each_process_is_python_running_one_module() -> None:
+def test_each_process_runs_one_python_module() -> None:
     modules = {name: program.argv for name, program in programs().items()}
     assert modules == {
         "api_edge": (sys.executable, "-m", "api_edge"),
@@ -54,14 +54,14 @@ def test_each_process_is_python_running_one_module() -> None:
     }
 
 
-def test_a_service_that_is_left_out_is_not_started_and_its_port_may_be_taken() -> None:
+def test_a_service_that_is_left_out_is_not_started_and_its_port_is_not_checked() -> None:
     mesh = describe(SERVICES, SETTINGS.model_copy(update={"without": ("tax", "api_edge")}), {})
     assert [[program.name for program in stage] for stage in mesh.stages] == [["stock", "reviews"], ["tracebox"]]
     assert [program.name for program in mesh.left_out] == ["tax", "api_edge"]
     assert set(mesh.ports) == {"STOCK_PORT", "REVIEWS_PORT", "TRACES_PORT", "OTLP_PORT"}
 
 
-def test_a_program_knows_which_variables_are_about_it() -> None:
+def test_the_settings_of_a_program_are_the_variables_that_configure_it() -> None:
     environ = {"HOME": "/home", "TAX_LOG_LEVEL": "DEBUG", "STOCK_LOG_LEVEL": "INFO", "OTEL_SERVICE_NAME": "shell"}
     assert programs(environ)["tax"].settings == {
         "OTEL_BSP_SCHEDULE_DELAY": "500",
@@ -74,7 +74,7 @@ def test_a_program_knows_which_variables_are_about_it() -> None:
     }
 
 
-def test_the_processes_are_wired_to_each_other() -> None:
+def test_the_processes_get_each_others_addresses() -> None:
     found = programs()
     assert found["stock"].environment["STOCK_LISTEN"] == "127.0.0.1:1002"
     assert found["tax"].environment["TAX_LISTEN"] == "127.0.0.1:1003"
@@ -92,7 +92,7 @@ def test_the_processes_are_wired_to_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["100%20", "what?", "a b#c&d=e+f@g:h", "Größe"])
-def test_the_databases_are_in_the_state_directory_whatever_its_name(name: str) -> None:
+def test_the_databases_are_in_a_state_directory_with_any_name(name: str) -> None:
     settings = SETTINGS.model_copy(update={"state_dir": Path("/state", name)})
     url = programs(settings=settings)["tax"].environment["TAX_DATABASE_URL"]
     assert make_url(url).database == f"/state/{name}/tax.db"
@@ -100,7 +100,7 @@ def test_the_databases_are_in_the_state_directory_whatever_its_name(name: str) -
 
 
 @pytest.mark.parametrize("service", [service.name for service in SERVICES])
-def test_metrics_go_where_the_shell_says_and_never_to_the_trace_backend(service: str) -> None:
+def test_metrics_go_to_the_endpoint_of_the_shell_and_never_to_the_trace_backend(service: str) -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector.example:4317"}
     environment = programs({**endpoint, "OTEL_METRICS_EXPORTER": "otlp"})[service].environment
     assert environment.items() >= endpoint.items()
@@ -108,7 +108,7 @@ def test_metrics_go_where_the_shell_says_and_never_to_the_trace_backend(service:
 
 
 @pytest.mark.parametrize("service", [service.name for service in SERVICES])
-def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service: str) -> None:
+def test_spans_go_to_the_trace_backend_of_the_mesh_even_if_the_shell_names_another(service: str) -> None:
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4317",
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector.example:4317",
@@ -116,15 +116,15 @@ def test_spans_go_to_the_meshs_own_trace_backend_whatever_the_shell_says(service
         "OTEL_SERVICE_NAME": "shell",
         "OTEL_TRACES_EXPORTER": "console",
     }
-    given = programs(environ)[service].environment
+    environment = programs(environ)[service].environment
     assert {
         name: value
-        for name, value in given.items()
+        for name, value in environment.items()
         if name.startswith(("OTEL_EXPORTER", "OTEL_SERVICE", "OTEL_TRACES_E"))
     } == {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1005"}
 
 
-def test_a_users_database_sampler_and_delays_win() -> None:
+def test_a_database_a_sampler_and_delays_of_the_shell_replace_the_defaults() -> None:
     environ = {
         "STOCK_DATABASE_URL": "postgresql+asyncpg://127.0.0.1/stock",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
@@ -148,11 +148,11 @@ def test_no_call_within_the_mesh_goes_through_a_proxy(environ: dict[str, str], d
     assert programs(environ)["api_edge"].environment["no_grpc_proxy"] == direct
 
 
-def test_a_jaeger_takes_the_place_of_tracebox_on_the_same_ports() -> None:
+def test_a_jaeger_replaces_tracebox_on_the_same_ports() -> None:
     found = programs(settings=SETTINGS.model_copy(update={"jaeger_bin": "/usr/bin/jaeger"}))
     assert "tracebox" not in found
     program, option, config = found["jaeger"].argv
     assert (program, option) == ("/usr/bin/jaeger", "--config")
-    wanted = json.loads(config.removeprefix("yaml:"))
-    assert wanted["receivers"]["otlp"]["protocols"] == {"grpc": {"endpoint": "127.0.0.1:1005"}}
-    assert wanted["extensions"]["jaeger_query"]["http"] == {"endpoint": "127.0.0.1:1004"}
+    settings = json.loads(config.removeprefix("yaml:"))
+    assert settings["receivers"]["otlp"]["protocols"] == {"grpc": {"endpoint": "127.0.0.1:1005"}}
+    assert settings["extensions"]["jaeger_query"]["http"] == {"endpoint": "127.0.0.1:1004"}

@@ -1,4 +1,4 @@
-"""How long localmesh waits before it starts a dead child again."""
+"""The pause before localmesh restarts a child."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Readiness, asked of real servers."""
+"""Readiness probes of real servers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from localmesh.probe import accepts, all_of, answers, serves, wait_ready
+from localmesh.probe import accepts, all_of, responds, serves, wait_ready
 
 SERVICE = "aiomesh.pricing.v1.PricingService"
 
@@ -27,18 +27,18 @@ async def health_server() -> AsyncIterator[tuple[int, health.aio.HealthServicer]
 
 
 @asynccontextmanager
-async def http_server(answer: bytes) -> AsyncIterator[int]:
+async def http_server(response: bytes) -> AsyncIterator[int]:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError):  # whoever has waited long enough closes the connection
+        with suppress(asyncio.IncompleteReadError):  # a client that only connects sends no request
             request = await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
+            writer.write(response if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_grpc_service_is_ready_only_while_its_health_is_serving() -> None:
+async def test_a_grpc_service_is_ready_only_while_its_health_status_is_serving() -> None:
     async with health_server() as (port, servicer):
         ready = serves(port, SERVICE)
         assert not await ready()
@@ -49,7 +49,7 @@ async def test_a_grpc_service_is_ready_only_while_its_health_is_serving() -> Non
         assert not await serves(port, "another.Service")()
 
 
-async def test_waiting_ends_when_the_service_begins_to_serve() -> None:
+async def test_wait_ready_returns_when_the_service_starts_to_serve() -> None:
     async with health_server() as (port, servicer):
         await servicer.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
         waiting = asyncio.create_task(wait_ready(serves(port, SERVICE)))
@@ -60,7 +60,7 @@ async def test_waiting_ends_when_the_service_begins_to_serve() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", True),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
@@ -68,19 +68,19 @@ async def test_waiting_ends_when_the_service_begins_to_serve() -> None:
         (b"", False),
     ],
 )
-async def test_an_http_server_is_ready_when_it_answers_200(answer: bytes, expected: bool) -> None:  # noqa: FBT001
-    async with http_server(answer) as port:
-        assert await answers(port, "/readyz")() is expected
+async def test_an_http_server_is_ready_when_it_responds_with_200(response: bytes, expected: bool) -> None:  # noqa: FBT001
+    async with http_server(response) as port:
+        assert await responds(port, "/readyz")() is expected
 
 
-async def test_nothing_is_ready_on_a_port_that_nobody_listens_on() -> None:
+async def test_no_probe_is_ready_on_a_port_without_a_listener() -> None:
     async with http_server(b"") as port:
         assert await accepts(port)()
-    probes = [accepts(port), answers(port, "/readyz"), serves(port, SERVICE)]
+    probes = [accepts(port), responds(port, "/readyz"), serves(port, SERVICE)]
     assert [await probe() for probe in probes] == [False, False, False]
 
 
-async def test_all_of_several_is_ready_when_each_is() -> None:
+async def test_several_probes_are_ready_when_each_is() -> None:
     async with http_server(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert await all_of(accepts(port), answers(port, "/readyz"))()
-        assert not await all_of(accepts(port), answers(port, "/other"))()
+        assert await all_of(accepts(port), responds(port, "/readyz"))()
+        assert not await all_of(accepts(port), responds(port, "/other"))()

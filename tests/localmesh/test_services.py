@@ -1,4 +1,4 @@
-"""The services as their projects declare them."""
+"""The declarations of services in their projects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def declare(root: Path, name: str, table: str) -> None:
     (folder / "pyproject.toml").write_text(f"[project]\nname = 'x'\n{table}\n")
 
 
-def test_services_come_before_those_that_call_them(tmp_path: Path) -> None:
+def test_services_come_before_their_callers(tmp_path: Path) -> None:
     declare(tmp_path, "api_edge", '[tool.aiomesh]\nport = 1\nprotocol = "http"\nafter = ["stock_list", "tax"]')
     declare(tmp_path, "stock_list", '[tool.aiomesh]\nport = 2\ndatabase = true\nafter = ["tax"]')
     declare(tmp_path, "tax", "[tool.aiomesh]\nport = 3")
@@ -39,26 +39,26 @@ def test_the_names_of_a_service_follow_from_its_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "complaint"),
+    ("table", "message"),
     [
         ("", r"tax/pyproject.toml: \[tool.aiomesh\] needs a port"),
         ("[tool.aiomesh]\nport = 70000", "needs a port, 1 to 65535"),
         ("[tool.aiomesh]\nport = true", "needs a port, 1 to 65535"),
-        ("[tool.aiomesh]\nport = 1\nprotocol = 'soap'", 'is "grpc" or "http"'),
-        ("[tool.aiomesh]\nport = 1\ndatabase = 'yes'", "`database` is true or false"),
-        ("[tool.aiomesh]\nport = 1\nafter = 'tax'", "`after` is a list of services"),
-        ("[tool.aiomesh]\nport = 1\nafter = ['nobody']", "services/tax: `after` names no service: nobody"),
-        ("[tool.aiomesh]\nport = 1\nafter = ['tax']", "services wait for each other: tax → tax"),
-        ("[tool.aiomesh]\nport = 1\nprot = 'http'", "has no key prot"),
+        ("[tool.aiomesh]\nport = 1\nprotocol = 'soap'", 'must be "grpc" or "http"'),
+        ("[tool.aiomesh]\nport = 1\ndatabase = 'yes'", "`database` must be true or false"),
+        ("[tool.aiomesh]\nport = 1\nafter = 'tax'", "`after` must be a list of services"),
+        ("[tool.aiomesh]\nport = 1\nafter = ['nobody']", "services/tax: `after` names an unknown service: nobody"),
+        ("[tool.aiomesh]\nport = 1\nafter = ['tax']", "services call each other in a cycle: tax → tax"),
+        ("[tool.aiomesh]\nport = 1\nprot = 'http'", "does not support the key prot"),
     ],
 )
-def test_an_invalid_declaration_says_what_is_wrong(tmp_path: Path, table: str, complaint: str) -> None:
+def test_an_invalid_declaration_is_an_error_that_names_the_mistake(tmp_path: Path, table: str, message: str) -> None:
     declare(tmp_path, "tax", table)
-    with pytest.raises(InvalidDeclaration, match=complaint):
+    with pytest.raises(InvalidDeclaration, match=message):
         read_services(tmp_path)
 
 
-def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+def test_two_services_cannot_have_the_same_port(tmp_path: Path) -> None:
     declare(tmp_path, "stock", "[tool.aiomesh]\nport = 7")
     declare(tmp_path, "tax", "[tool.aiomesh]\nport = 7")
     with pytest.raises(InvalidDeclaration, match="services/stock and services/tax both have port 7"):

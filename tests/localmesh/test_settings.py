@@ -44,7 +44,7 @@ def test_the_documented_ports_are_the_defaults() -> None:
     }
 
 
-def test_each_port_is_moved_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_port_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = {variable: 30001 + index for index, variable in enumerate(load(SERVICES).ports)}
     for variable, port in moved.items():
         monkeypatch.setenv(variable, str(port))
@@ -80,11 +80,11 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
         ("RELOAD", "perhaps", r"RELOAD=perhaps: .*boolean.*"),
-        ("WITHOUT", "taxes", r"WITHOUT=taxes: no such service: taxes; there are stock, tax, api_edge"),
-        ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; there are stock, tax, api_edge"),
+        ("WITHOUT", "taxes", r"WITHOUT=taxes: no such service: taxes; choose from stock, tax, api_edge"),
+        ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; choose from stock, tax, api_edge"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_its_variable(
+def test_an_invalid_value_is_one_line_that_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, line: str
 ) -> None:
     monkeypatch.setenv(variable, value)

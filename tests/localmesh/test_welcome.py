@@ -1,4 +1,4 @@
-"""The commands that `make up` prints, run by a real shell against a server that answers as the edge does."""
+"""The commands that `make up` prints, run by a real shell against a server that responds like the edge."""
 
 import json
 import re
@@ -20,7 +20,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 class Server(ThreadingHTTPServer):
-    seen: list[tuple[str, str, bytes]]
+    requests: list[tuple[str, str, bytes]]
     keys: list[str | None]
 
     @property
@@ -28,19 +28,19 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Notes each request; answers with a trace id in a header."""
+class Handler(BaseHTTPRequestHandler):
+    """Records each request, and responds with a trace id in a header."""
 
     server: Server
 
     def do_GET(self) -> None:
-        self._answer(b"")
+        self._respond(b"")
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+        self._respond(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def _answer(self, body: bytes) -> None:
-        self.server.seen.append((self.command, self.path, body))
+    def _respond(self, body: bytes) -> None:
+        self.server.requests.append((self.command, self.path, body))
         self.server.keys.append(self.headers["Idempotency-Key"])
         self.send_response(200)
         self.send_header("x-trace-id", TRACE)
@@ -53,9 +53,9 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Answers) as server:
-        server.seen, server.keys = [], []
+def edge_server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.requests, server.keys = [], []
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -69,27 +69,27 @@ def shell(command: str) -> str:
     ).stdout
 
 
-def test_the_three_commands_read_a_product_place_an_order_and_print_the_page_of_its_trace(tmp_path: Path) -> None:
+def test_the_three_commands_get_a_product_place_an_order_and_print_the_address_of_its_trace(tmp_path: Path) -> None:
     headers = tmp_path / "a directory" / "order.headers"
     headers.parent.mkdir()
-    with answering() as server:
+    with edge_server() as server:
         for command in (product(server.base), order(server.base, str(headers))):
             assert shell(command) == "{}\n"
         assert shell(trace("http://127.0.0.1:16686", str(headers))) == f"http://127.0.0.1:16686/trace/{TRACE}\n"
-        read, placed = server.seen
+        read, write = server.requests
     assert read[:2] == ("GET", "/v1/products/TEA-0001?currency=JPY&quantity=12")
-    assert placed[:2] == ("POST", "/v1/orders")
-    assert json.loads(placed[2]) == {"currency": "EUR", "lines": [{"sku": "TEA-0001", "quantity": 2}]}
+    assert write[:2] == ("POST", "/v1/orders")
+    assert json.loads(write[2]) == {"currency": "EUR", "lines": [{"sku": "TEA-0001", "quantity": 2}]}
 
 
-def test_each_mesh_offers_an_order_of_its_own_that_repeats_as_the_same() -> None:
+def test_each_mesh_prints_an_order_with_its_own_key() -> None:
     one, other = (order("http://127.0.0.1:8080", "headers") for _ in range(2))
     keys = [re.findall(r"Idempotency-Key: ([0-9a-f-]{36})'", command) for command in (one, other)]
     assert len(keys[0]) == 1
     assert keys[0] != keys[1]
 
 
-def test_the_welcome_names_pages_logs_and_all_three_commands(tmp_path: Path) -> None:
+def test_the_welcome_contains_the_pages_the_logs_and_the_three_commands(tmp_path: Path) -> None:
     settings = Settings(traces_port=1004, state_dir=tmp_path)
     text = welcome(1001, settings)
     assert "http://127.0.0.1:1001/docs" in text

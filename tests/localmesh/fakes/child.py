@@ -1,6 +1,6 @@
-"""A real little program for localmesh to run, in the place of a service.
+"""A small real program that localmesh runs instead of a service.
 
-It answers GET /readyz on a port, stops the way its arguments say, and notes in a journal what happens to it.
+It responds to GET /readyz on a port, stops as its arguments say, and writes events to a journal.
 """
 
 import argparse
@@ -13,7 +13,7 @@ LINE = (
     '{"time": "2026-11-24T09:05:53.337+00:00", "level": "WARNING", "logger": "meshkit.rpc", "message": "Get INTERNAL",'
     ' "service": "pricing", "trace_id": "47010f518938cd685e324014ebc1b521", "duration_ms": 6.5, "peer": "ipv4:x"}'
 )
-"""What GET /log makes it log."""
+"""The record that it logs for each GET /log."""
 
 
 def main() -> int:
@@ -21,11 +21,11 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("port", type=int)
     parser.add_argument("journal", type=Path)
-    parser.add_argument("--status", default="200 OK", help="what /readyz answers")
-    parser.add_argument("--stop-seconds", type=float, default=0, help="from the first SIGTERM to the end")
+    parser.add_argument("--status", default="200 OK", help="the HTTP status of /readyz")
+    parser.add_argument("--stop-seconds", type=float, default=0, help="from the first SIGTERM to the exit")
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")
-    parser.add_argument("--refuse", help="print this and exit at once")
-    parser.add_argument("--exit-status", type=int, default=1, help="of that exit")
+    parser.add_argument("--refuse", help="print this text and exit at once")
+    parser.add_argument("--exit-status", type=int, default=1, help="the status of --refuse")
     arguments = parser.parse_args()
     if arguments.refuse:
         sys.stderr.write(f"{arguments.refuse}\n")
@@ -38,9 +38,9 @@ async def serve(arguments: argparse.Namespace) -> int:
         with arguments.journal.open("a") as journal:
             journal.write(f"{arguments.name} {event}\n")
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /log "):
-            sys.stderr.write(f"{arguments.name} says nothing\n{LINE}\n")
+            sys.stderr.write(f"{arguments.name} writes plain text\n{LINE}\n")
             sys.stderr.flush()
         writer.write(f"HTTP/1.1 {arguments.status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         await writer.drain()
@@ -54,7 +54,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, note, "saw SIGINT")
     loop.add_signal_handler(signal.SIGTERM, terminate)
-    async with await asyncio.start_server(answer, "127.0.0.1", arguments.port):
+    async with await asyncio.start_server(respond, "127.0.0.1", arguments.port):
         sys.stderr.write(f"{arguments.name} serves\n")
         note("serves")
         await stop.wait()

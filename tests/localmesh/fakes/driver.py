@@ -1,4 +1,4 @@
-"""Runs a mesh of `child` programs as `python -m localmesh` runs the real one: `driver.py STATE_DIR SPECIFICATION`.
+"""Runs a mesh of `child` programs like `python -m localmesh`: `driver.py STATE_DIR SPECIFICATION`.
 
 The specification is JSON: `{"stages": [[{"name": …, "port": …, "arguments": […]}]], "patience": {…}}`.
 """
@@ -15,7 +15,7 @@ from localmesh.console import Console
 from localmesh.mesh import Mesh, Program
 from localmesh.patience import Patience
 from localmesh.ports import PortsTaken
-from localmesh.probe import answers
+from localmesh.probe import responds
 from localmesh.state import StateError
 from localmesh.up import up
 
@@ -25,7 +25,7 @@ class Fake(TypedDict):
     port: int
     arguments: list[str]
     sources: list[str]
-    """The folders whose changes restart it; the program is a copy of `child.py` in the first, if there is one."""
+    """The folders whose changes restart the program, which is then the copy of `child.py` in the first of them."""
 
 
 class Specification(TypedDict):
@@ -35,7 +35,7 @@ class Specification(TypedDict):
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.set_threshold(50, 2, 2)  # so that asyncio soon says which task was dropped while it was pending
+    gc.set_threshold(50, 2, 2)  # so that asyncio soon reports a pending task that was garbage-collected
     state_dir = Path(sys.argv[1])
     specification: Specification = json.loads(sys.argv[2])
     stages = tuple(
@@ -54,7 +54,7 @@ def program(fake: Fake, journal: Path) -> Program:
     sources = tuple(map(Path, fake["sources"]))
     child = sources[0] / "child.py" if sources else Path(__file__).with_name("child.py")
     argv = (sys.executable, str(child), fake["name"], str(fake["port"]), str(journal), *fake["arguments"])
-    ready = answers(fake["port"], "/readyz")
+    ready = responds(fake["port"], "/readyz")
     return Program(fake["name"], argv, os.environ, f"127.0.0.1:{fake['port']}", ready, sources=sources)
 
 

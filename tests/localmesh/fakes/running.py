@@ -1,4 +1,4 @@
-"""A localmesh of fake children as a subprocess, seen as its user sees it: what it prints, signals, exit status."""
+"""A localmesh of fake children as a subprocess, used as its user does: by its output, signals and exit status."""
 
 import json
 import re
@@ -21,14 +21,14 @@ CHILD = Path(__file__).with_name("child.py")
 
 
 def fake(name: str, *arguments: str, port: int | None = None, sources: Sequence[Path] = ()) -> dict[str, object]:
-    """A child of the name, on a free port, with arguments of `child.py`; see `driver.Fake` for its sources."""
+    """A child with this name, on a free port, with arguments of `child.py`; see `driver.Fake` for `sources`."""
     folders = list(map(str, sources))
     return {"name": name, "port": port or held_port(), "arguments": list(arguments), "sources": folders}
 
 
 @dataclass
-class Running:
-    """Started at once in a session of its own; leaves nothing behind when the `with` ends."""
+class MeshProcess:
+    """Starts when created, in its own session; the end of the `with` kills all its processes."""
 
     directory: Path
     stages: list[list[dict[str, object]]]
@@ -68,12 +68,12 @@ class Running:
         return psutil.Process(self.process.pid).children()
 
     def child(self, name: str) -> psutil.Process:
-        """The process that the table names."""
+        """The process of a child, by its pid in the table."""
         row = next(line for line in self.printed if re.match(rf"\s*{name}\s+127", line))
         return psutil.Process(int(row.split()[2]))
 
-    def until(self, text: str) -> str:
-        """Reads what is printed up to a line with `text`, and returns that line."""
+    def read_until(self, text: str) -> str:
+        """Reads the output up to a line with `text`, and returns that line."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.printed.append(line.rstrip("\n"))
@@ -81,16 +81,16 @@ class Running:
                 return line
         raise AssertionError(f"{text!r} was not printed, but:\n" + "\n".join(self.printed))
 
-    def is_up(self) -> Self:
-        self.until("WELCOME")
+    def wait_until_ready(self) -> Self:
+        self.read_until("WELCOME")
         self.started = self.children()
         return self
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self) -> int:
-        """Reads to the end; the exit status."""
+    def wait(self) -> int:
+        """Reads the output to its end; returns the exit status."""
         rest, _ = self.process.communicate()
         self.printed += rest.splitlines()
         return self.process.returncode

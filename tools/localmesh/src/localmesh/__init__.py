@@ -1,1 +1,1 @@
-"""The mesh as local processes."""
+"""Runs the mesh as processes on this machine."""

@@ -1,11 +1,11 @@
 """`python -m localmesh` runs the mesh; `python -m localmesh reset` deletes its state.
 
-Exit status: 0 after a stop by signal; 1 if the mesh could not run or a child had to be killed; 2 for a bad setting.
+Exit status: 0 after a stop by signal; 1 if the mesh could not run or a child was killed; 2 for an invalid setting.
 """
 
 import signal
 
-# Ctrl-C during the imports below ends the process at once and without a traceback: nothing has begun.
+# Ctrl-C during the imports below exits at once, without a traceback: no child runs yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # ruff: noqa: E402
@@ -26,7 +26,7 @@ from localmesh.up import up
 
 
 def main() -> int:
-    """Does what the command line asks; the exit status."""
+    """Runs the command of the command line; returns the exit status."""
     load_dotenv(".env")  # variables that are set already keep their values
     parser = argparse.ArgumentParser(prog="localmesh", description="Runs the mesh as local processes.")
     parser.add_argument("command", nargs="?", choices=("up", "reset"), default="up")

@@ -1,4 +1,4 @@
-"""One process of the mesh, through all its lives."""
+"""One process of the mesh, across its restarts."""
 
 import asyncio
 import os
@@ -17,57 +17,57 @@ LAUNCH = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
 
 
 class Child:
-    """A program, its present process if it has one, and its log.
+    """A program, its current process if one runs, and its log.
 
-    The process leads a session of its own, so that it never sees a signal of the terminal, and inherits the
-    descriptor `lock`. It is `launch` only for a moment: then it is the program itself, a direct child.
+    The process leads its own session, so it gets no signals from the terminal. It inherits the descriptor `lock`. It
+    starts as `launch`, which replaces itself by the program: the program is a direct child of localmesh.
     """
 
     def __init__(self, program: Program, log: Log, lock: int) -> None:
         self.program = program
         self.log = log
         self.was_ready = asyncio.Event()
-        """Set once it has been ready, and set for good."""
+        """Set when the child is ready for the first time, and never cleared."""
         self.is_ready = False
-        """Whether the present or last process has been ready."""
-        self.saved = asyncio.Event()
-        """Set when its sources have changed since the present or last process was started."""
+        """Whether the current or last process became ready."""
+        self.sources_changed = asyncio.Event()
+        """Set when its sources have changed since the current or last process started."""
         self.time_to_ready = 0.0
-        """Seconds from the start of the present process until it was ready."""
+        """Seconds from the start of the current process until it was ready."""
         self._lock = lock
         self._process: asyncio.subprocess.Process | None = None
-        self._started = 0.0
+        self._start_time = 0.0
 
     @property
     def name(self) -> str:
-        """The program's name."""
+        """The name of the program."""
         return self.program.name
 
     @property
     def pid(self) -> int:
-        """The process id of the present or last process, 0 before the first."""
+        """The id of the current or last process; 0 before the first start."""
         return self._process.pid if self._process else 0
 
     @property
     def age(self) -> float:
-        """Seconds since the present or last process was started."""
-        return time.monotonic() - self._started
+        """Seconds since the current or last process started."""
+        return time.monotonic() - self._start_time
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process that has not ended."""
+        """Whether a process is running."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
         """Starts a process.
 
         Raises:
-            OSError: the system has no room for a process or its log.
+            OSError: the system cannot create the process or its log.
         """
         output = self.log.open()
         try:
-            self._started, self.is_ready = time.monotonic(), False
-            self.saved.clear()
+            self._start_time, self.is_ready = time.monotonic(), False
+            self.sources_changed.clear()
             self._process = await asyncio.create_subprocess_exec(
                 *LAUNCH,
                 str(os.getpid()),
@@ -83,32 +83,32 @@ class Child:
             os.close(output)
 
     def note_ready(self) -> None:
-        """Notes that the present process is ready."""
+        """Records that the current process is ready."""
         self.time_to_ready, self.is_ready = self.age, True
         self.was_ready.set()
 
-    async def ended(self) -> None:
-        """Returns when there is no process that has not ended."""
+    async def wait(self) -> None:
+        """Waits until no process is running."""
         if self._process:
             await self._process.wait()
 
     @property
     def exit_status(self) -> int | None:
-        """The exit status of the last process, negative if a signal ended it; None if it has not ended."""
+        """The exit status of the last process: negative if a signal killed it, None while it runs."""
         return self._process.returncode if self._process else None
 
     @property
     def status(self) -> str:
-        """How the last process ended, in words."""
+        """The end of the last process in words, such as `exited with status 1`."""
         code = self.exit_status
         if code is None:
-            return "has not ended"
+            return "is running"
         if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with exit status {code}" if code else "ended well"
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"exited with status {code}"
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal; a process that is stopped (SIGSTOP) is continued, so that it can act on it."""
+        """Sends a signal. Also continues a stopped process (SIGSTOP), so that it can handle the signal."""
         with suppress(ProcessLookupError):
             if self.is_running:
                 os.kill(self.pid, number)

@@ -1,4 +1,4 @@
-"""What localmesh prints: short lines on a terminal that may be gone at any time."""
+"""Prints short lines, to a terminal or a pipe that may close at any time."""
 
 import io
 import os
@@ -9,17 +9,17 @@ GREEN, YELLOW, RED, BOLD, DIM = "32", "33", "31", "1", "2"
 
 
 class Console:
-    """Prints to standard output, in colours on a terminal that wants them (https://no-color.org); never fails.
+    """Prints to standard output and never fails. Uses colours on a terminal, unless NO_COLOR is set (https://no-color.org).
 
     Attributes:
-        is_terminal: whether a person may be looking at it.
+        is_terminal: whether the output is a terminal, so a person may read it.
     """
 
     def __init__(self) -> None:
         self.is_terminal = False
         if isinstance(sys.stdout, io.TextIOWrapper):  # None when it is closed
             self.is_terminal = sys.stdout.isatty()
-            sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal cannot show
+            sys.stdout.reconfigure(errors="replace")  # a log may contain characters that the terminal cannot show
         self._colours = self.is_terminal and not os.environ.get("NO_COLOR")
 
     def say(self, text: str) -> None:
@@ -27,30 +27,30 @@ class Console:
         self._print(text)
 
     def good(self, text: str) -> None:
-        """Prints a line about something that works again."""
-        self._print(self.painted(text, GREEN))
+        """Prints a line about a success, in green."""
+        self._print(self.paint(text, GREEN))
 
     def bad(self, text: str, details: Sequence[str] = ()) -> None:
-        """Prints a line about a failure, and below it `details`, for example the last lines of a log."""
-        self._print("\n".join([self.painted(text, RED), *(f"  | {line}" for line in details)]))
+        """Prints a line about a failure in red, and below it `details`, such as the last lines of a log."""
+        self._print("\n".join([self.paint(text, RED), *(f"  | {line}" for line in details)]))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Prints rows in columns below their head."""
+        """Prints the head and the rows in columns."""
         first, *others = columns([head, *rows])
-        self._print("\n".join(["", self.painted(first, BOLD), *others]))
+        self._print("\n".join(["", self.paint(first, BOLD), *others]))
 
-    def painted(self, text: str, colour: str) -> str:
-        """The text in a colour, or as it is where there are none."""
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, or unchanged if the output has no colours."""
         return f"\033[{colour}m{text}\033[0m" if self._colours else text
 
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
-        except OSError:  # the reader of the pipe, or the terminal, is gone
+        except OSError:  # the terminal or the reader of the pipe is gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines in which the cells of each column begin at the same place."""
+    """The rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""Which processes hold a file or a socket open: Linux, from /proc; elsewhere nobody is found."""
+"""Finds the processes that hold a file or a socket open, from /proc; on other systems than Linux it finds none."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,10 +22,10 @@ class Holder:
 def holders(link: str) -> Iterator[Holder]:
     """The processes with a descriptor that /proc/PID/fd shows as `link`: a path, or `socket:[INODE]`.
 
-    Processes of other users cannot be seen.
+    Processes of other users are not found.
     """
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile, or is not ours to look into
+        with suppress(OSError):  # it has exited, or belongs to another user
             if any(_target(descriptor) == link for descriptor in (process / "fd").iterdir()):
                 yield Holder(int(process.name), _command(process))
 

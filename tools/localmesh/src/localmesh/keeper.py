@@ -1,4 +1,4 @@
-"""Keeps one child running: a task for each child, cancelled before the children are stopped."""
+"""Keeps one child running. Each child has its own task, which is cancelled before the child is stopped."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from localmesh.patience import Patience
 from localmesh.probe import wait_ready
 from localmesh.stopping import replace
 
-DEATHS_LIMIT = 3  # of a child that was never ready
+DEATHS_LIMIT = 3  # for a child that was never ready
 INVALID_SETTING = 2  # the exit status of a program that cannot start with its settings
 
 
-class GaveUp(Exception):
+class CannotRun(Exception):
     """The mesh cannot run.
 
     Attributes:
-        details: the last lines of the child to blame.
-        status: the exit status to end with.
+        details: the last log lines of the child that failed.
+        status: the exit status of localmesh.
     """
 
     def __init__(self, text: str, details: Sequence[str] = (), status: int = 1) -> None:
@@ -30,55 +30,55 @@ class GaveUp(Exception):
 
 
 async def keep(child: Child, console: Console, patience: Patience) -> NoReturn:
-    """Starts a child, and again whenever it has ended; says so each time.
+    """Starts a child, and starts it again each time it exits; prints why.
 
-    Cancelling it leaves the child's process as it is.
+    Cancelling this leaves the child's process running.
 
     Raises:
-        GaveUp: the child cannot be started, has an invalid setting, or ended again and again without ever being ready.
+        CannotRun: the child cannot be started, has an invalid setting, or exited several times before it was ready.
     """
-    deaths, told = 0, ""
+    deaths, last_status = 0, ""
     while True:
-        lived = await _one_life(child, console, patience)
-        if child.saved.is_set():
+        age = await _run_once(child, console, patience)
+        if child.sources_changed.is_set():
             deaths = 0
             continue
         if child.exit_status == INVALID_SETTING and not child.was_ready.is_set():
-            raise GaveUp(f"{child.name} cannot start", child.log.last_lines(), INVALID_SETTING)
-        deaths = 1 if lived > patience.steady else deaths + 1
+            raise CannotRun(f"{child.name} cannot start", child.log.last_lines(), INVALID_SETTING)
+        deaths = 1 if age > patience.steady else deaths + 1
         if deaths >= DEATHS_LIMIT and not child.was_ready.is_set():
-            raise GaveUp(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())
+            raise CannotRun(f"{child.name} {child.status} {deaths} times before it was ready", child.log.last_lines())
         if child.program.sources and child.was_ready.is_set() and not child.is_ready:
-            console.bad(f"{child.name} {child.status}: it is started again when you save", child.log.last_lines())
-            await child.saved.wait()
+            console.bad(f"{child.name} {child.status}: save a change to restart it", child.log.last_lines())
+            await child.sources_changed.wait()
             deaths = 0
             continue
         pause = patience.restart(deaths)
-        # A child that dies again at once in the same way would fill the terminal with the same lines.
-        details = [] if deaths > 1 and child.status == told else child.log.last_lines()
-        console.bad(f"{child.name} (pid {child.pid}) {child.status}: starting it again in {pause:.1f} s", details)
-        told = child.status
+        # Without the last lines if it exits in the same way again, which would fill the terminal with the same text.
+        details = [] if deaths > 1 and child.status == last_status else child.log.last_lines()
+        console.bad(f"{child.name} (pid {child.pid}) {child.status}: restarting it in {pause:.1f} s", details)
+        last_status = child.status
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await child.saved.wait()
+                await child.sources_changed.wait()
 
 
-async def _one_life(child: Child, console: Console, patience: Patience) -> float:
-    """Starts the child and waits until it has ended, of itself or because its sources change; its age in seconds."""
+async def _run_once(child: Child, console: Console, patience: Patience) -> float:
+    """Starts the child and waits until it exits, by itself or for a restart; returns its age in seconds."""
     try:
         await child.start()
     except OSError as error:
-        raise GaveUp(f"{child.name} cannot be started: {error.strerror}") from error
-    async with asyncio.TaskGroup() as life:
-        tasks = [life.create_task(work) for work in (_watch(child, console), _replace(child, patience))]
-        await child.ended()
+        raise CannotRun(f"{child.name} cannot be started: {error.strerror}") from error
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (_watch(child, console), _replace(child, patience))]
+        await child.wait()
         for task in tasks:
             task.cancel()
     return child.age
 
 
 async def _replace(child: Child, patience: Patience) -> None:
-    await child.saved.wait()
+    await child.sources_changed.wait()
     await replace(child, patience)
 
 

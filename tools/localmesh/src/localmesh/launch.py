@@ -1,12 +1,13 @@
-"""Becomes the program it is given, after asking the kernel to stop that program should localmesh die.
+"""Executes a program that the kernel terminates if localmesh dies: `python launch.py PID PROGRAM ARGUMENT...`.
 
-`python launch.py PID PROGRAM ARGUMENT...`: PID is localmesh. It runs before every child, as a script that needs
-nothing but the standard library, because PR_SET_PDEATHSIG (Linux, prctl(2)) has to be set inside the new process
-and survives only an exec; to set it between fork and exec in localmesh itself is unsafe beside gRPC's threads.
-The kernel sends the signal as each thread of localmesh ends that the child is handed on to, so a child may see SIGTERM
-more than once, and our services then hurry.
+PID is that of localmesh. PR_SET_PDEATHSIG (Linux, prctl(2)) must be set in the new process. Setting it between fork
+and exec in localmesh would be unsafe, because gRPC has threads there. So each child starts as this script, which needs
+only the standard library, and the setting survives the exec.
 
-Elsewhere than on Linux there is no such request, and a killed localmesh leaves its children running.
+A dying localmesh ends its threads one after the other, and the kernel may send the signal for each of them. So a child
+may get SIGTERM more than once, and our services then skip their drain.
+
+Other systems have no such setting: there, a killed localmesh leaves its children running.
 """
 
 import ctypes
@@ -18,12 +19,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Never returns: the process is the program afterwards, or has ended."""
+    """Never returns: the process becomes the program, or exits."""
     parent, program, *arguments = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != int(parent):
-            sys.exit("localmesh ended before its child began")
+            sys.exit("localmesh exited before its child started")
     try:
         os.execv(program, [program, *arguments])
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Services that `make up WITHOUT=NAME` leaves out: how the user starts one, and when it is there."""
+"""Services that `make up WITHOUT=NAME` leaves out: how the user starts one, and when it is ready."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ from localmesh.console import Console
 from localmesh.mesh import Program
 from localmesh.probe import Probe, accepts
 
-INTERVAL = 0.5  # seconds between two looks whether it is there
+INTERVAL = 0.5  # seconds between two probes
 
 
 def command(program: Program, environ: Mapping[str, str]) -> str:
-    """A shell command that starts the program as `make up` would, for a shell with the variables `environ`."""
+    """A shell command that starts the program as `make up` does; `environ` holds the variables of that shell."""
     foreign = sorted(name for name in environ if name.startswith("OTEL_") and name not in program.settings)
     unset = [part for name in foreign for part in ("-u", name)]
     variables = [f"{name}={quote(value)}" for name, value in program.settings.items()]
@@ -31,21 +31,21 @@ def write_environment(program: Program, folder: Path) -> None:
 
 
 def instructions(program: Program) -> str:
-    """What the user does to run the program."""
+    """Tells the user how to run the program."""
     how = "Start it in a debugger (docs/debugging.md), or with:"
     return f"{program.name} is left out. {how}\n\n{command(program, os.environ)}\n"
 
 
 async def watch(program: Program, console: Console) -> NoReturn:
-    """Says when the user's process is ready and when it has ended, as often as that happens."""
+    """Prints each time when the user's process becomes ready and when it exits."""
     listens = accepts(program.port)
     while True:
-        await _until(program.ready, answer=True)
-        console.good(f"{program.name} is ready: the one that you started")
-        await _until(listens, answer=False)  # at a breakpoint it is not ready, but listens
-        console.say(f"{program.name} has ended: the one that you started")
+        await _wait_for(program.ready, result=True)
+        console.good(f"{program.name} is ready: it is the process that you started")
+        await _wait_for(listens, result=False)  # at a breakpoint it is not ready, but it listens
+        console.say(f"{program.name} has exited: it was the process that you started")
 
 
-async def _until(probe: Probe, *, answer: bool) -> None:
-    while await probe() is not answer:  # noqa: ASYNC110 - another process sets no event of ours
+async def _wait_for(probe: Probe, *, result: bool) -> None:
+    while await probe() is not result:  # noqa: ASYNC110 - another process sets no event of ours
         await asyncio.sleep(INTERVAL)

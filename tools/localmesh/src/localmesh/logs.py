@@ -1,8 +1,7 @@
-"""One bounded log file for each child; the one before it is kept.
+"""One log file of limited size for each child, and the previous file.
 
-Children write to their files themselves, not through localmesh: a localmesh that is stopped (Ctrl-Z) or dead must
-not hold up a child that logs. So a file is bounded from outside, by copying and emptying it: lines written between
-the two are lost.
+Each child writes to its file directly, because a child must not wait for a localmesh that is stopped (Ctrl-Z) or dead.
+So localmesh limits the size by copying the file and then truncating it; lines written in between are lost.
 """
 
 import json
@@ -10,14 +9,14 @@ import os
 import shutil
 from pathlib import Path
 
-BOUND = 10_000_000  # bytes in a log file before its content moves to the previous one
-TAIL_BYTES = 16_384  # how much of the end is read for the last lines
+BOUND = 10_000_000  # bytes; a longer file moves to the previous one
+TAIL_BYTES = 16_384  # how much of the end is searched for the last lines
 LINE_WIDTH = 300
 TRACEBACK_LINES = 4
 
 
 def readable(line: str) -> list[str]:
-    """A line of a log, for people: a JSON line of ours as time, level and message, with the end of its traceback."""
+    """A line of a log in readable form: a JSON record as time, level and message, with the end of its traceback."""
     try:
         record = json.loads(line)
         time, level, message = record["time"][11:19], record["level"], record["message"]
@@ -27,7 +26,7 @@ def readable(line: str) -> list[str]:
 
 
 class Log:
-    """The log of one child, in `NAME.log`; what came before is in `NAME.1.log`."""
+    """The log of one child in `NAME.log`; earlier lines are in `NAME.1.log`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,19 +43,19 @@ class Log:
         return descriptor
 
     def last_lines(self, count: int = 6) -> list[str]:
-        """The last lines that the process of the last `open` wrote, for people; none if there is no file."""
+        """The last lines since the last `open`, in readable form; none if there is no file."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            start = self._start if self._start <= size else 0  # it was emptied since
+            start = self._start if self._start <= size else 0  # the file was truncated since
             log.seek(max(start, size - TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
         shown = [part for line in lines[-count:] for part in readable(line)]
         return [line if len(line) <= LINE_WIDTH else line[:LINE_WIDTH] + "…" for line in shown[-2 * count :]]
 
     def bound(self, limit: int = BOUND) -> None:
-        """Moves the content away if the file has grown beyond `limit` bytes."""
+        """Moves the content to `NAME.1.log` if the file is longer than `limit` bytes."""
         if self.path.exists() and self.path.stat().st_size > limit:
             shutil.copyfile(self.path, self._previous)
             os.truncate(self.path, 0)

@@ -1,27 +1,27 @@
-"""How long localmesh waits for what."""
+"""The time limits and pauses of localmesh."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Patience:
-    """All in seconds."""
+    """Time limits and pauses, all in seconds."""
 
     start_notice: float = 10
-    """Until the user is told which children are not ready yet."""
+    """Until the names of the children that are not ready are printed."""
     start: float = 60
-    """After that notice, until a mesh that is not ready is given up."""
+    """After that notice, until a mesh that is not ready is stopped."""
     stop: float = 30
-    """For a child to end after SIGTERM; longer than any service takes to drain, to finish its calls and to flush."""
+    """For a child to exit after SIGTERM. Longer than any service needs to drain, finish its calls and flush."""
     hurried_stop: float = 2
-    """The same when the user is in a hurry."""
+    """For a child to exit after a second Ctrl-C."""
     first_restart: float = 0.2
-    """Between a child's death and its next start; doubled for each death that follows soon."""
+    """Between the exit of a child and its restart; doubled for each further exit within a short time."""
     last_restart: float = 1.0
-    """The most of it: with a start and its callers' reconnection it stays below 5 s, however often it died."""
+    """The longest such pause. With the start and the reconnection of its callers, an outage is shorter than 5 s."""
     steady: float = 30
-    """The age from which a death counts as the first again."""
+    """The age of a child from which its exit counts as the first again."""
 
     def restart(self, deaths: int) -> float:
-        """The pause after so many deaths in a row."""
+        """The pause before a restart, after this number of exits in a row."""
         return min(self.first_restart * 2.0 ** min(deaths - 1, 10), self.last_restart)

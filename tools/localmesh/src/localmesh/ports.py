@@ -1,4 +1,4 @@
-"""Whether the ports of the mesh are free, and who has those that are not."""
+"""Checks that the ports of the mesh are free, and finds the processes that use the others."""
 
 import errno
 import itertools
@@ -11,16 +11,16 @@ from localmesh.holders import holders
 from localmesh.probe import HOST
 
 LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp, proc_pid_net(5)
-DISTANCE = 10  # from a taken port to the first one that is tried in its place
+DISTANCE = 10  # from a used port to the first alternative that is tried
 
 
 class PortsTaken(Exception):
-    """Some ports cannot be listened on; the text names their holders and a command that avoids them."""
+    """Some ports cannot be used; the text names the processes that use them, and a command with free ports."""
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A port that nobody can listen on now, and a free one to take instead."""
+    """A port that cannot be listened on now, and a free one to use instead."""
 
     variable: str
     port: int
@@ -29,7 +29,7 @@ class Unusable:
 
 
 def check(ports: Mapping[str, int]) -> list[Unusable]:
-    """Tries each port by binding it as a server would; `ports` holds numbers by variable."""
+    """Tries to bind each port as a server does; returns those that fail. `ports` holds numbers by variable."""
     used = set(ports.values())
     unusable = []
     for variable, port in ports.items():
@@ -41,7 +41,7 @@ def check(ports: Mapping[str, int]) -> list[Unusable]:
 
 
 def require_free(ports: Mapping[str, int], command: str) -> None:
-    """Sees that all ports can be listened on; `ports` holds numbers by variable, `command` takes the variables.
+    """Checks that all ports can be listened on; `ports` holds numbers by variable, `command` accepts the variables.
 
     Raises:
         PortsTaken: at least one cannot.
@@ -50,7 +50,7 @@ def require_free(ports: Mapping[str, int], command: str) -> None:
     if unusable:
         lines = [f"{port.variable}: port {port.port} is {port.reason}" for port in unusable]
         moved = " ".join(f"{port.variable}={port.alternative}" for port in unusable)
-        raise PortsTaken("\n".join([*lines, f"free ones: {moved} {command}"]))
+        raise PortsTaken("\n".join([*lines, f"these are free: {moved} {command}"]))
 
 
 def _refusal(port: int) -> str | None:
@@ -66,11 +66,11 @@ def _refusal(port: int) -> str | None:
 
 def _owner(port: int) -> str:
     found = [holder for link in _sockets(port) for holder in holders(link)]
-    return f"taken by {found[0]}" if found else "taken"
+    return f"in use by {found[0]}" if found else "in use"
 
 
 def _sockets(port: int) -> Iterator[str]:
-    """The sockets listening on `port`, as the links under /proc/PID/fd show them."""
+    """The sockets that listen on `port`, in the form of the links under /proc/PID/fd."""
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         if table.exists():
             for row in table.read_text().splitlines()[1:]:

@@ -1,6 +1,6 @@
-"""Readiness of a process, asked the way its callers would ask it.
+"""Readiness probes, which use the protocol that the callers of a process use.
 
-A probe answers whether the process can serve now. It never raises for a process that is not there yet.
+A probe returns whether the process can serve now. If the process has not started, it returns False and never raises.
 """
 
 import asyncio
@@ -8,20 +8,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 
 HOST = "127.0.0.1"
-INTERVAL = 0.05  # seconds between two questions
-ANSWER_LIMIT = 1.0  # seconds that one answer may take
+INTERVAL = 0.05  # seconds between two probes
+RESPONSE_LIMIT = 1.0  # seconds that one response may take
 
 Probe = Callable[[], Awaitable[bool]]
 
 
 async def wait_ready(probe: Probe) -> None:
-    """Returns when `probe` answers yes; the caller sets the limit."""
+    """Waits until `probe` returns True; the caller sets a time limit."""
     while not await probe():  # noqa: ASYNC110 - another process sets no event of ours
         await asyncio.sleep(INTERVAL)
 
 
 def all_of(*probes: Probe) -> Probe:
-    """Ready when every one of `probes` is."""
+    """Ready when each of `probes` is."""
 
     async def ready() -> bool:
         for probe in probes:
@@ -37,7 +37,7 @@ def accepts(port: int) -> Probe:
 
     async def ready() -> bool:
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
+            async with asyncio.timeout(RESPONSE_LIMIT):
                 _, writer = await asyncio.open_connection(HOST, port)
         except OSError:  # TimeoutError is one
             return False
@@ -47,12 +47,12 @@ def accepts(port: int) -> Probe:
     return ready
 
 
-def answers(port: int, path: str) -> Probe:
-    """Ready when `GET path` is answered 200."""
+def responds(port: int, path: str) -> Probe:
+    """Ready when the response to `GET path` has the status 200."""
 
     async def ready() -> bool:
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
+            async with asyncio.timeout(RESPONSE_LIMIT):
                 return await _status(port, path) == b"200"
         except (OSError, ValueError):
             return False
@@ -70,16 +70,16 @@ async def _status(port: int, path: str) -> bytes:
 
 def serves(port: int, service: str) -> Probe:
     """Ready when the gRPC health service on `port` reports `service` as SERVING."""
-    listening = accepts(port)
+    listens = accepts(port)
 
     async def ready() -> bool:
-        return await listening() and await _is_serving(port, service)
+        return await listens() and await _is_serving(port, service)
 
     return ready
 
 
 async def _is_serving(port: int, service: str) -> bool:
-    # Imported here, so that the children begin before localmesh spends its time on this.
+    # Imported here, so that the children start before localmesh spends time on these imports.
     import grpc  # noqa: PLC0415
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # noqa: PLC0415
 
@@ -91,7 +91,7 @@ async def _is_serving(port: int, service: str) -> bool:
             response_deserializer=HealthCheckResponse.FromString,
         )
         try:
-            answer = await check(HealthCheckRequest(service=service), timeout=ANSWER_LIMIT)
+            response = await check(HealthCheckRequest(service=service), timeout=RESPONSE_LIMIT)
         except grpc.aio.AioRpcError:
             return False
-    return answer.status == HealthCheckResponse.SERVING
+    return response.status == HealthCheckResponse.SERVING

@@ -1,6 +1,6 @@
 """Restarts the children whose sources change: `make up RELOAD=1`.
 
-A file that Python cannot parse restarts nothing: its children run on as they are, until it is saved without the error.
+A file that Python cannot parse restarts nothing: the children run on until the file is saved without the error.
 """
 
 import ast
@@ -15,21 +15,21 @@ from localmesh.console import Console
 
 
 class Reload:
-    """Watches the sources of some children."""
+    """Watches the sources of the children."""
 
     def __init__(self, children: Sequence[Child], console: Console) -> None:
         self._console = console
         self._changed: dict[Child, set[Path]] = {child: set() for child in children if child.program.sources}
-        """What each child does not run yet."""
+        """The changed files that each child does not run yet."""
 
     async def watch(self) -> None:
-        """Restarts children until it is cancelled; returns at once if there is nothing to watch."""
+        """Restarts children until cancelled; returns at once if no child has sources to watch."""
         folders = {folder for child in self._changed for folder in child.program.sources}
         if folders:
             async for changes in awatch(*folders):
-                self._saved({Path(path) for _, path in changes})
+                self._handle({Path(path) for _, path in changes})
 
-    def _saved(self, paths: Collection[Path]) -> None:
+    def _handle(self, paths: Collection[Path]) -> None:
         touched = []
         for child, changed in self._changed.items():
             if own := {path for path in paths if any(map(path.is_relative_to, child.program.sources))}:
@@ -40,7 +40,7 @@ class Reload:
         self._report(whole, errors, [child for child in touched if child not in whole])
         for child in whole:
             self._changed[child].clear()
-            child.saved.set()
+            child.sources_changed.set()
 
     def _all_changed(self, children: Sequence[Child]) -> list[Path]:
         return sorted({path for child in children for path in self._changed[child]})
@@ -51,11 +51,11 @@ class Reload:
             more = f" and {len(others)} more" if others else ""
             self._console.say(f"{first.name}{more} changed: restarting {_names(whole)}")
         for path, error in errors.items():
-            self._console.bad(f"{path}:{error}; not restarted until you save it again: {_names(broken)}")
+            self._console.bad(f"{path}:{error}; save it without the error to restart {_names(broken)}")
 
 
 def syntax_error(path: Path) -> str | None:
-    """The line and the message of the syntax error in a file, if it is Python with one."""
+    """The line and the message of the syntax error in a Python file; None without an error."""
     if path.suffix != ".py" or not path.is_file():
         return None
     try:
@@ -63,7 +63,7 @@ def syntax_error(path: Path) -> str | None:
             ast.parse(path.read_bytes())
     except SyntaxError as error:
         return f"{error.lineno}: {error.msg}"
-    except ValueError as error:  # it holds a null byte
+    except ValueError as error:  # the file contains a null byte
         return f" {error}"
     return None
 

@@ -1,14 +1,14 @@
-"""The services of the mesh, as their own projects declare them.
+"""Reads the services of the mesh from their own projects.
 
 `[tool.aiomesh]` in `services/*/pyproject.toml` is the only place that lists a service:
 
     [tool.aiomesh]
     port = 50051            # where it listens
     protocol = "grpc"       # or "http"; the default is grpc
-    database = true         # it owns one; the default is false
+    database = true         # whether it owns a database; the default is false
     after = ["inventory"]   # the services that it calls; the default is none
 
-`make up`, the locks, the images, the manifests and the tests read it here.
+`make up`, the locks, the images, the manifests and the tests get the services from this module.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 Protocol = Literal["grpc", "http"]
 
 ROOT = Path(__file__).resolve().parents[4]
-"""The repository; this package is only ever installed from it, editable."""
+"""The repository; this package is always installed from it, in editable form."""
 
 KEYS = {"port", "protocol", "database", "after"}
 MAX_PORT = 2**16 - 1
 
 
 class InvalidDeclaration(Exception):
-    """A `[tool.aiomesh]` table is invalid; the text names the file and what is wrong with it."""
+    """A `[tool.aiomesh]` table is invalid; the text names the file and the mistake."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Service:
 
     Attributes:
         name: its Python package and its folder in `services/`, such as `api_edge`.
-        port: where it listens.
-        protocol: what it speaks there.
+        port: the port that it listens on.
+        protocol: the protocol of that port.
         database: whether it owns a database.
         after: the names of the services that it calls.
     """
@@ -56,17 +56,17 @@ class Service:
 
     @property
     def prefix(self) -> str:
-        """What its variables begin with: `EDGE_` for `api_edge`."""
+        """The prefix of its variables: `EDGE_` for `api_edge`."""
         return f"{self.name.removeprefix('api_').upper()}_"
 
     @property
     def port_variable(self) -> str:
-        """The variable that moves its port under `make up`: `EDGE_PORT` for `api_edge`."""
+        """The variable that sets its port under `make up`: `EDGE_PORT` for `api_edge`."""
         return f"{self.prefix}PORT"
 
     @property
     def workload(self) -> str:
-        """Its name where an underscore cannot stand: in Kubernetes, in images and as a distribution."""
+        """Its name with hyphens, for Kubernetes, images and Python distributions: `api-edge`."""
         return self.name.replace("_", "-")
 
     @property
@@ -76,15 +76,15 @@ class Service:
 
 
 def read_services(root: Path = ROOT) -> tuple[Service, ...]:
-    """The declared services, those that are called before those that call them, else by name.
+    """The declared services: each one after those that it calls, otherwise by name.
 
     Raises:
-        InvalidDeclaration: a table is missing or wrong, or two services have one port, or they wait for each other.
+        InvalidDeclaration: a table is missing or invalid, two services have the same port, or calls form a cycle.
     """
     found = {path.parent.name: _read(path) for path in sorted(root.glob("services/*/pyproject.toml"))}
     for service in found.values():
         if unknown := set(service.after) - found.keys():
-            raise InvalidDeclaration(f"services/{service.name}: `after` names no service: {min(unknown)}")
+            raise InvalidDeclaration(f"services/{service.name}: `after` names an unknown service: {min(unknown)}")
     for one, other in itertools.combinations(found.values(), 2):
         if one.port == other.port:
             raise InvalidDeclaration(f"services/{one.name} and services/{other.name} both have port {one.port}")
@@ -92,7 +92,7 @@ def read_services(root: Path = ROOT) -> tuple[Service, ...]:
         order = TopologicalSorter({name: service.after for name, service in found.items()}).static_order()
         return tuple(found[name] for name in order)
     except CycleError as error:
-        raise InvalidDeclaration(f"services wait for each other: {' → '.join(error.args[1])}") from error
+        raise InvalidDeclaration(f"services call each other in a cycle: {' → '.join(error.args[1])}") from error
 
 
 def _read(path: Path) -> Service:
@@ -109,12 +109,12 @@ def _read(path: Path) -> Service:
 
 
 def _faults(table: Mapping[str, object]) -> Iterator[str]:
-    yield from (f"has no key {key}" for key in sorted(table.keys() - KEYS))
+    yield from (f"does not support the key {key}" for key in sorted(table.keys() - KEYS))
     if not (type(port := table.get("port")) is int and 0 < port <= MAX_PORT):
         yield f"needs a port, 1 to {MAX_PORT}"
     if table.get("protocol", "grpc") not in {"grpc", "http"}:
-        yield '`protocol` is "grpc" or "http"'
+        yield '`protocol` must be "grpc" or "http"'
     if not isinstance(table.get("database", False), bool):
-        yield "`database` is true or false"
+        yield "`database` must be true or false"
     if not isinstance(table.get("after", []), list):
-        yield "`after` is a list of services"
+        yield "`after` must be a list of services"

@@ -1,4 +1,4 @@
-"""What a user may choose about the local mesh: ports, the state directory, the trace backend."""
+"""The settings of the local mesh, such as ports, the state directory and the trace backend."""
 
 import itertools
 import os
@@ -15,7 +15,7 @@ from localmesh.services import Service
 
 
 class InvalidSettings(Exception):
-    """Environment variables that make no mesh; its text has one line for each."""
+    """Environment variables are invalid; the text has one line for each."""
 
 
 def _executable(program: str) -> str:
@@ -33,15 +33,15 @@ def _names(text: str | Sequence[str]) -> Sequence[str]:
     return [name.strip() for name in text.split(",")] if isinstance(text, str) else text
 
 
-def _known(services: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+def _check_names(services: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     if unknown := [name for name in names if name not in services]:
-        raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(services)}")
+        raise ValueError(f"no such service: {', '.join(unknown)}; choose from {', '.join(services)}")
     return names
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Executable = Annotated[str, AfterValidator(_executable)]
-Chosen = TypeVar("Chosen", bound=BaseSettings)
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 Directory = Annotated[Path, AfterValidator(_resolved)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
@@ -65,15 +65,15 @@ class Settings(BaseSettings):
     reload: bool = False
     """Whether a service is restarted when its sources change."""
     without: Names = ()
-    """Services that are left out, for you to start, such as in a debugger."""
+    """Services that are not started: you start them, for example in a debugger."""
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port numbers, each under the variable that moves it."""
+        """The port numbers by the variable that sets each."""
         return {name.upper(): getattr(self, name) for name in type(self).model_fields if name.endswith("_port")}
 
     def port_of(self, service: Service) -> int:
-        """Where a service listens."""
+        """The port that a service listens on."""
         return self.ports[service.port_variable]
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 def settings_for(services: Sequence[Service]) -> type[Settings]:
     """The settings of a mesh of these services."""
     fields: dict[str, object] = {service.port_variable.lower(): _port_of(service) for service in services}
-    known = AfterValidator(partial(_known, [service.name for service in services]))
+    known = AfterValidator(partial(_check_names, [service.name for service in services]))
     fields["without"] = (Annotated[Names, known], Field((), description=Settings.model_fields["without"].description))
     return create_model("LocalSettings", __base__=Settings, **fields)  # type: ignore[call-overload, no-any-return] # names
 
@@ -101,14 +101,14 @@ def load(services: Sequence[Service]) -> Settings:
     return read(settings_for(services))
 
 
-def read(chosen: type[Chosen]) -> Chosen:
-    """Reads settings of a class from the environment.
+def read(settings_class: type[AnySettings]) -> AnySettings:
+    """Reads the settings of a class from the environment.
 
     Raises:
-        InvalidSettings: a variable has a bad value, or two ports are the same.
+        InvalidSettings: a variable has an invalid value, or two ports are the same.
     """
     try:
-        return chosen()
+        return settings_class()
     except ValidationError as error:
         lines = [_explain(detail["loc"], detail["msg"]) for detail in error.errors()]
         raise InvalidSettings("\n".join(lines)) from error

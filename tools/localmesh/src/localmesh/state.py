@@ -1,8 +1,8 @@
-"""The state directory of a mesh: its databases and logs, and the two locks that keep meshes apart.
+"""The state directory of a mesh: its databases, its logs, and two locks, so that only one mesh uses it.
 
-`localmesh.lock` is held by localmesh, and marks the directory as one that may be deleted. `children.lock` is
-inherited by every child: flock(2) locks belong to the open file, so it stays locked until the last of them is gone,
-also when localmesh was killed. The kernel releases both; neither is ever stale.
+localmesh holds `localmesh.lock`, which also marks the directory as one that may be deleted. Every child inherits
+`children.lock`: a flock(2) lock belongs to the open file, so it stays locked until the last child exits, even if
+localmesh was killed. The kernel releases both, so a lock is never stale.
 """
 
 import fcntl
@@ -19,106 +19,106 @@ from localmesh.logs import Log
 
 LOCK = "localmesh.lock"
 CHILDREN_LOCK = "children.lock"
-ORPHANS_LIMIT = 20.0  # seconds that the children of a killed localmesh may take to end
-INTERVAL = 0.1  # seconds between two looks whether they have
+ORPHANS_LIMIT = 20.0  # seconds that the children of a killed localmesh may take to exit
+INTERVAL = 0.1  # seconds between two attempts to lock
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class StateError(Exception):
-    """The state directory cannot be used; the text says why and what to do."""
+    """The state directory cannot be used; the text says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A state directory held by this process until it calls `close`."""
+    """A state directory that this process has locked until it calls `close`."""
 
     path: Path
     children_lock: int
     """The descriptor that children inherit."""
-    _opened: ExitStack
+    _locks: ExitStack
 
     def log(self, name: str) -> Log:
         """A new log for the child `name`."""
         return Log(self.path / "logs" / f"{name}.log")
 
     def close(self) -> None:
-        """Lets another localmesh have the directory."""
-        self._opened.close()
+        """Unlocks the directory for another localmesh."""
+        self._locks.close()
 
 
-def hold(path: Path, tell: Tell) -> State:
-    """Holds the state directory `path`, made if it is missing; the caller closes it.
+def hold(path: Path, report: Report) -> State:
+    """Locks the state directory `path`, and creates it if it is missing; the caller closes it.
 
-    `tell` hears of a wait for the children of a localmesh that was killed.
+    `report` is called with a text if this waits for the children of a killed localmesh.
 
     Raises:
-        StateError: a mesh runs on it, it holds other files, or it cannot be written.
+        StateError: another mesh uses it, it contains other files, or it cannot be written.
     """
     try:
-        with ExitStack() as opened:
+        with ExitStack() as locks:
             _make(path)
-            _lock(path, opened)
-            children_lock = _children_lock(path, tell, opened)
-            return State(path, children_lock, opened.pop_all())
+            _lock(path, locks)
+            children_lock = _children_lock(path, report, locks)
+            return State(path, children_lock, locks.pop_all())
     except OSError as error:
         raise StateError(f"STATE_DIR={path} cannot be used: {error.strerror}") from error
 
 
-def reset(path: Path, tell: Tell) -> None:
+def reset(path: Path, report: Report) -> None:
     """Deletes the state directory `path`.
 
     Raises:
-        StateError: a mesh runs on it, it is no state directory, or it cannot be deleted.
+        StateError: a mesh uses it, it is not a state directory, or it cannot be deleted.
     """
     if not path.exists():
-        tell(f"{path} is not there: nothing to reset")
+        report(f"{path} does not exist: nothing to reset")
         return
     if not (path / LOCK).is_file():
-        raise StateError(f"{path} is not the state of a mesh: it was left alone")
-    state = hold(path, tell)
+        raise StateError(f"{path} is not the state directory of a mesh and was not deleted")
+    state = hold(path, report)
     try:
         shutil.rmtree(path)
     except OSError as error:
         raise StateError(f"{path} cannot be deleted: {error.strerror}") from error
     finally:
         state.close()
-    tell(f"{path} is deleted")
+    report(f"deleted {path}")
 
 
 def _make(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / LOCK).exists():
-        raise StateError(f"{path} holds other files than the state of a mesh: choose another STATE_DIR")
+        raise StateError(f"{path} contains files that are not the state of a mesh: choose another STATE_DIR")
     path.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(path: Path, opened: ExitStack) -> None:
-    descriptor = _open(path / LOCK, opened)
+def _lock(path: Path, locks: ExitStack) -> None:
+    descriptor = _open(path / LOCK, locks)
     if not _flock(descriptor):
-        raise StateError(f"a mesh already runs on {path}{_by(path / LOCK)}: stop it, or choose another STATE_DIR")
+        raise StateError(f"another mesh uses {path}{_users(path / LOCK)}: stop it, or choose another STATE_DIR")
     if os.fstat(descriptor).st_nlink == 0:
         raise StateError(f"{path} was deleted just now: try again")
 
 
-def _children_lock(path: Path, tell: Tell, opened: ExitStack) -> int:
-    """Locks, waiting for the children of a killed localmesh: they were asked to stop when it died."""
-    descriptor = _open(path / CHILDREN_LOCK, opened)
-    give_up = time.monotonic() + ORPHANS_LIMIT
-    told = False
+def _children_lock(path: Path, report: Report, locks: ExitStack) -> int:
+    """Locks the children's lock. Waits for the children of a killed localmesh, which got SIGTERM when it died."""
+    descriptor = _open(path / CHILDREN_LOCK, locks)
+    deadline = time.monotonic() + ORPHANS_LIMIT
+    is_first_try = True
     while not _flock(descriptor):
-        orphans = f"processes of a mesh that was killed still use {path}{_by(path / CHILDREN_LOCK)}"
-        if time.monotonic() > give_up:
+        orphans = f"processes of a killed mesh still use {path}{_users(path / CHILDREN_LOCK)}"
+        if time.monotonic() > deadline:
             raise StateError(f"{orphans}: stop them first")
-        if not told:
-            tell(f"{orphans}: waiting for them to end")
-            told = True
+        if is_first_try:
+            report(f"{orphans}: waiting until they exit")
+            is_first_try = False
         time.sleep(INTERVAL)
     return descriptor
 
 
-def _open(path: Path, opened: ExitStack) -> int:
+def _open(path: Path, locks: ExitStack) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    opened.callback(os.close, descriptor)
+    locks.callback(os.close, descriptor)
     return descriptor
 
 
@@ -130,6 +130,6 @@ def _flock(descriptor: int) -> bool:
     return True
 
 
-def _by(path: Path) -> str:
+def _users(path: Path) -> str:
     others = [str(holder) for holder in holders(str(path.resolve())) if holder.pid != os.getpid()]
     return f" ({', '.join(others)})" if others else ""

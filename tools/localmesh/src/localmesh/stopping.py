@@ -1,4 +1,4 @@
-"""Ends one child: politely, in a hurry, or by force."""
+"""Stops one child: by SIGTERM, by repeated SIGTERM, or by SIGKILL."""
 
 import asyncio
 import signal
@@ -8,42 +8,42 @@ from localmesh.child import Child
 from localmesh.patience import Patience
 from localmesh.signals import StopSignals
 
-HURRY_INTERVAL = 0.25  # seconds between two SIGTERMs to a child that is hurried
+HURRY_INTERVAL = 0.25  # seconds between two SIGTERMs to a child that must skip its drain
 
 
 async def stop(child: Child, signals: StopSignals, patience: Patience) -> bool:
-    """Asks a child to end, and kills it when it takes too long or the user waits no longer; whether it was killed."""
+    """Stops a child, and kills it if it takes too long or the user asks for it; returns whether it was killed."""
     child.send(signal.SIGTERM)
-    if not await _ends(child, patience.stop, signals.hurry) and signals.hurry.is_set():
+    if not await _exits(child, patience.stop, signals.hurry) and signals.hurry.is_set():
         await _hurry(child, signals.kill, patience)
     return await _kill(child)
 
 
 async def replace(child: Child, patience: Patience) -> None:
-    """Ends a child without waiting for its drain: nobody waits for it but the user who has saved a file."""
+    """Stops a child without its drain: the user has saved a file and waits for the restart."""
     await _hurry(child, asyncio.Event(), patience)
     await _kill(child)
 
 
-async def _hurry(child: Child, impatience: asyncio.Event, patience: Patience) -> None:
-    """Sends SIGTERM again: services skip their own waiting at the second, and two at once would count as one."""
-    give_up = time.monotonic() + patience.hurried_stop
-    while child.is_running and not impatience.is_set() and time.monotonic() < give_up:
+async def _hurry(child: Child, kill: asyncio.Event, patience: Patience) -> None:
+    """Sends SIGTERM repeatedly. The second one makes a service skip its drain; two at the same time count as one."""
+    deadline = time.monotonic() + patience.hurried_stop
+    while child.is_running and not kill.is_set() and time.monotonic() < deadline:
         child.send(signal.SIGTERM)
-        await _ends(child, HURRY_INTERVAL, impatience)
+        await _exits(child, HURRY_INTERVAL, kill)
 
 
 async def _kill(child: Child) -> bool:
     if not child.is_running:
         return False
     child.send(signal.SIGKILL)
-    await child.ended()
+    await child.wait()
     return True
 
 
-async def _ends(child: Child, limit: float, impatience: asyncio.Event) -> bool:
-    """Waits for the end of a child, for `limit` seconds at most or until the user loses patience."""
-    waits = [asyncio.create_task(child.ended()), asyncio.create_task(impatience.wait())]
+async def _exits(child: Child, limit: float, interrupt: asyncio.Event) -> bool:
+    """Waits at most `limit` seconds or until `interrupt` is set; returns whether the child has exited."""
+    waits = [asyncio.create_task(child.wait()), asyncio.create_task(interrupt.wait())]
     try:
         await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,8 +1,8 @@
-"""The whole life of a mesh.
+"""Runs a mesh from its start to its stop.
 
-Every child has a keeper, a task that starts it, waits for its end and starts it again; all begin at once. When each
-child has been ready once, the table is printed. When the user asks to stop, the keepers end first, so that nothing is
-started again; then the children are stopped, stage by stage, each only when those that call it are gone.
+Every child has a keeper: a task that starts the child and restarts it when it exits. All keepers start at the same
+time. When each child has been ready once, the table is printed. On a stop, the keepers are cancelled first, so that
+nothing is restarted. Then the children are stopped stage by stage: each one after its callers have exited.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from localmesh import left_out
 from localmesh.child import Child
 from localmesh.console import Console
 from localmesh.follow import Tail, follow, warnings
-from localmesh.keeper import GaveUp, keep
+from localmesh.keeper import CannotRun, keep
 from localmesh.mesh import Mesh
 from localmesh.patience import Patience
 from localmesh.reload import Reload
@@ -21,11 +21,11 @@ from localmesh.signals import StopSignals
 from localmesh.state import State
 from localmesh.stopping import stop
 
-LOG_CHECK = 5.0  # seconds between two looks at the size of the logs
+LOG_CHECK = 5.0  # seconds between two checks of the size of the logs
 
 
 class Supervisor:
-    """Runs one mesh once, within the state directory that the caller holds."""
+    """Runs one mesh once; the caller has locked the state directory."""
 
     def __init__(self, mesh: Mesh, state: State, console: Console, patience: Patience) -> None:
         self._mesh = mesh
@@ -38,7 +38,7 @@ class Supervisor:
         self._children = [child for stage in reversed(self._stages) for child in stage]
 
     async def run(self) -> int:
-        """Runs the mesh until a signal ends it.
+        """Runs the mesh until a signal stops it.
 
         Returns the exit status: 0; 1 if the mesh could not run or a child had to be killed; 2 for an invalid setting.
         """
@@ -46,7 +46,7 @@ class Supervisor:
         status = 0
         try:
             await self._serve(signals)
-        except* GaveUp as failures:
+        except* CannotRun as failures:
             for failure in failures.exceptions:
                 self._console.bad(str(failure), getattr(failure, "details", ()))
                 status = max(status, getattr(failure, "status", 1))
@@ -65,14 +65,14 @@ class Supervisor:
                 task.cancel()
 
     async def _announce(self) -> None:
-        """Prints warnings and the table once all children have been ready, and then, on a terminal, what they log."""
+        """When all children are ready, prints warnings and the table; then, on a terminal, follows the logs."""
         tails = [Tail(child.log.path) for child in self._children]
         self._console.say(f"starting {', '.join(child.name for child in self._children)}")
         if not await self._all_ready(self._patience.start_notice):
             self._console.bad(f"still waiting for {self._unready_names()}", self._unready_details())
             if not await self._all_ready(self._patience.start):
-                text = f"not ready, and waited for no longer: {self._unready_names()}"
-                raise GaveUp(text, self._unready_details())
+                text = f"not ready in time: {self._unready_names()}"
+                raise CannotRun(text, self._unready_details())
         for line in warnings(tails, self._console):
             self._console.say(line)
         self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
@@ -108,8 +108,8 @@ class Supervisor:
                     child.log.bound()
 
     async def _stop(self, signals: StopSignals) -> bool:
-        """Stops the children in order; whether one had to be killed."""
-        self._console.say("stopping (Ctrl-C skips the waiting)")
+        """Stops the children in order; returns whether one had to be killed."""
+        self._console.say("stopping (Ctrl-C again skips the drain)")
         killed = False
         for stage in self._stages:
             stops = (self._stop_child(child, signals) for child in stage if child.is_running)
@@ -117,13 +117,13 @@ class Supervisor:
         return killed
 
     async def _stop_child(self, child: Child, signals: StopSignals) -> bool:
-        begun = time.monotonic()
+        start = time.monotonic()
         killed = await stop(child, signals, self._patience)
-        took = f"{time.monotonic() - begun:.2f} s"
+        duration = f"{time.monotonic() - start:.2f} s"
         if killed:
-            self._console.bad(f"{child.name} did not end in {took} and was killed", child.log.last_lines())
+            self._console.bad(f"{child.name} did not exit within {duration} and was killed", child.log.last_lines())
         else:
-            self._console.say(f"{child.name} {child.status} after {took}")
+            self._console.say(f"{child.name} {child.status} after {duration}")
         return killed
 
 

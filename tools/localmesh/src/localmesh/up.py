@@ -1,4 +1,4 @@
-"""Runs a mesh from beginning to end: state, ports, processes."""
+"""Locks the state directory, checks the ports and runs the mesh."""
 
 import asyncio
 import signal
@@ -13,14 +13,14 @@ from localmesh.supervisor import Supervisor
 
 
 def up(mesh: Mesh, state_dir: Path, console: Console, patience: Patience) -> int:
-    """Runs `mesh` until a signal ends it; its exit status (see `Supervisor.run`).
+    """Runs `mesh` until a signal stops it; returns the exit status of `Supervisor.run`.
 
     Raises:
-        StateError: the state directory cannot be used, or a mesh runs on it.
-        PortsTaken: nothing was started.
+        StateError: the state directory cannot be used.
+        PortsTaken: a port is in use; nothing was started.
     """
-    with closing(state.hold(state_dir, console.say)) as held:
+    with closing(state.hold(state_dir, console.say)) as locked:
         ports.require_free(mesh.ports, "make up")
-        status = asyncio.run(Supervisor(mesh, held, console, patience).run())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not end in a traceback
+        status = asyncio.run(Supervisor(mesh, locked, console, patience).run())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further Ctrl-C must not print a traceback
         return status

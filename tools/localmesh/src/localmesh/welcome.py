@@ -1,4 +1,4 @@
-"""What to do with a mesh that has just started: pages to open and commands to copy."""
+"""The text that a new mesh prints: pages to open and commands to copy."""
 
 import json
 import uuid
@@ -16,7 +16,7 @@ def welcome(edge_port: int, settings: Settings) -> str:
     headers = settings.state_dir / "order.headers"
     return f"""
   API      {edge}/docs
-  traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its answer>)
+  traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its response>)
   logs     {settings.state_dir / "logs"}
 
 Copy one product, one order, and the address of that order's trace; Ctrl-C stops the mesh:
@@ -30,19 +30,19 @@ Copy one product, one order, and the address of that order's trace; Ctrl-C stops
 
 
 def product(edge: str) -> str:
-    """A price in a currency without minor digits, at a quantity that has a price break."""
+    """A command for a product: in a currency without decimals, at a quantity with a price break."""
     return f"curl -s -w '\\n' '{edge}/v1/products/{SAMPLE_SKU}?currency=JPY&quantity=12'"
 
 
 def order(edge: str, headers: str) -> str:
-    """An order under a fresh key; sent again it is the same order. The answer's headers go to the file `headers`."""
+    """A command for an order with a new key, which writes the headers of the response to the file `headers`."""
     body = json.dumps({"currency": "EUR", "lines": [{"sku": SAMPLE_SKU, "quantity": 2}]}, separators=(",", ":"))
-    sent = f"-H 'Content-Type: application/json' -H 'Idempotency-Key: {uuid.uuid4()}' -d '{body}'"
-    return f"curl -s -w '\\n' -D {quote(headers)} {sent} {edge}/v1/orders"
+    arguments = f"-H 'Content-Type: application/json' -H 'Idempotency-Key: {uuid.uuid4()}' -d '{body}'"
+    return f"curl -s -w '\\n' -D {quote(headers)} {arguments} {edge}/v1/orders"
 
 
 def trace(traces: str, headers: str) -> str:
-    """Prints the address of the page of the trace whose id the file `headers` names."""
-    # Not curl's %header{}, which needs 7.84; 32 characters leave out the carriage return.
-    read = f"""awk 'tolower($1) == "x-trace-id:" {{print substr($2, 1, 32)}}' {quote(headers)}"""
-    return f'echo "{traces}/trace/$({read})"'
+    """A command that prints the address of a trace's page, with the id from the file `headers`."""
+    # curl's %header{} would need curl 7.84. 32 characters are the id without the carriage return.
+    read_id = f"""awk 'tolower($1) == "x-trace-id:" {{print substr($2, 1, 32)}}' {quote(headers)}"""
+    return f'echo "{traces}/trace/$({read_id})"'

@@ -1,1 +1,1 @@
-"""The mesh on a Kubernetes cluster on this machine, made by kind: `make kind-up` and `make kind-down`."""
+"""Runs the mesh on a local Kubernetes cluster that kind creates: `make kind-up` and `make kind-down`."""

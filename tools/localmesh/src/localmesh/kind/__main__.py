@@ -1,6 +1,6 @@
-"""`python -m localmesh.kind up` brings the mesh up on a cluster made by kind; `down` deletes the cluster.
+"""`python -m localmesh.kind up` runs the mesh on a cluster that kind creates; `down` deletes the cluster.
 
-Exit status: 0 if it did; 1 if something kept it from that; 2 for a bad setting.
+Exit status: 0 after success; 1 after a failure; 2 for an invalid setting.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from localmesh.settings import InvalidSettings, read
 
 
 def up(settings: KindSettings, console: Console) -> None:
-    """From nothing, or from a cluster that is there, to a mesh that serves and is traced.
+    """Creates the cluster or uses the existing one, applies the manifests, and waits until a request has a trace.
 
     Raises:
-        CannotGoOn: something is in the way.
+        CannotGoOn: a step failed.
     """
     check(DOCKER | KIND | KUBECTL)
     cluster.ensure(settings, console)
@@ -35,16 +35,16 @@ def down() -> None:
     """Deletes the cluster.
 
     Raises:
-        CannotGoOn: something is in the way.
+        CannotGoOn: a program is missing or failed.
     """
     check(DOCKER | KIND)
     cluster.delete()
 
 
 def main() -> int:
-    """Does what the command line asks; the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the programs it runs get the signal too, and nothing is left to undo
-    parser = argparse.ArgumentParser(prog="localmesh.kind", description="Runs the mesh on a cluster made by kind.")
+    """Runs the command of the command line; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # its programs get the signal, too, and nothing must be cleaned up
+    parser = argparse.ArgumentParser(prog="localmesh.kind", description="Runs the mesh on a cluster that kind creates.")
     parser.add_argument("command", choices=("up", "down"))
     console = Console()
     try:

@@ -1,4 +1,4 @@
-"""The cluster itself: made from deploy/kind/cluster.yaml, used again, deleted."""
+"""Creates the cluster from deploy/kind/cluster.yaml, reuses it, and deletes it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 CONFIG = Path("deploy/kind/cluster.yaml")
 NODE = f"{CLUSTER}-control-plane"
-API_LIMIT = 60.0  # seconds until the API of a node that was stopped answers
+API_LIMIT = 60.0  # seconds until the API of a restarted node responds
 EDGE_NODE_PORT, TRACES_NODE_PORT = 30080, 30686
 
 
 def ensure(settings: KindSettings, console: Console) -> None:
-    """Makes the cluster, or uses the one there is; in both cases it is the current context of KUBECONFIG afterwards.
+    """Creates the cluster or uses the existing one, and makes it the current context of KUBECONFIG.
 
     Raises:
-        CannotGoOn: a port is taken, the cluster has other ports, or kind failed.
+        CannotGoOn: a port is in use, the cluster has other ports, or kind failed.
     """
     if CLUSTER in run("kind", "get", "clusters").split():
         _use(settings)
@@ -36,15 +36,15 @@ def ensure(settings: KindSettings, console: Console) -> None:
 
 
 def delete() -> None:
-    """Deletes the cluster with all it holds, and its context; harmless if there is none."""
+    """Deletes the cluster and its context, if it exists."""
     show("kind", "delete", "cluster", f"--name={CLUSTER}")
 
 
 def config(text: str, settings: KindSettings) -> str:
-    """The configuration `text` of kind with the host ports of `settings`.
+    """The configuration `text` of kind, with the host ports of `settings`.
 
     Raises:
-        ValueError: the text does not map the node ports of edge and traces, each once.
+        ValueError: the text does not map each node port exactly once.
     """
     for node_port, port in host_ports(settings).items():
         text, count = re.subn(rf"(containerPort: {node_port}\n +hostPort: )\d+", rf"\g<1>{port}", text)
@@ -53,7 +53,7 @@ def config(text: str, settings: KindSettings) -> str:
     return text
 
 
-def mapped(bindings: str) -> dict[int, int]:
+def read_host_ports(bindings: str) -> dict[int, int]:
     """The host port of each node port, from the JSON of a container's HostConfig.PortBindings."""
     found: dict[str, list[dict[str, str]]] = json.loads(bindings)
     return {int(port.partition("/")[0]): int(hosts[0]["HostPort"]) for port, hosts in found.items()}
@@ -62,8 +62,8 @@ def mapped(bindings: str) -> dict[int, int]:
 def _create(settings: KindSettings) -> None:
     try:
         ports.require_free(settings.ports, "make kind-up")
-    except ports.PortsTaken as taken:
-        raise CannotGoOn(str(taken)) from None
+    except ports.PortsTaken as error:
+        raise CannotGoOn(str(error)) from None
     image = [f"--image={settings.kind_node_image}"] if settings.kind_node_image else []
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as effective:
         effective.write(config(CONFIG.read_text(), settings))
@@ -72,25 +72,25 @@ def _create(settings: KindSettings) -> None:
 
 
 def _use(settings: KindSettings) -> None:
-    have = mapped(run("docker", "inspect", NODE, "--format={{json .HostConfig.PortBindings}}"))
+    have = read_host_ports(run("docker", "inspect", NODE, "--format={{json .HostConfig.PortBindings}}"))
     edge, traces = (have.get(port) for port in host_ports(settings))
     if (edge, traces) != (settings.edge_port, settings.traces_port):
         raise CannotGoOn(
-            f"the cluster {CLUSTER} has EDGE_PORT={edge} TRACES_PORT={traces}, and ports cannot be changed: "
-            "use these, or delete it first with make kind-down"
+            f"the cluster {CLUSTER} has EDGE_PORT={edge} TRACES_PORT={traces}, which cannot be changed: "
+            "use these ports, or delete the cluster with make kind-down"
         )
-    run("docker", "start", NODE)  # after a restart of the engine it may be stopped; else this does nothing
+    run("docker", "start", NODE)  # it may be stopped after a restart of docker; otherwise this does nothing
     run("kind", "export", "kubeconfig", f"--name={CLUSTER}")
     _wait_for_api()
 
 
 def _wait_for_api() -> None:
-    give_up = time.monotonic() + API_LIMIT
+    deadline = time.monotonic() + API_LIMIT
     while True:
         try:
             kubectl("get", "--raw=/readyz")
         except CannotGoOn:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(1)
         else:

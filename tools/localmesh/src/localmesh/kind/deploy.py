@@ -1,8 +1,8 @@
-"""Applies the overlay as it is, and restarts just those Deployments whose image was built anew.
+"""Applies the overlay unchanged, and restarts only the Deployments whose image was rebuilt.
 
-The tag in the overlay stays when an image is built anew, so nothing in a pod template changes and an apply alone would
-not roll it. An annotation of the Deployment, not of its template, names the build that it runs. What is added to
-Deployments here is not in the overlay, and `kubectl apply` leaves that alone: a plain apply afterwards rolls nothing.
+A rebuilt image has the same tag, so the pod template does not change and an apply does not replace the pods. So an
+annotation of the Deployment, not of its template, names the build that it runs. The overlay does not contain this
+annotation, and `kubectl apply` ignores it: a plain apply afterwards restarts nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BUILDS = f'{{range .items[*]}}{{.metadata.name}}{{" "}}{{.metadata.annotations.{
 
 
 def apply(builds: Mapping[str, str], settings: KindSettings) -> None:
-    """Applies the overlay; `builds` are the images by content that its Deployments shall run, by their names.
+    """Applies the overlay; `builds` holds the image by content that each Deployment must run, by its name.
 
     Raises:
-        CannotGoOn: the cluster refused something.
+        CannotGoOn: kubectl failed.
     """
     before = _builds()
     kubectl("apply", f"--kustomize={OVERLAY}")
@@ -40,7 +40,7 @@ def apply(builds: Mapping[str, str], settings: KindSettings) -> None:
 
 
 def _builds() -> dict[str, str]:
-    """The build that each Deployment runs, by its name; empty where no annotation says it."""
+    """The build that each Deployment runs, by its name; empty if it has no annotation."""
     lines = kubectl("get", "deployments", f"--output=jsonpath={BUILDS}").splitlines()
     return {name: build for name, _, build in (line.partition(" ") for line in lines)}
 

@@ -1,4 +1,4 @@
-"""What to do with a mesh that has just come up on the cluster: its addresses, a trace, commands to copy."""
+"""The text that a new mesh on the cluster prints: addresses, a trace and commands to copy."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from localmesh.console import Console
     from localmesh.kind.settings import KindSettings
 
-LIMIT = 30.0  # seconds for the first whole answer and its trace
+LIMIT = 30.0  # seconds for the first complete response and its trace
 INTERVAL = 0.5
-PROCESSES = 3  # in the trace of a product: the edge and both backends
+PROCESSES = 3  # in the trace of a product: the edge and two backends
 PODS = '{range .items[*]}{.metadata.name}{" "}{.status.readyReplicas}{"\\n"}{end}'
 PORTS = '{range .items[*]}{.metadata.name}{range .spec.ports[*]}{" "}{.port}:{.nodePort}{end}{"\\n"}{end}'
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the environment
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores the proxies of the environment
 
 
 def greet(ready_after: Mapping[str, float], settings: KindSettings, console: Console) -> None:
-    """Prints a table of the workloads, the address of the trace of a request made now, and three commands.
+    """Sends a request; prints a table of the workloads, the address of its trace, and three commands.
 
     Raises:
         CannotGoOn: the request failed, or its trace is incomplete.
     """
     edge, traces = f"http://{HOST}:{settings.edge_port}", f"http://{HOST}:{settings.traces_port}"
-    example = traced(edge, traces)
+    example = trace_example(edge, traces)
     pods = dict(line.split(" ") for line in _read("deployments,statefulsets", PODS))
     found = addresses(_read("services", PORTS), settings)
     rows = [(name, found.get(name, ""), pods[name], f"{after:.0f} s") for name, after in ready_after.items()]
@@ -46,48 +46,48 @@ def greet(ready_after: Mapping[str, float], settings: KindSettings, console: Con
 
 
 def addresses(services: Iterable[str], settings: KindSettings) -> dict[str, str]:
-    """Where each Service is found: from this machine if a port of the cluster leads to it, else from within.
+    """The address of each Service: on this machine if a port of the cluster leads to it, otherwise inside the cluster.
 
-    `services` are lines with a name and the ports, each with its node port or nothing: `jaeger 4317: 16686:30686`.
+    Each line of `services` has a name and ports, each port with or without a node port: `jaeger 4317: 16686:30686`.
     """
-    mapped = {str(node_port): port for node_port, port in host_ports(settings).items()}
+    by_node_port = {str(node_port): port for node_port, port in host_ports(settings).items()}
     found = {}
     for name, *ports in map(str.split, services):
         pairs = [port.split(":") for port in ports]
-        outside = [f"http://{HOST}:{mapped[node_port]}" for _, node_port in pairs if node_port in mapped]
+        outside = [f"http://{HOST}:{by_node_port[node_port]}" for _, node_port in pairs if node_port in by_node_port]
         found[name] = outside[0] if outside else f"{name}.{NAMESPACE}:{pairs[0][0]}"
     return found
 
 
-def traced(edge: str, traces: str) -> str:
-    """Asks the edge for a product until it answers whole and its trace is complete; the address of the trace's page.
+def trace_example(edge: str, traces: str) -> str:
+    """Requests a product until the response and its trace are complete; returns the address of the trace's page.
 
     Raises:
-        CannotGoOn: not within the limit.
+        CannotGoOn: they are not complete within the limit.
     """
-    give_up = time.monotonic() + LIMIT
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
         headers, _ = _get(f"{edge}/v1/products/{SAMPLE_SKU}?strict=true")
-        while headers and time.monotonic() < give_up:
+        while headers and time.monotonic() < deadline:
             if _is_complete(f"{traces}/api/traces/{headers['x-trace-id']}"):
-                return linked(headers.get("link", "")) or f"{traces}/trace/{headers['x-trace-id']}"
+                return trace_link(headers.get("link", "")) or f"{traces}/trace/{headers['x-trace-id']}"
             time.sleep(INTERVAL)
         time.sleep(INTERVAL)
-    raise CannotGoOn(f"{edge} gave no whole answer with its trace in {traces} within {LIMIT:.0f} s")
+    raise CannotGoOn(f"{edge} did not return a complete response with its trace in {traces} within {LIMIT:.0f} s")
 
 
-def linked(header: str) -> str | None:
-    """The address of the trace in a Link header, RFC 8288, if it has one."""
+def trace_link(header: str) -> str | None:
+    """The address of the trace in a Link header (RFC 8288), or None."""
     found = re.search(r'<([^>]+)>; *rel="trace"', header)
     return found[1] if found else None
 
 
 def text(edge: str, traces: str, example: str) -> str:
-    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace."""
+    """The pages, the logs, and three commands for any POSIX shell: a product, an order, and the page of its trace."""
     headers = str(Path(tempfile.gettempdir()) / "aiomesh-order.headers")
     return f"""
   API      {edge}/docs
-  traces   {traces}  (of a request made just now: {example})
+  traces   {traces}  (an example: {example})
   logs     kubectl --context {CONTEXT} --namespace {NAMESPACE} logs deployment/api-edge
 
 Copy one product, one order, and the address of that order's trace; make kind-down deletes the cluster:
@@ -110,9 +110,9 @@ def _is_complete(url: str) -> bool:
 
 
 def _get(url: str) -> tuple[dict[str, str], bytes]:
-    """Headers, their names in small letters, and body of a good answer; nothing of any other."""
+    """The headers, with names in lower case, and the body of a response; both are empty after an error."""
     try:
-        with _DIRECT.open(url, timeout=INTERVAL * 10) as answer:
-            return {name.lower(): value for name, value in answer.headers.items()}, answer.read()
-    except (OSError, HTTPException):  # refused, reset, timed out, or an HTTP status that is an error
+        with _OPENER.open(url, timeout=INTERVAL * 10) as response:
+            return {name.lower(): value for name, value in response.headers.items()}, response.read()
+    except (OSError, HTTPException):  # no connection, no response in time, or an HTTP error
         return {}, b""

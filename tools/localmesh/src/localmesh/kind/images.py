@@ -1,7 +1,7 @@
-"""The images that the cluster runs: ours built here, the others as docker has them.
+"""The images that the cluster runs: ours, which are built here, and others that docker has.
 
-One of ours has two names on the nodes. Its name in the overlay, such as `aiomesh/pricing:dev`, is what pods run, and
-moves to each new build. Its name by content, `aiomesh/pricing:3f2a9c0b1d4e`, stays with one build.
+Each of our images has two names on the nodes. Pods use the name in the overlay, such as `aiomesh/pricing:dev`, which
+moves to each new build. The name by content, such as `aiomesh/pricing:3f2a9c0b1d4e`, belongs to one build.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DIGEST_LENGTH = 12  # hexadecimal digits, as docker prints them
 
 
 def provide(console: Console) -> dict[str, str]:
-    """Builds our images and loads all images into the nodes; ours by content, by the name of the workload.
+    """Builds our images and loads all images into the nodes; returns the name by content of ours, by workload.
 
     Raises:
         CannotGoOn: an image of ours cannot be built or loaded, or the overlay does not name it.
     """
     found = images(kubectl("kustomize", str(OVERLAY)))
-    names = {service: named(service.workload, found) for service in read_services()}
+    names = {service: image_of(service.workload, found) for service in read_services()}
     builds = {service.workload: _build(service, name, console) for service, name in names.items()}
     _load(*names.values(), *builds.values())
     for image in sorted(found.difference(names.values())):
@@ -38,12 +38,12 @@ def provide(console: Console) -> dict[str, str]:
 
 
 def images(manifests: str) -> set[str]:
-    """The images of the containers in these manifests."""
+    """The images of the containers in the manifests."""
     return set(re.findall(r"^[ -]+image: (\S+)$", manifests, re.MULTILINE))
 
 
-def named(workload: str, candidates: set[str]) -> str:
-    """The one of these images that a workload of ours runs.
+def image_of(workload: str, candidates: set[str]) -> str:
+    """The image among `candidates` that one of our workloads runs.
 
     Raises:
         CannotGoOn: there is none.
@@ -56,12 +56,12 @@ def named(workload: str, candidates: set[str]) -> str:
 
 def _build(service: Service, name: str, console: Console) -> str:
     dockerfile = ("--file=services/Dockerfile", f"--build-arg=SERVICE={service.name}")
-    begun = time.monotonic()
-    # An attestation of the build holds its time: with it the same content would have another id each time.
+    start = time.monotonic()
+    # A provenance attestation contains the time, so the same content would get a different id in each build.
     image_id = run("docker", "build", "--quiet", "--provenance=false", *dockerfile, f"--tag={name}", ".").strip()
     build = f"aiomesh/{service.workload}:{image_id.removeprefix('sha256:')[:DIGEST_LENGTH]}"
     run("docker", "tag", image_id, build)
-    console.say(f"built {name} in {time.monotonic() - begun:.1f} s: {build}")
+    console.say(f"built {name} in {time.monotonic() - start:.1f} s: {build}")
     return build
 
 
@@ -73,5 +73,5 @@ def _load_if_there(image: str, console: Console) -> None:
     try:
         run("docker", "image", "inspect", image)
         _load(image)
-    except CannotGoOn:  # docker has none, or only a part of one for several platforms (kind's issue 3795)
+    except CannotGoOn:  # docker has no such image, or a multi-platform one in part (kubernetes-sigs/kind#3795)
         console.say(f"{image} cannot be loaded from docker: the node pulls it, which takes longer")

@@ -1,4 +1,4 @@
-"""The programs that do the work: docker, kind and kubectl, as the user has them."""
+"""Runs docker, kind and kubectl, which the user has installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CLUSTER = "aiomesh"
 CONTEXT = f"kind-{CLUSTER}"  # the name that kind gives to the context of a cluster
 NAMESPACE = "aiomesh"
-TAIL = 20  # lines of a failed program's output that are shown
+TAIL = 20  # lines shown of the output of a failed program
 
 DOCKER = {"docker": "https://docs.docker.com/get-started/get-docker/"}
 KIND = {"kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation"}
@@ -20,7 +20,7 @@ KUBECTL = {"kubectl": "https://kubernetes.io/docs/tasks/tools/#kubectl"}
 
 
 class CannotGoOn(Exception):
-    """What keeps the cluster from being made or used, for the user to mend; `details` are lines to show below it."""
+    """The cluster cannot be created or used; the text tells the user why, and `details` are lines to show below it."""
 
     def __init__(self, text: str, details: Sequence[str] = ()) -> None:
         super().__init__(text)
@@ -28,10 +28,10 @@ class CannotGoOn(Exception):
 
 
 def check(programs: Mapping[str, str]) -> None:
-    """Requires programs, each with the page that explains how to install it, and docker's engine.
+    """Checks that these programs are installed and that docker's engine runs; `programs` holds installation pages.
 
     Raises:
-        CannotGoOn: naming every program that is missing.
+        CannotGoOn: a program is missing, or the engine does not respond.
     """
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
@@ -39,7 +39,9 @@ def check(programs: Mapping[str, str]) -> None:
     try:
         run("docker", "version", "--format", "{{.Server.Version}}")
     except CannotGoOn as failure:
-        raise CannotGoOn("docker is there, but its engine does not answer: is it started?", failure.details) from None
+        raise CannotGoOn(
+            "docker is installed, but its engine does not respond: is it running?", failure.details
+        ) from None
 
 
 def run(*command: str) -> str:
@@ -59,19 +61,19 @@ def show(*command: str) -> None:
     """Runs a program that shows its own progress.
 
     Raises:
-        CannotGoOn: it failed, and has shown why.
+        CannotGoOn: it failed, and has printed why.
     """
     if status := subprocess.run(command, check=False).returncode:
         raise CannotGoOn(_failure(command, status))
 
 
 def kubectl(*arguments: str) -> str:
-    """The output of kubectl on our cluster and namespace, whichever are current; see `run`."""
+    """The output of kubectl for our cluster and namespace, not for the current context; see `run`."""
     return run(*_on_cluster(arguments))
 
 
 def show_kubectl(*arguments: str) -> None:
-    """Shows the output of kubectl on our cluster and namespace; see `show`."""
+    """Shows the output of kubectl for our cluster and namespace; see `show`."""
     show(*_on_cluster(arguments))
 
 

@@ -1,4 +1,4 @@
-"""Waits until every workload runs what was applied, and shows why one does not, both as kubectl prints it."""
+"""Waits until every workload runs the applied version. If one does not, shows why, as kubectl prints it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from localmesh.console import Console
 
-LIMIT = 300.0  # seconds for all, with images to pull
+LIMIT = 300.0  # seconds for all workloads; the nodes may have to pull images
 LOG_LINES = 10  # of each pod
 WORKLOADS = ("deployment.apps/", "statefulset.apps/")
 AUTOSCALER = "horizontalpodautoscaler.autoscaling/"
@@ -27,13 +27,13 @@ class Rollout:
     """The rollout of all workloads of the overlay, from now on."""
 
     console: Console
-    begun: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
 
     def wait(self) -> dict[str, float]:
         """Seconds until each workload was ready, by its name.
 
         Raises:
-            CannotGoOn: one is not ready in time; kubectl has shown its pods, the warnings and the ends of its logs.
+            CannotGoOn: one is not ready in time; its pods, the warnings and the ends of its logs were printed.
         """
         found = kubectl("get", f"--kustomize={OVERLAY}", "--output=name").split()
         workloads = [one for one in found if one.startswith(WORKLOADS)]
@@ -49,17 +49,17 @@ class Rollout:
     def _ready_after(self, workload: str, found: Sequence[str]) -> float | None:
         autoscaler = f"{AUTOSCALER}{_name(workload)}"
         try:
-            if autoscaler in found:  # before it has acted, one replica would be enough
+            if autoscaler in found:  # until the autoscaler acts, one replica counts as a complete rollout
                 kubectl("wait", autoscaler, "--for=condition=AbleToScale", self._timeout())
             show_kubectl("rollout", "status", workload, self._timeout())
         except CannotGoOn as failure:
             self.console.bad(f"{workload}: {failure}", failure.details)
             return None
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.start
 
     def _timeout(self) -> str:
-        rest = self.begun + LIMIT - time.monotonic()
-        return f"--timeout={max(rest, 1):.0f}s"  # 0 would be no limit
+        rest = self.start + LIMIT - time.monotonic()
+        return f"--timeout={max(rest, 1):.0f}s"  # 0 means no limit
 
     def _explain(self, names: Sequence[str]) -> None:
         logs = ("--prefix", f"--tail={LOG_LINES}", "--ignore-errors")
@@ -69,11 +69,11 @@ class Rollout:
             *(
                 ("logs", f"--selector=app.kubernetes.io/name={name}", *logs, *previous)
                 for name in names
-                for previous in ((), ("--previous",))  # a container that has just been restarted has no log yet
+                for previous in ((), ("--previous",))  # a container that has just restarted has no log yet
             ),
         ):
             self.console.say(f"\n$ kubectl {' '.join(command)}")
-            with suppress(CannotGoOn):  # it has shown why, and the next one may work
+            with suppress(CannotGoOn):  # it has printed why, and the next command may work
                 show_kubectl(*command)
 
 

@@ -1,4 +1,4 @@
-"""What a user may choose about the cluster."""
+"""The settings of the cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from localmesh.settings import Port
 
-EDGE_PORT, TRACES_PORT = 8080, 16686  # in deploy/kind/cluster.yaml, and in the trace links of the overlay
+EDGE_PORT, TRACES_PORT = 8080, 16686  # as in deploy/kind/cluster.yaml and in the trace links of the overlay
 
 
 class KindSettings(BaseSettings):
@@ -20,11 +20,11 @@ class KindSettings(BaseSettings):
     edge_port: Port = EDGE_PORT
     traces_port: Port = TRACES_PORT
     kind_node_image: str | None = None
-    """The image of the cluster's node: by default the one that kind was released with."""
+    """The image of the cluster's node; by default the one that belongs to the release of kind."""
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port numbers, each under the variable that moves it."""
+        """The port numbers by the variable that sets each."""
         return {"EDGE_PORT": self.edge_port, "TRACES_PORT": self.traces_port}
 
     @model_validator(mode="after")
