@@ -28,7 +28,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: in
 
 
 class Tab:
-    """One page, as narrow as a phone at first."""
+    """One page, at first as narrow as a phone."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -42,7 +42,7 @@ class Tab:
         await self.resize(390)
 
     async def resize(self, width: int) -> None:
-        """Makes the page so many pixels wide."""
+        """Sets the width of the page in pixels."""
         size = {"width": width, "height": 844, "deviceScaleFactor": 1}
         await self._call("Emulation.setDeviceMetricsOverride", mobile=True, **size)
 
@@ -51,42 +51,42 @@ class Tab:
         await self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     async def skip(self, seconds: float) -> None:
-        """Lets the page's timers run as if so much time had passed; responses from the network still take theirs."""
+        """Advances the page's timers without waiting; network responses still take their real time."""
         policy = {"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000}
         await self._call("Emulation.setVirtualTimePolicy", **policy)
 
     async def show(self, url: str, until: str) -> None:
-        """Goes to an address and waits until an expression of JavaScript is true there."""
+        """Opens an address and waits until a JavaScript expression is true."""
         await self._call("Page.navigate", url=url)
         await self.wait(until)
 
     async def wait(self, until: str) -> None:
-        """Waits until an expression of JavaScript is true."""
+        """Waits until a JavaScript expression is true."""
         while not await self.value(f"Boolean({until})"):
             await asyncio.sleep(0.02)
 
     async def value(self, expression: str) -> Any:
-        """The value of an expression; None if it throws, for example because the page is not there yet."""
-        answer = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
-        return answer.get("result", {}).get("value")
+        """The value of a JavaScript expression; None if it throws, for example because the page is not loaded yet."""
+        response = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return response.get("result", {}).get("value")
 
-    async def drawn(self) -> None:
-        """Waits until the page has been drawn anew."""
+    async def wait_for_redraw(self) -> None:
+        """Waits until the page is drawn again."""
         twice = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
         await self._call("Runtime.evaluate", expression=twice, awaitPromise=True)
 
     async def _call(self, method: str, **parameters: object) -> Any:
         self._calls += 1
         await self._socket.send_json({"id": self._calls, "method": method, "params": parameters, **self._session})
-        async for message in self._socket:  # events come between
-            if (answer := message.json()).get("id") == self._calls:
-                return answer.get("result", {})
-        raise AssertionError("the browser is gone")
+        async for message in self._socket:  # events may come first
+            if (response := message.json()).get("id") == self._calls:
+                return response.get("result", {})
+        raise AssertionError("the browser closed the connection")
 
 
 @asynccontextmanager
 async def browsing(profile: Path) -> AsyncIterator[Tab]:
-    """A tab of a browser of its own, whose files go to `profile`."""
+    """A tab of a new browser, which keeps its files in `profile`."""
     flags = (*FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}")
     browser = await asyncio.create_subprocess_exec(str(CHROMIUM), *flags, stdout=DEVNULL, stderr=PIPE)
     assert browser.stderr

@@ -1,4 +1,4 @@
-"""What holds for every test: no skip where skips are forbidden, no blocking call in the event loop; and databases.
+"""Fixtures and checks for every test: forbidden skips, blocking calls in the event loop, and databases.
 
 A test that needs a database gets a SQLite file or a PostgreSQL database of its own.
 """
@@ -30,7 +30,7 @@ OURS = tuple(SOURCES)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With AIOMESH_FORBID_SKIPS=1 a skipped test has failed."""
+    """With AIOMESH_FORBID_SKIPS=1, a skipped test fails."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("AIOMESH_FORBID_SKIPS") == "1":
         report.outcome = "failed"
@@ -40,12 +40,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def _no_blocking_calls() -> Iterator[None]:
-    """Our code must not block the event loop: a blocking call in it raises."""
+    """Makes a blocking call of our code in the event loop raise an error."""
     with blockbuster_ctx([*OURS]) as detector:
-        detector.functions["os.path.abspath"].deactivate()  # reads no disk; SQLAlchemy asks it for each SQLite file
+        detector.functions[
+            "os.path.abspath"
+        ].deactivate()  # does not read the disk; SQLAlchemy calls it for each SQLite file
         detector.functions["threading.Lock.acquire"].deactivate()  # grpc.aio joins a thread when it is collected
         for function in detector.functions.values():
-            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")  # it looks for ~/.pgpass
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")  # it reads ~/.pgpass
             function.can_block_in("tests/time_limit.py", "expire")
         yield
 
@@ -73,7 +75,7 @@ async def postgres_database(postgres_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server: the one of AIOMESH_TEST_POSTGRES_URL, or a private one that ends with the tests."""
+    """The URL of a PostgreSQL server: AIOMESH_TEST_POSTGRES_URL, or a private one that stops after the tests."""
     if url := os.environ.get("AIOMESH_TEST_POSTGRES_URL"):
         yield url
         return

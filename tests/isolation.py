@@ -1,4 +1,4 @@
-"""A unit test opens no connection and starts no process: one that tries fails."""
+"""Fails a unit test that tries to open a connection or to start a process."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EVENTS = frozenset(
 """The audit events that a unit test must not cause: https://docs.python.org/3/library/audit_events.html."""
 
 CALLS = [(module, name) for module in (grpc, grpc.aio) for name in ("server", "insecure_channel", "secure_channel")]
-"""The calls that it must not make, because gRPC's core opens sockets without an audit event.
+"""The functions that a unit test must not call, because gRPC's core opens sockets without an audit event.
 
-They are guarded for good, like the events: a module that imports one of them by its name keeps what it was given.
+They are replaced once and for all tests, because a module that imports one by its name keeps the function it got.
 """
 
 _attempts: list[str] | None = None
-"""What the running unit test has tried; None while there is none. (A list of the module: audit hooks stay for good.)"""
+"""The attempts of the running unit test; None if no unit test runs. Global, as audit hooks cannot be removed."""
 
 
 def _refuse(attempt: str) -> None:
@@ -68,7 +68,7 @@ for call in CALLS:
 
 @pytest.fixture(autouse=True)
 def _isolation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a unit test where it tries, and again at its end if its code has dropped that failure."""
+    """Fails a unit test at its attempt, and again at its end, because its code may have caught the first failure."""
     global _attempts  # noqa: PLW0603
     if not request.node.get_closest_marker("unit"):
         yield

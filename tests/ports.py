@@ -1,4 +1,4 @@
-"""Loopback ports for servers that are told where to listen, and that are ended and started again."""
+"""Loopback ports for servers that are restarted on the same port."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import socket
 
 
 def held_port() -> int:
-    """A free port that nobody else is given until this process ends.
+    """A free port that is reserved until this process exits.
 
-    A socket stays bound to it that does not listen, so that connections are refused, and that lets a server that asks
-    for this very port have it (SO_REUSEADDR); the kernel gives it to no one who asks for any port, nor to a client.
+    A bound socket that does not listen reserves it: the kernel gives this port to no server that asks for any free
+    port and to no client, and it refuses connections. A server that asks for this port gets it, by SO_REUSEADDR.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

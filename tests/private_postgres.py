@@ -29,7 +29,7 @@ class PrivatePostgres:
 
     @contextmanager
     def running(self) -> Iterator[str]:
-        """Makes the server, answers its URL, and takes it away."""
+        """Creates and starts the server, yields its URL, and deletes the server."""
         with tempfile.TemporaryDirectory(prefix="aiomesh-pg-") as self._directory:
             self._initialise()
             self.start()
@@ -39,12 +39,12 @@ class PrivatePostgres:
                 self.stop()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
+        """Starts the server and waits until it accepts connections."""
         options = f"-p {self.port} -k {self._directory} -c listen_addresses=127.0.0.1 -c fsync=off"
         self._run("pg_ctl", "start", "--wait", "--silent", f"--log={self._directory}/log", f"--options={options}")
 
     def stop(self) -> None:
-        """Stops the server at once, breaking its connections."""
+        """Stops the server at once and breaks its connections."""
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
 
     def _initialise(self) -> None:
@@ -54,7 +54,7 @@ class PrivatePostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [_postgres_program(program), *arguments, f"--pgdata={self._directory}/data"]
-        # Not captured by a pipe: the server would inherit it, and keep it open.
+        # Without a pipe, because the server would inherit it and keep it open.
         subprocess.run(command, user=self._user, cwd=self._directory, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -1,20 +1,20 @@
-"""Processes that are not children of the test, and so can only be looked at."""
+"""Waits for processes that are not children of the test."""
 
 import time
 from collections.abc import Sequence
 
 import psutil
 
-INTERVAL = 0.02  # seconds between two looks
+INTERVAL = 0.02  # seconds between two checks
 
 
 def left_of(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Waits until all have ended; those that have not after `seconds`.
+    """Waits until all processes have exited; returns those that still run after `seconds`.
 
-    A zombie has ended: many a container's first process never asks how the orphans that it inherits did.
+    A zombie counts as exited: the first process of many containers never reaps the orphans that it inherits.
     """
-    give_up = time.monotonic() + seconds
-    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < give_up:
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
         time.sleep(INTERVAL)
     return left
 

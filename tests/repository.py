@@ -1,4 +1,4 @@
-"""What is where in this repository, for the tests of its contracts."""
+"""The packages, services and text files of this repository, for the contract tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SOURCES = {
     for folder in ("libs", "services", "tools")
     for package in sorted(ROOT.glob(f"{folder}/*/src/*/__init__.py"))
 }
-"""The source folder of each package that people write; `aiomesh` is generated."""
+"""The source folder of each hand-written package; `aiomesh` is generated."""
 
 SERVICES = tuple(service.name for service in read_services(ROOT))
 
 
 def modules(package: str) -> dict[str, str]:
-    """The source text of every module of a package by its dotted name; a package's own is that of its __init__."""
+    """The source text of every module of a package, by its dotted name; that of `__init__` has the package's name."""
     folder = SOURCES[package]
     return {
         ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
@@ -31,7 +31,7 @@ def modules(package: str) -> dict[str, str]:
 
 
 def texts() -> dict[Path, str]:
-    """Every text file of the repository that .gitignore does not leave out."""
+    """The text files of the repository, without those that .gitignore excludes."""
     ignored = {".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())}
     found = {}
     for folder, folders, files in os.walk(ROOT):

@@ -1,4 +1,4 @@
-"""A program of the mesh as an operator runs it: `python -m`, settings by environment, logs on standard error."""
+"""Runs programs of the mesh as an operator does: `python -m`, with environment variables; logs go to stderr."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FREE = "127.0.0.1:0"
 
 @dataclass(frozen=True)
 class Program:
-    """A module that `python -m` runs, and what its settings declare."""
+    """A module that `python -m` runs, and its settings class."""
 
     name: str
     settings: type[BaseSettings]
@@ -46,17 +46,17 @@ class Program:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The settings of where it listens, and their defaults; empty is nowhere."""
+        """The settings for its listen addresses, and their defaults; with an empty one it does not listen."""
         fields = self.settings.model_fields.items()
         return {name: field.default for name, field in fields if name.endswith("listen")}
 
     @property
     def drains(self) -> bool:
-        """Whether it serves on for a while after the first signal."""
+        """Whether it serves for some time after the first signal."""
         return "drain_seconds" in self.settings.model_fields
 
     def environment(self, settings: dict[str, str]) -> dict[str, str]:
-        """The variables of some settings; it listens on free ports unless they say otherwise."""
+        """The environment variables of these settings, with free ports for the addresses that are not given."""
         free = {name: FREE for name, default in self.addresses.items() if default}
         return {self.variable(name): value for name, value in (free | settings).items()}
 
@@ -65,7 +65,7 @@ PROGRAMS = {name: Program(name, import_module(f"{name}.settings").Settings) for 
 
 
 class ServiceProcess:
-    """A running process whose output is read as it comes, so that it never waits for its reader."""
+    """A running process. Its output is read continuously, so it never has to wait."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdout
@@ -78,32 +78,32 @@ class ServiceProcess:
         self._reading = asyncio.gather(self._read(process.stdout, self.printed), self._read(process.stderr, self.lines))
 
     async def line(self, text: str) -> str:
-        """The first line that holds some text, printed or logged; waits for it."""
+        """The first line with this text on stdout or stderr; waits for it."""
         async with self._grown:
             await self._grown.wait_for(lambda: not self._streams or self._found(text))
         if line := self._found(text):
             return line
-        raise AssertionError(f"the process ended without {text!r}: {self.lines[-5:]}")
+        raise AssertionError(f"the process exited without {text!r}: {self.lines[-5:]}")
 
-    async def logged(self, message: str) -> dict[str, Any]:
-        """The first record of the log whose message holds some text; waits for it."""
+    async def log_record(self, message: str) -> dict[str, Any]:
+        """The first log record with this text in its message; waits for it."""
         record: dict[str, Any] = json.loads(await self.line(message))
         return record
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """All that it has logged. Nothing else may stand on its standard error."""
+        """All log records. Fails if stderr contains anything else."""
         return [json.loads(line) for line in self.lines]
 
     async def address(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{(await self.logged('listening on'))['port']}"
+        """The address that it listens on."""
+        return f"127.0.0.1:{(await self.log_record('listening on'))['port']}"
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def ended(self) -> int:
-        """Its exit status, once it has ended."""
+    async def exit_status(self) -> int:
+        """The exit status; waits until the process exits."""
         await self._reading
         return await self.process.wait()
 
@@ -124,7 +124,7 @@ class ServiceProcess:
 async def running(
     module: str, environment: Mapping[str, str] | None = None, /, **settings: str
 ) -> AsyncIterator[ServiceProcess]:
-    """A process of a program on free ports, killed at the end of the block; settings come without their prefix."""
+    """Runs a program on free ports until the end of the block; `settings` have names without their prefix."""
     program = PROGRAMS[module]
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith(("OTEL_", program.prefix))}
     variables = {**inherited, **program.environment(settings), **(environment or {})}
@@ -136,7 +136,7 @@ async def running(
 async def process(
     *arguments: str, environment: Mapping[str, str], python: str = sys.executable
 ) -> AsyncIterator[ServiceProcess]:
-    """A process of Python in an empty folder, killed at the end of the block."""
+    """Runs Python in an empty folder until the end of the block."""
     pipe = asyncio.subprocess.PIPE
     with TemporaryDirectory() as folder:
         started = await asyncio.create_subprocess_exec(
@@ -148,13 +148,13 @@ async def process(
         finally:
             if started.returncode is None:
                 started.kill()
-            await service.ended()
+            await service.exit_status()
 
 
 @asynccontextmanager
 async def channel_to(service: ServiceProcess) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a process, once it is SERVING."""
+    """A channel to a process; waits until it is SERVING."""
     address = await service.address()
-    await service.logged("is SERVING")
+    await service.log_record("is SERVING")
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel

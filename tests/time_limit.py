@@ -1,13 +1,13 @@
-"""Ends a test that takes longer than its limit, wherever it stands, and shows what every task waits for.
+"""Fails a test that takes longer than its limit, and shows what every task waits for.
 
 pytest-timeout reads the limit (`timeout` in pyproject.toml, `@pytest.mark.timeout`, `--timeout`) and calls the first
-two hooks below instead of its own. Its own alarm raises once, and asyncio drops what is raised in a callback
-(https://github.com/pytest-dev/pytest-timeout/issues/113): the test then waits for ever, as it does when Hypothesis
-calls it again, or when it hangs in its teardown after it has failed. So here:
+two hooks below instead of its own. Its own alarm raises once, and asyncio drops an exception that is raised in a
+callback (https://github.com/pytest-dev/pytest-timeout/issues/113). The test then waits for ever, and also when
+Hypothesis calls it again, or when it hangs in its teardown after a failure. So this module differs:
 
-1. The alarm raises what asyncio and Hypothesis let pass, and raises it again until the test ends.
-2. Set-up, call and teardown have the limit each.
-3. A process that no alarm reaches is killed. pytest-xdist names the test and continues in another process.
+1. The alarm raises an exception that asyncio and Hypothesis do not catch, and raises it again until the test ends.
+2. Set-up, call and teardown each have the full limit.
+3. A process that blocks the alarm is killed. pytest-xdist names the test and continues in another process.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN = 5.0
-"""Seconds that a test beyond its limit has to clean up before the alarm raises again."""
+"""Seconds from one alarm to the next, in which the test can clean up."""
 
 LAST_RESORT = 3
-"""The multiple of its limit at which a test that no alarm has ended is killed with its process."""
+"""The multiple of the limit after which a test that still runs is killed with its process."""
 
 INNERMOST = 15
-"""How many frames of a thread are shown."""
+"""The number of frames shown for a thread."""
 
 KILLED = "AIOMESH_KILLED_TESTS"
 
@@ -47,35 +47,35 @@ _limit = pytest.StashKey[float]()
 
 
 class TimeExceeded(OutcomeException, KeyboardInterrupt):
-    """A test is beyond its limit. The first base is collected by pytest's fixtures, the second passed on by asyncio."""
+    """A test is beyond its limit. pytest's fixtures catch the first base class; asyncio does not catch the second."""
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
-    """Keeps the limit of a test."""
+    """Stores the limit of a test."""
     item.stash[_limit] = settings.timeout
     return True
 
 
 def pytest_timeout_cancel_timer() -> bool:
-    """Does nothing: pytest-timeout would stop the time of a test as soon as it fails."""
+    """Does nothing, because pytest-timeout calls it as soon as a test fails, before the teardown."""
     return True
 
 
 def pytest_handlecrashitem(crashitem: str) -> None:
-    """Tells the next processes which test killed one: pytest-xdist hands them all of its file once more."""
+    """Records the killed test in the environment: pytest-xdist runs all tests of its file again in a new process."""
     os.environ[KILLED] = f"{os.environ.get(KILLED, '')}\n{crashitem}"
 
 
 def pytest_enter_pdb() -> None:
-    """Stops the time for a person who looks around."""
+    """Stops the time while a person uses the debugger."""
     _stop()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Gives the set-up, the call and the teardown of a test the limit each; beyond it they fail."""
+    """Applies the limit to the set-up, the call and the teardown of a test."""
     if item.nodeid in os.environ.get(KILLED, "").splitlines():
-        pytest.fail("no alarm ended it: it was killed with its process", pytrace=False)
+        pytest.fail("the alarm could not stop this test: it was killed with its process", pytrace=False)
     try:
         _start(item)
         try:
@@ -100,7 +100,7 @@ def _start(item: pytest.Item) -> None:
 
     signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, limit, min(limit, AGAIN))
-    stderr = item.config.stash[fault_handler_stderr_fd_key]  # the one of the process, which pytest does not capture
+    stderr = item.config.stash[fault_handler_stderr_fd_key]  # the original stderr, which pytest does not capture
     faulthandler.dump_traceback_later(LAST_RESORT * limit, exit=True, file=stderr)
 
 
@@ -110,7 +110,7 @@ def _stop() -> None:
 
 
 def stacks(frame: FrameType | None) -> str:
-    """Where the main thread, every task of its event loop and the other threads stand."""
+    """The stacks of the main thread, of every task of its event loop, and of the other threads."""
     return "\n".join(f"~~~ {title}\n{''.join(lines)}" for title, lines in _stacks(frame))
 
 

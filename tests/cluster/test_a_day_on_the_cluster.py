@@ -13,12 +13,12 @@ from tests.e2e.test_a_day_at_the_shop import (  # noqa: F401 - collected here to
     test_an_order_for_more_than_there_is,
     test_an_order_from_reservation_to_commit,
     test_an_order_is_one_trace_with_its_transactions,
-    test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently,
+    test_an_unknown_product_is_not_an_error_of_the_edge_and_both_calls_have_a_status,
     test_one_product_in_yen,
 )
 from tests.e2e.test_when_things_go_wrong import (  # noqa: F401
-    test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost,
-    test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws,
+    test_frozen_inventory_is_an_error_within_the_budget_and_a_repeat_places_the_order_once,
+    test_frozen_pricing_degrades_reads_and_is_used_again_after_it_continues,
 )
 
 if TYPE_CHECKING:

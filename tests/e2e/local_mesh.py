@@ -1,4 +1,4 @@
-"""A mesh as `make up` starts it, on ports and state of its own, driven from outside like a user does."""
+"""A mesh that `make up` starts, with its own ports and state, used from outside as a user does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORTS = [name.upper() for name in settings_for(read_services()).model_fields if name.endswith("_port")]
-"""The variables of `make up` that move its ports."""
+"""The variables of `make up` for its ports."""
 
 Json = Any
-GONE = 10.0  # seconds that a killed process may take to be gone
+EXIT_LIMIT = 10.0  # seconds that a killed process may take to exit
 
 
 class Mesh(Protocol):
-    """A mesh that runs somewhere: on this machine, or on a cluster."""
+    """A running mesh, on this machine or on a cluster."""
 
     @property
     def edge(self) -> str:
@@ -45,10 +45,10 @@ class Mesh(Protocol):
 
     @property
     def database(self) -> str:
-        """What the spans call the database system: `db.system.name`."""
+        """The name of the database system in spans: `db.system.name`."""
 
     def frozen(self, service: str) -> AbstractContextManager[None]:
-        """Stops every process of a service with SIGSTOP, until the end of the block."""
+        """Stops every process of a service by SIGSTOP until the end of the block."""
 
 
 def free_ports() -> dict[str, int]:
@@ -58,7 +58,7 @@ def free_ports() -> dict[str, int]:
 
 @dataclass
 class LocalMesh:
-    """A running localmesh and what it printed so far."""
+    """A running localmesh and its output so far."""
 
     state: Path
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class LocalMesh:
             process.resume()
 
     def start(self) -> None:
-        """Starts it and waits for the three commands at the end of what it prints."""
+        """Starts the mesh and waits until it prints the three commands."""
         variables = {name: str(port) for name, port in self.ports.items()}
         inherited = {name: value for name, value in os.environ.items() if name != "JAEGER_BIN"}
         self.process = subprocess.Popen(
@@ -102,7 +102,7 @@ class LocalMesh:
         self.read_until("/trace/$(")
 
     def read_until(self, text: str) -> str:
-        """Reads what it prints until a line holds the text; answers that line."""
+        """Reads the output up to a line with `text`, and returns that line."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.printed.append(line)
@@ -111,31 +111,31 @@ class LocalMesh:
         raise AssertionError(f"{text!r} was never printed:\n{''.join(self.printed)}")
 
     def stop(self) -> int:
-        """Presses Ctrl-C, reads the rest and answers the exit status."""
+        """Sends SIGINT, reads the rest of the output, and returns the exit status."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
         self.printed += self.process.stdout.readlines()
         return self.process.wait()
 
     def kill_everything(self) -> None:
-        """SIGKILL for localmesh and all its children at once."""
+        """Kills localmesh and all its children at once, by SIGKILL."""
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for process in family:
             process.kill()
-        assert left_of(family, GONE) == []
+        assert left_of(family, EXIT_LIMIT) == []
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process.wait()
 
     def pid(self, name: str) -> int:
-        """The process of one service, as `python -m NAME`."""
+        """The process id of a service, which runs as `python -m NAME`."""
         return next(
             child.pid for child in psutil.Process(self.process.pid).children() if child.cmdline()[-2:] == ["-m", name]
         )
 
     @contextmanager
     def running(self) -> Iterator[LocalMesh]:
-        """Starts it, and stops it if the test has not."""
+        """Starts the mesh, and stops it at the end of the block unless the test did."""
         self.start()
         try:
             yield self
@@ -148,7 +148,7 @@ class LocalMesh:
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer, read whole."""
+    """One complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -160,7 +160,7 @@ class Answer:
 
 
 async def call(mesh: Mesh, method: str, path: str, **options: Any) -> Answer:
-    """One request to the edge."""
+    """Sends one request to the edge."""
     timeout = aiohttp.ClientTimeout(total=15)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
@@ -170,14 +170,14 @@ async def call(mesh: Mesh, method: str, path: str, **options: Any) -> Answer:
 
 
 async def order(mesh: Mesh, key: str, lines: Mapping[str, int], currency: str = "EUR") -> Answer:
-    """One POST /v1/orders."""
+    """Sends one POST /v1/orders."""
     body = {"currency": currency, "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines.items()]}
     return await call(mesh, "POST", "/v1/orders", json=body, headers={"Idempotency-Key": key})
 
 
 @dataclass(frozen=True)
 class Span:
-    """One span as the query API tells it."""
+    """One span of the query API."""
 
     service: str
     name: str
@@ -188,15 +188,15 @@ class Span:
     children: tuple[Span, ...]
 
     def tree(self) -> Json:
-        """The span as (service, name, children), database spans left out."""
+        """The span as (service, name, children), without database spans."""
         children = [child.tree() for child in self.children if "db.system.name" not in child.tags]
         return (self.service, self.name, sorted(children))
 
 
 async def trace(mesh: Mesh, trace_id: str, spans: int, *, at_most: int | None = None) -> Span:
-    """The root span of a trace that is complete in the query API within 2 s, with this many HTTP and RPC spans.
+    """The root span of a trace; fails unless the query API has all `spans` HTTP and RPC spans within 2 s.
 
-    A call that is cancelled may end before its server hears of it: such a trace has `spans` to `at_most` spans.
+    A cancelled call may end before it reaches its server, so such a trace has from `spans` to `at_most` spans.
     """
     async with aiohttp.ClientSession() as session:
         async with asyncio.timeout(2):
@@ -208,7 +208,7 @@ async def trace(mesh: Mesh, trace_id: str, spans: int, *, at_most: int | None = 
 
 
 async def spans_of(session: aiohttp.ClientSession, mesh: Mesh, trace_id: str) -> list[Json]:
-    """The spans of a trace that have arrived, as the query API tells them, each with its `process`."""
+    """The spans of a trace that the query API has, each with its `process`."""
     async with session.get(f"{mesh.traces}/api/traces/{trace_id}") as response:
         answer = json.loads(await response.read())
     return [
@@ -243,7 +243,7 @@ def _children(spans: list[Json], parent: str | None) -> tuple[Span, ...]:
 
 
 def tags_of(part: Json) -> dict[str, Json]:
-    """The attributes of a span, or those of its process, which are its resource's."""
+    """The attributes of a span, or of its process: those are the attributes of its resource."""
     return {tag["key"]: tag["value"] for tag in part["tags"]}
 
 
@@ -253,6 +253,6 @@ def parent_of(span: Json) -> str | None:
 
 
 def pids_of_table(printed: list[str]) -> dict[str, int]:
-    """The name and pid of each line of the table that localmesh prints."""
+    """The pid of each process in the table that localmesh prints, by its name."""
     rows = [re.match(r"\s+(\w+)\s+\S+:\d+\s+(\d+)\s", line) for line in printed]
     return {row[1]: int(row[2]) for row in rows if row}

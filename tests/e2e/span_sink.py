@@ -1,7 +1,7 @@
-"""A trace backend that keeps what it got in a file, for tests that look after the mesh has ended.
+"""A trace backend that writes spans to a file, for tests that read them after the mesh has stopped.
 
-Started in the place of Jaeger: `span_sink.py FILE --config yaml:{…}` takes its two addresses from Jaeger's
-configuration, receives OTLP/gRPC, and writes one line `trace_id span_name` for each span as it comes.
+It runs instead of Jaeger: `span_sink.py FILE --config yaml:{…}` takes its two addresses from Jaeger's configuration,
+receives OTLP/gRPC, and writes one line `trace_id span_name` for each span.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Sink(trace_service_pb2_grpc.TraceServiceServicer):
-    """Receives spans and writes them down before it answers."""
+    """Receives spans, and writes them to the file before it responds."""
 
     def __init__(self, file: TextIOWrapper) -> None:
         self._file = file
@@ -34,8 +34,8 @@ class Sink(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Says yes to whoever asks whether it is ready."""
+async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Responds to readiness probes with 200."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
     await writer.drain()
@@ -51,7 +51,7 @@ async def main(path: Path, config: Any) -> None:
         server.add_insecure_port(config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"])
         await server.start()
         host, _, port = config["extensions"]["jaeger_query"]["http"]["endpoint"].rpartition(":")
-        async with await asyncio.start_server(answer, host, int(port)):
+        async with await asyncio.start_server(respond, host, int(port)):
             await stop.wait()
         await server.stop(5)
 

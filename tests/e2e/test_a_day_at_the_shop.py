@@ -1,4 +1,4 @@
-"""What a new user does in the first ten minutes, and the trace of each step."""
+"""The first steps of a new user, and the trace of each step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
     params=["tracebox", pytest.param("jaeger", marks=pytest.mark.jaeger)],
 )
 def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
-    """The whole mesh, with its own trace backend and with the real Jaeger."""
+    """The whole mesh, once with tracebox and once with the real Jaeger."""
     environment = {}
     if request.param == "jaeger":
         environment["JAEGER_BIN"] = request.getfixturevalue("jaeger_bin")
@@ -101,11 +101,11 @@ async def test_an_order_from_reservation_to_commit(mesh: Mesh) -> None:
     assert (stock["reserved"], stock["available"]) == (before["reserved"] + 2, before["available"] - 2)
 
     assert (await call(mesh, "GET", location)).body == first.body
-    committed = await call(mesh, "POST", f"{location}/commit")
-    assert (committed.status, committed.body["state"]) == (200, "COMMITTED")
-    assert (await call(mesh, "POST", f"{location}/commit")).body == committed.body
-    refused = await call(mesh, "DELETE", location)
-    assert (refused.status, refused.body["reason"]) == (409, "RESERVATION_COMMITTED")
+    commit = await call(mesh, "POST", f"{location}/commit")
+    assert (commit.status, commit.body["state"]) == (200, "COMMITTED")
+    assert (await call(mesh, "POST", f"{location}/commit")).body == commit.body
+    deletion = await call(mesh, "DELETE", location)
+    assert (deletion.status, deletion.body["reason"]) == (409, "RESERVATION_COMMITTED")
 
     stock = (await call(mesh, "GET", "/v1/products/TEA-0002")).body["stock"]
     assert (stock["on_hand"], stock["reserved"]) == (before["on_hand"] - 2, before["reserved"])
@@ -166,7 +166,7 @@ async def test_a_mistake_is_a_problem_with_a_trace(
         assert page.status == 200
 
 
-async def test_an_unknown_product_is_no_error_of_the_edge_and_cancels_nothing_silently(mesh: Mesh) -> None:
+async def test_an_unknown_product_is_not_an_error_of_the_edge_and_both_calls_have_a_status(mesh: Mesh) -> None:
     answer = await call(mesh, "GET", "/v1/products/NO-SUCH")
 
     root = await trace(mesh, answer.trace_id, spans=4, at_most=5)
@@ -183,12 +183,12 @@ async def test_the_three_printed_commands_work_when_pasted(mesh: LocalMesh) -> N
     done = await asyncio.to_thread(
         subprocess.run, ["sh", "-c", "".join(commands)], capture_output=True, text=True, check=True
     )
-    product, placed, page = done.stdout.strip().split("\n")
+    product, order, page = done.stdout.strip().split("\n")
     assert '"price":{"currency":"JPY"' in product
-    assert '"state":"RESERVED"' in placed
+    assert '"state":"RESERVED"' in order
     address, _, trace_id = page.rpartition("/")
     assert address == f"{mesh.traces}/trace"
-    async with aiohttp.ClientSession() as session, session.get(page) as opened:
-        assert opened.status == 200
+    async with aiohttp.ClientSession() as session, session.get(page) as response:
+        assert response.status == 200
     root = await trace(mesh, trace_id, spans=5)
     assert root.name == "POST /v1/orders"

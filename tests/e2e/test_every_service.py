@@ -1,4 +1,4 @@
-"""What holds for each declared service of a running mesh, a scaffolded one included."""
+"""Tests for each declared service of a running mesh, including a new one from the template."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 SECONDS = 2.0
-"""How soon a trace is complete in the query API."""
+"""The time within which a trace is complete in the query API."""
 
 
 @pytest.fixture(scope="module")

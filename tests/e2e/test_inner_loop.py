@@ -1,4 +1,4 @@
-"""What somebody does who changes a service: `make up` without it, and again whenever its sources change."""
+"""The tools for changing a service: `make up WITHOUT=NAME` and `make up RELOAD=1`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def launch(workspace: Path, service: str) -> tuple[list[str], dict[str, str]]:
     return ["-m", configuration["module"]], dict(line.split("=", 1) for line in lines)
 
 
-async def test_a_service_that_is_left_out_is_used_when_its_printed_command_or_a_debugger_starts_it(
+async def test_a_service_that_is_left_out_is_used_after_its_command_or_a_debugger_starts_it(
     tmp_path: Path,
 ) -> None:
     with LocalMesh(tmp_path / ".localmesh", {"WITHOUT": "pricing"}).running() as mesh:
@@ -45,7 +45,7 @@ async def test_a_service_that_is_left_out_is_used_when_its_printed_command_or_a_
         assert sorted(client.children[0].service for client in root.children) == ["inventory", "pricing"]
         shell.terminate()
         assert await shell.wait() == 0
-        await asyncio.to_thread(mesh.read_until, "pricing has ended")
+        await asyncio.to_thread(mesh.read_until, "pricing has exited")
         arguments, variables = launch(tmp_path, "pricing")
         async with process(*arguments, environment={"PATH": os.environ["PATH"], **variables}):
             await asyncio.to_thread(mesh.read_until, "pricing is ready")
@@ -74,16 +74,16 @@ def edit(path: Path, old: str, new: str) -> None:
 async def test_an_edited_service_is_restarted_and_the_state_survives(tmp_path: Path, copy: Path) -> None:
     with reloading(copy, tmp_path / "state").running() as mesh:
         pids = {service: mesh.pid(service) for service in SERVICES}
-        placed = await order(mesh, str(uuid.uuid4()), {"TEA-0001": 1})
+        first = await order(mesh, str(uuid.uuid4()), {"TEA-0001": 1})
         edit(copy / "services/inventory/src/inventory/convert.py", "title=stock.title", 'title="edited"')
         assert "restarting inventory" in await asyncio.to_thread(mesh.read_until, "restarting")
         await asyncio.to_thread(mesh.read_until, "inventory is ready again")
         assert {service for service in SERVICES if mesh.pid(service) != pids[service]} == {"inventory"}
-        while (kept := await call(mesh, "GET", f"/v1/orders/{placed.body['id']}")).status == 503:
+        while (again := await call(mesh, "GET", f"/v1/orders/{first.body['id']}")).status == 503:
             await asyncio.sleep(0.1)
-        assert (kept.status, kept.body["state"]) == (200, "RESERVED")
-        listed = await call(mesh, "GET", "/v1/products?page_size=1")
-        assert listed.body["products"][0]["title"] == "edited"
+        assert (again.status, again.body["state"]) == (200, "RESERVED")
+        page = await call(mesh, "GET", "/v1/products?page_size=1")
+        assert page.body["products"][0]["title"] == "edited"
 
 
 async def test_an_edit_of_meshkit_restarts_every_service_once_it_can_be_parsed(tmp_path: Path, copy: Path) -> None:
@@ -92,8 +92,8 @@ async def test_an_edit_of_meshkit_restarts_every_service_once_it_can_be_parsed(t
         errors = copy / "libs/meshkit/src/meshkit/errors.py"
         text = errors.read_text()
         errors.write_text(f"def broken(:\n{text}")
-        told = await asyncio.to_thread(mesh.read_until, "errors.py")
-        assert told.startswith(f"{errors}:1: invalid syntax; not restarted until you save it again: ")
+        line = await asyncio.to_thread(mesh.read_until, "errors.py")
+        assert line.startswith(f"{errors}:1: invalid syntax; save it without the error to restart ")
         assert {service: mesh.pid(service) for service in SERVICES} == pids
         errors.write_text(text)
         assert "errors.py changed: restarting " in await asyncio.to_thread(mesh.read_until, "changed")

@@ -1,6 +1,6 @@
-"""SIGTERM to each process of the mesh under load: the trace of every answered request is whole in the trace backend.
+"""SIGTERM to each process under load: the trace backend has the complete trace of every completed request.
 
-AIOMESH_SIGTERM_ROUNDS says how often each process is ended; once if it is not set.
+AIOMESH_SIGTERM_ROUNDS is the number of times that each process is stopped; 1 by default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("AIOMESH_SIGTERM_ROUNDS", "1"))
 CLIENTS, ORDERS = 4, 12
-"""How many ask at the same time, and how many orders they have placed when the signal comes."""
+"""The number of concurrent clients, and of the orders that they place before the signal."""
 
 PATIENT = {"X-Request-Timeout-Ms": "15000"}
 RPC_STATUS = "rpc.response.status_code"
@@ -42,12 +42,12 @@ VICTIMS = [EDGE.name, *EDGE.after]
 
 
 class Mesh:
-    """The processes of the edge and of what it calls, which export to a store, and what their clients were answered."""
+    """The edge and the services that it calls, which export to a store, and the statuses that their clients got."""
 
     def __init__(self, folder: Path, store: TraceStore, exporter: str) -> None:
         self.store = store
-        self.answers: dict[str, int] = {}
-        self.ended: list[ServiceProcess] = []
+        self.statuses: dict[str, int] = {}
+        self.processes: list[ServiceProcess] = []
         self._exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": exporter}
         self._ports = {name: held_port() for name in VICTIMS}
         self._settings = {service.name: {"drain_seconds": "0.1"} for service in CALLED}
@@ -59,33 +59,33 @@ class Mesh:
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[ServiceProcess]:
-        """A process that serves. It must end by itself when the block asks it to, or else is asked at its end."""
+        """A process that serves. It gets SIGTERM at the end of the block if it still runs, and must exit with 0."""
         listen = f"127.0.0.1:{self._ports[name]}"
         async with running(name, self._exporter, listen=listen, **self._settings[name]) as process:
-            await process.logged("listening on" if name == EDGE.name else "is SERVING")
+            await process.log_record("listening on" if name == EDGE.name else "is SERVING")
             yield process
             if process.process.returncode is None:
                 process.signal(signal.SIGTERM)
-            assert await process.ended() == 0
-        self.ended.append(process)
+            assert await process.exit_status() == 0
+        self.processes.append(process)
 
     async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-        """Reads and orders, one after the other, until it is to stop or the edge takes no more connections."""
+        """Sends reads and orders in turn until `stop` is set or the edge accepts no more connections."""
         edge = f"http://127.0.0.1:{self._ports[EDGE.name]}"
         order = {"lines": [{"sku": "ACC-0005", "quantity": 1}]}
         while not stop.is_set():
             for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
                 try:
-                    async with http.request(method, edge + path, json=body, headers=PATIENT) as answer:
-                        text = await answer.text()
-                        assert answer.status in {200, 201, 503}, text
-                        self.answers[answer.headers["X-Trace-Id"]] = answer.status
-                except (aiohttp.ClientConnectionError, ConnectionError):  # before anything of it was read
+                    async with http.request(method, edge + path, json=body, headers=PATIENT) as response:
+                        text = await response.text()
+                        assert response.status in {200, 201, 503}, text
+                        self.statuses[response.headers["X-Trace-Id"]] = response.status
+                except (aiohttp.ClientConnectionError, ConnectionError):  # the edge has read nothing of this request
                     return
 
     def orders(self) -> int:
-        """How many have been placed, which takes all processes."""
-        return sum(status == 201 for status in self.answers.values())
+        """The number of orders placed so far. Each needs all processes."""
+        return sum(status == 201 for status in self.statuses.values())
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
 
 
 async def end_under_load(mesh: Mesh, victim: str) -> None:
-    """Starts the process, and ends it by SIGTERM while clients ask."""
+    """Starts the process, and stops it by SIGTERM while clients send requests."""
     stop = asyncio.Event()
     async with mesh.process(victim) as process, aiohttp.ClientSession() as http, asyncio.TaskGroup() as clients:
         before = mesh.orders()
@@ -105,12 +105,12 @@ async def end_under_load(mesh: Mesh, victim: str) -> None:
         while mesh.orders() < before + ORDERS:
             await asyncio.sleep(0.01)
         process.signal(signal.SIGTERM)
-        await process.ended()
+        await process.exit_status()
         stop.set()
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-async def test_sigterm_under_load_loses_no_span_of_an_answered_request(mesh: Mesh, victim: str) -> None:
+async def test_sigterm_under_load_loses_no_span_of_a_completed_request(mesh: Mesh, victim: str) -> None:
     others = [name for name in VICTIMS if name != victim]
     async with AsyncExitStack() as stack:
         for name in others:
@@ -118,11 +118,11 @@ async def test_sigterm_under_load_loses_no_span_of_an_answered_request(mesh: Mes
         for _ in range(ROUNDS):
             await end_under_load(mesh, victim)
 
-    assert len(mesh.ended) == ROUNDS + len(others)
-    for trace_id, status in mesh.answers.items():
-        assert_whole(spans_of(mesh.store, trace_id), status)
-    for process in mesh.ended:
-        assert_told_of_no_loss(process, mesh.store)
+    assert len(mesh.processes) == ROUNDS + len(others)
+    for trace_id, status in mesh.statuses.items():
+        assert_complete(spans_of(mesh.store, trace_id), status)
+    for process in mesh.processes:
+        assert_no_loss(process, mesh.store)
 
 
 def spans_of(store: TraceStore, trace_id: str) -> list[Span]:
@@ -135,20 +135,20 @@ def attribute(span: Span, key: str) -> object:
     return getattr(values[key], str(values[key].WhichOneof("value")))
 
 
-def assert_whole(spans: list[Span], status: int) -> None:
-    """One HTTP span with the status that was answered, no span without its parent, a server span for each good call."""
+def assert_complete(spans: list[Span], status: int) -> None:
+    """The trace has one HTTP span with this status, every parent, and a server span for each successful call."""
     (root,) = [span for span in spans if not span.parent_span_id]
     assert attribute(root, "http.response.status_code") == status
     assert {span.parent_span_id for span in spans if span is not root} <= {span.span_id for span in spans}
     calls = [span for span in spans if span.kind == Span.SPAN_KIND_CLIENT and span.parent_span_id == root.span_id]
     assert len(calls) >= 2
     for call in calls:
-        served = [attribute(span, RPC_STATUS) for span in spans if span.parent_span_id == call.span_id]
-        assert attribute(call, RPC_STATUS) != "OK" or "OK" in served
+        statuses = [attribute(span, RPC_STATUS) for span in spans if span.parent_span_id == call.span_id]
+        assert attribute(call, RPC_STATUS) != "OK" or "OK" in statuses
 
 
-def assert_told_of_no_loss(process: ServiceProcess, store: TraceStore) -> None:
-    """The process logged nothing about its export, and every request or call that it did log is in the store."""
+def assert_no_loss(process: ServiceProcess, store: TraceStore) -> None:
+    """The process logged no problem with its export, and the store has every request and call that it logged."""
     assert [line for line in process.lines if not line.startswith("{")] == []
     records = process.records
     assert [record for record in records if "telemetry" in record["logger"]] == []

@@ -1,4 +1,4 @@
-"""Services frozen and killed, Ctrl-C under load, and everything killed at once."""
+"""Faults: a service that is frozen or killed, Ctrl-C under load, and all processes killed at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mesh(tmp_path: Path) -> Iterator[LocalMesh]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
-    """Waits for a condition and answers how long it took; fails after `seconds`."""
+    """Waits for a condition and returns how long it took; fails after `seconds`."""
     started = time.monotonic()
     async with asyncio.timeout(seconds):
         while not await condition():
@@ -46,7 +46,7 @@ def priced(mesh: Mesh) -> Callable[[], Awaitable[bool]]:
     return is_priced
 
 
-async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mesh: Mesh) -> None:
+async def test_frozen_pricing_degrades_reads_and_is_used_again_after_it_continues(mesh: Mesh) -> None:
     assert await priced(mesh)()
     with mesh.frozen("pricing"):
         degraded = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "1500"})
@@ -59,7 +59,7 @@ async def test_frozen_pricing_degrades_reads_and_is_used_again_when_it_thaws(mes
     await until(priced(mesh), 2)
 
 
-async def test_killed_pricing_is_named_and_restarted_while_the_rest_serves(mesh: LocalMesh) -> None:
+async def test_killed_pricing_is_reported_and_restarted_while_the_others_serve(mesh: LocalMesh) -> None:
     victim = mesh.pid("pricing")
     psutil.Process(victim).kill()
     answers = [await call(mesh, "GET", PRODUCT)]
@@ -71,25 +71,25 @@ async def test_killed_pricing_is_named_and_restarted_while_the_rest_serves(mesh:
     assert mesh.pid("pricing") != victim
 
 
-async def test_frozen_inventory_is_answered_within_the_budget_and_nothing_is_lost(mesh: Mesh) -> None:
+async def test_frozen_inventory_is_an_error_within_the_budget_and_a_repeat_places_the_order_once(mesh: Mesh) -> None:
     key, before = str(uuid.uuid4()), (await call(mesh, "GET", PRODUCT)).body["stock"]
     with mesh.frozen("inventory"):
         read = await call(mesh, "GET", PRODUCT, headers={"X-Request-Timeout-Ms": "300"})
-        placed = await call(
+        write = await call(
             mesh,
             "POST",
             "/v1/orders",
             json={"lines": [{"sku": "TEA-0001", "quantity": 1}]},
             headers={"X-Request-Timeout-Ms": "300", "Idempotency-Key": key},
         )
-        assert (read.status, placed.status) == (504, 504)
+        assert (read.status, write.status) == (504, 504)
     again = await order(mesh, key, {"TEA-0001": 1})
     assert again.status == 201
     assert (await call(mesh, "GET", PRODUCT)).body["stock"]["reserved"] == before["reserved"] + 1
 
 
-async def load(mesh: LocalMesh, answers: list[Answer], unanswered: list[str]) -> None:
-    """Reads and orders over one connection until the edge accepts none any more."""
+async def load(mesh: LocalMesh, answers: list[Answer], failures: list[str]) -> None:
+    """Sends reads and orders over one connection until the edge accepts no more connections."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
         while True:
             body = {"lines": [{"sku": "TEA-0001", "quantity": 1}]}
@@ -100,19 +100,19 @@ async def load(mesh: LocalMesh, answers: list[Answer], unanswered: list[str]) ->
                 except aiohttp.ClientConnectorError:
                     return
                 except aiohttp.ClientError as error:
-                    unanswered.append(f"{method} {error!r}")
+                    failures.append(f"{method} {error!r}")
 
 
-async def test_ctrl_c_under_load_answers_what_was_begun_and_exports_every_span(tmp_path: Path) -> None:
-    exported, program = tmp_path / "spans", tmp_path / "sink"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("span_sink.py")} {exported} "$@"\n')
+async def test_ctrl_c_under_load_completes_requests_in_flight_and_exports_every_span(tmp_path: Path) -> None:
+    file, program = tmp_path / "spans", tmp_path / "sink"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("span_sink.py")} {file} "$@"\n')
     program.chmod(0o755)
     answers: list[Answer] = []
-    unanswered: list[str] = []
+    failures: list[str] = []
     with LocalMesh(tmp_path / "state", {"JAEGER_BIN": str(program)}).running() as mesh:
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
-                group.create_task(load(mesh, answers, unanswered))
+                group.create_task(load(mesh, answers, failures))
             while len(answers) < 200:
                 await asyncio.sleep(0.05)
             status = await asyncio.to_thread(mesh.stop)
@@ -122,9 +122,9 @@ async def test_ctrl_c_under_load_answers_what_was_begun_and_exports_every_span(t
     logs = "".join(path.read_text() for path in (tmp_path / "state" / "logs").iterdir())
     assert "Traceback" not in logs
     assert {answer.status for answer in answers} <= {200, 201}
-    spans = Counter(tuple(line.split(" ", 1)) for line in exported.read_text().splitlines())
+    spans = Counter(tuple(line.split(" ", 1)) for line in file.read_text().splitlines())
     roots = {trace_id for trace_id, name in spans if name in {"GET /v1/products/{sku}", "POST /v1/orders"}}
-    assert roots == {answer.trace_id for answer in answers}, unanswered
+    assert roots == {answer.trace_id for answer in answers}, failures
     backends = Counter(name for _, name in spans.elements() if name.endswith(("/ReserveStock", "/CreateQuote")))
     orders = sum(answer.status == 201 for answer in answers)
     assert set(backends.values()) == {2 * orders}, "a client and a server span for every order"
@@ -136,29 +136,29 @@ async def test_killing_everything_loses_no_order_and_oversells_nothing(tmp_path:
     mesh = LocalMesh(tmp_path / "state", environment)
     with mesh.running():
         before = (await call(mesh, "GET", PRODUCT)).body["stock"]
-        answered: dict[str, str] = {}
+        orders: dict[str, str] = {}
         committed: set[str] = set()
 
         async def shop() -> None:
             while True:
                 key = str(uuid.uuid4())
-                placed = await order(mesh, key, {"TEA-0001": 1})
-                answered[key] = placed.body["id"]
-                if len(answered) % 2:
-                    done = await call(mesh, "POST", f"{placed.headers['Location']}/commit")
+                response = await order(mesh, key, {"TEA-0001": 1})
+                orders[key] = response.body["id"]
+                if len(orders) % 2:
+                    done = await call(mesh, "POST", f"{response.headers['Location']}/commit")
                     committed.add(done.body["id"])
 
         shoppers = [asyncio.create_task(shop()) for _ in range(8)]
-        while len(answered) < 60:
+        while len(orders) < 60:
             await asyncio.sleep(0.02)
         mesh.kill_everything()
         await asyncio.gather(*shoppers, return_exceptions=True)
 
     with LocalMesh(tmp_path / "state", environment).running() as mesh:
         states = Counter[str]()
-        for key, order_id in answered.items():
+        for key, order_id in orders.items():
             found = await call(mesh, "GET", f"/v1/orders/{order_id}")
-            assert found.status == 200, f"order {key} was answered 201 and is lost"
+            assert found.status == 200, f"order {key} was confirmed and is lost"
             assert found.body["state"] == "COMMITTED" or order_id not in committed
             states[found.body["state"]] += 1
         assert states["COMMITTED"] >= len(committed)
@@ -169,5 +169,5 @@ async def test_killing_everything_loses_no_order_and_oversells_nothing(tmp_path:
         await until(nothing_reserved, 30)
         after = (await call(mesh, "GET", PRODUCT)).body["stock"]
         sold = before["on_hand"] - after["on_hand"]
-        assert len(committed) <= sold <= len(committed) + len(shoppers), "commits on their way may have arrived"
+        assert len(committed) <= sold <= len(committed) + len(shoppers), "a commit in flight may have arrived"
         assert after["available"] == after["on_hand"] >= 0

@@ -40,7 +40,7 @@ class Edge:
 
     async def exit_status(self) -> int:
         """Waits for the end of the process, asserts that it logged no traceback, and returns its exit status."""
-        status = await self.process.ended()
+        status = await self.process.exit_status()
         assert not [entry for entry in self.log if "exception" in entry or "Traceback" in entry["message"]]
         return status
 
@@ -116,7 +116,7 @@ async def test_a_signal_ends_the_process_with_status_0_after_its_last_response(
         answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
         shop.process.signal(number)
-        await shop.process.logged("draining")
+        await shop.process.log_record("draining")
         slow.free.set()
         status, product = await answer
         assert (status, product["sku"]) == (200, "TEA-0001")
@@ -130,7 +130,7 @@ async def test_a_second_signal_skips_drain_and_grace_and_ends_the_process_with_s
         answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
         shop.process.signal(signal.SIGTERM)
-        await shop.process.logged("draining")
+        await shop.process.log_record("draining")
         shop.process.signal(signal.SIGTERM)
         status, problem = await answer
         assert (status, problem["reason"]) == (503, "SHUTTING_DOWN")
@@ -143,7 +143,7 @@ async def test_a_disconnected_client_cancels_its_request_to_the_process(tmp_path
         answer = asyncio.create_task(read(shop))
         await slow.reached.wait()
         answer.cancel()
-        await shop.process.logged("GET /v1/products/TEA-0001 499")
+        await shop.process.log_record("GET /v1/products/TEA-0001 499")
         shop.process.signal(signal.SIGTERM)
         assert await shop.exit_status() == 0
 
@@ -167,7 +167,7 @@ async def test_sigterm_under_load_completes_every_request_and_exports_every_span
         edge(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=exporter, EDGE_DRAIN_SECONDS="0.2") as shop,
     ):
         clients = [asyncio.create_task(ask_until_refused(shop)) for _ in range(10)]
-        await shop.process.logged("GET ")
+        await shop.process.log_record("GET ")
         shop.process.signal(signal.SIGTERM)
         await asyncio.gather(*clients)
         assert await shop.exit_status() == 0
@@ -285,5 +285,5 @@ async def test_without_telemetry_the_process_serves_and_names_no_trace(tmp_path:
 
 async def test_an_address_of_another_machine_ends_the_start_with_one_line() -> None:
     async with running("api_edge", listen="192.0.2.1:8080") as process:
-        assert await process.ended() == 1
+        assert await process.exit_status() == 1
     assert process.lines == ["cannot listen on 192.0.2.1:8080: Cannot assign requested address\n"]

@@ -13,26 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-async def for_ever() -> None:
+async def wait_for_ever() -> None:
     await asyncio.Event().wait()
 
 
 async def test_in_an_await() -> None:
-    await for_ever()
+    await wait_for_ever()
 
 
 async def test_in_a_callback() -> None:
     asyncio.get_running_loop().call_soon(threading.Event().wait)
-    await for_ever()
+    await wait_for_ever()
 
 
-async def test_in_a_callback_that_drops_what_it_gets() -> None:
+async def test_in_a_callback_that_catches_everything() -> None:
     def drop() -> None:
         with suppress(BaseException):
             time.sleep(1000)
 
     asyncio.get_running_loop().call_soon(drop)
-    await for_ever()
+    await wait_for_ever()
 
 
 async def test_in_the_loop() -> None:
@@ -41,7 +41,7 @@ async def test_in_the_loop() -> None:
 
 @given(st.integers())
 async def test_in_hypothesis(number: int) -> None:
-    await for_ever()
+    await wait_for_ever()
 
 
 def test_without_a_loop() -> None:
@@ -49,15 +49,15 @@ def test_without_a_loop() -> None:
 
 
 @pytest.fixture
-def closed() -> Iterator[None]:
+def other() -> Iterator[None]:
     yield
     sys.stdout.write("the other fixture was closed")
 
 
 @pytest.fixture
-async def endless(closed: None) -> AsyncIterator[None]:
+async def endless(other: None) -> AsyncIterator[None]:
     yield
-    await for_ever()
+    await wait_for_ever()
 
 
 @pytest.mark.usefixtures("endless")

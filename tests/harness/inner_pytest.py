@@ -10,7 +10,7 @@ from tests.repository import ROOT
 
 HERE = Path(__file__).parent
 FAILED = re.compile("^(failure|error): ", re.MULTILINE)
-"""What the report of a test that passes does not hold."""
+"""Matches only the report of a test that failed."""
 
 
 def reports_on(module: str, folder: Path, *options: str) -> dict[str, str]:
@@ -20,7 +20,7 @@ def reports_on(module: str, folder: Path, *options: str) -> dict[str, str]:
     command = (sys.executable, "-m", "pytest", str(HERE / module), *always, *options)
     subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
     found: dict[str, str] = {}
-    for case in ET.parse(xml).iter("testcase"):  # noqa: S314 # a test that fails twice has two
+    for case in ET.parse(xml).iter("testcase"):  # noqa: S314 # a test that fails twice has two cases
         texts = [f"{part.tag}: {part.get('message')}\n{part.text}\n" for part in case]
         found[case.attrib["name"]] = found.get(case.attrib["name"], "") + "".join(texts)
     return found

@@ -1,4 +1,4 @@
-"""Unit tests that leave their process, for `test_isolation` to run; the last one does not."""
+"""Unit tests that leave their process, for `test_isolation` to run. Only the last one is allowed."""
 
 import asyncio
 import socket
@@ -42,10 +42,10 @@ async def test_a_grpc_server() -> None:
     grpc.aio.server()
 
 
-def test_a_connection_whose_failure_is_dropped() -> None:
+def test_a_connection_whose_failure_is_caught() -> None:
     with suppress(BaseException):
         socket.create_connection(("127.0.0.1", 1))
 
 
-async def test_no_more_than_files_and_a_loop(tmp_path: Path) -> None:
+async def test_only_files_and_a_loop(tmp_path: Path) -> None:
     await asyncio.to_thread((tmp_path / "file").touch)

@@ -26,15 +26,15 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("test_a_grpc_server", "grpc.aio.server"),
     ],
 )
-def test_a_unit_test_fails_where_it_leaves_its_process(reports: dict[str, str], name: str, attempt: str) -> None:
+def test_a_unit_test_fails_when_it_leaves_its_process(reports: dict[str, str], name: str, attempt: str) -> None:
     assert f"failure: Failed: a unit test must not cause {attempt}" in reports[name]
 
 
-def test_a_unit_test_that_drops_the_failure_fails_at_its_end(reports: dict[str, str]) -> None:
-    report = reports["test_a_connection_whose_failure_is_dropped"]
+def test_a_unit_test_that_catches_the_failure_fails_at_its_end(reports: dict[str, str]) -> None:
+    report = reports["test_a_connection_whose_failure_is_caught"]
     assert "error: failed on teardown" in report
     assert "socket.getaddrinfo" in report
 
 
 def test_files_threads_and_an_event_loop_are_allowed(reports: dict[str, str]) -> None:
-    assert not FAILED.search(reports["test_no_more_than_files_and_a_loop"])
+    assert not FAILED.search(reports["test_only_files_and_a_loop"])

@@ -19,11 +19,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "stack"),
     [
-        ("test_in_an_await", "in for_ever"),
+        ("test_in_an_await", "in wait_for_ever"),
         ("test_in_a_callback", "in wait"),
-        ("test_in_a_callback_that_drops_what_it_gets", "in for_ever"),
+        ("test_in_a_callback_that_catches_everything", "in wait_for_ever"),
         ("test_in_the_loop", "time.sleep(1000)"),
-        ("test_in_hypothesis", "in for_ever"),
+        ("test_in_hypothesis", "in wait_for_ever"),
         ("test_without_a_loop", "time.sleep(1000)"),
     ],
 )
@@ -40,7 +40,7 @@ def test_a_hanging_fixture_fails_and_the_other_fixtures_are_closed(reports: dict
     report = reports[name]
     assert 'error: failed on teardown with "Failed: longer than 1 s' in report
     assert "in endless" in report
-    assert "in for_ever" in report
+    assert "in wait_for_ever" in report
     assert "the other fixture was closed" in report
 
 

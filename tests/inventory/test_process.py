@@ -118,7 +118,7 @@ async def test_the_sweeper_releases_an_expired_reservation_without_a_request(dat
     async with running("inventory", **settings) as process, channel_to(process) as channel:
         stub = InventoryServiceStub(channel)
         made = (await stub.ReserveStock(reserve("TEA-0001", 7))).reservation
-        await process.logged("swept expired reservations")
+        await process.log_record("swept expired reservations")
         stock = (await stub.GetStock(pb.GetStockRequest(sku="TEA-0001"))).stock
         now = await stub.GetReservation(pb.GetReservationRequest(reservation_id=made.reservation_id))
     assert (stock.on_hand, stock.reserved) == (500, 0)
@@ -130,7 +130,7 @@ async def test_a_process_starts_without_its_database_and_serves_once_it_is_avail
     settings = {"database_url": f"sqlite:///{directory / 'inventory.db'}", "sweep_seconds": "0.02"}
     async with running("inventory", **settings) as process:
         async with grpc.aio.insecure_channel(await process.address()) as channel:
-            await process.logged("cannot sweep expired reservations")
+            await process.log_record("cannot sweep expired reservations")
             assert await health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
             assert await outcome(InventoryServiceStub(channel), reserve("TEA-0001")) == "DATABASE_UNAVAILABLE"
         directory.mkdir()

@@ -72,7 +72,7 @@ async def web(python: str, greeter: Path) -> AsyncIterator[aiohttp.ClientSession
     """Starts the server, and the route in front of it, as processes on free ports. Yields a client of the route."""
     addresses = {"GREETER_LISTEN": FREE, "WEB_LISTEN": FREE}
     async with process(str(greeter / "server.py"), environment=INHERITED | addresses, python=python) as server:
-        await server.logged("is SERVING")
+        await server.log_record("is SERVING")
         target = {"WEB_GREETER": await server.address()}
         async with (
             process(str(greeter / "web.py"), environment=INHERITED | addresses | target, python=python) as edge,

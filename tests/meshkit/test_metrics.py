@@ -86,12 +86,12 @@ async def inventory(
     """The process, with its metrics page on a free port."""
     defaults = {"database_url": f"sqlite:///{folder / 'inventory.db'}", "metrics_listen": "127.0.0.1:0"}
     async with running("inventory", environment, **(defaults | settings)) as process:
-        await process.logged("is SERVING")
+        await process.log_record("is SERVING")
         yield process
 
 
 async def page_of(process: ServiceProcess) -> Page:
-    return await sampled_page(f"http://127.0.0.1:{(await process.logged('metrics on'))['port']}/metrics")
+    return await sampled_page(f"http://127.0.0.1:{(await process.log_record('metrics on'))['port']}/metrics")
 
 
 async def sampled_page(url: str) -> Page:
@@ -261,7 +261,7 @@ async def test_an_otlp_endpoint_gets_durations_with_their_traces(tmp_path: Path)
             for trace, sampled in ((TRACE, "01"), (UNSAMPLED, "00")):
                 await code_of(channel, f"{INVENTORY}/GetStock", traceparent=f"00-{trace}-{PARENT}-{sampled}")
             process.process.send_signal(signal.SIGTERM)
-            assert await process.ended() == 0
+            assert await process.exit_status() == 0
     points = collector.points["rpc.server.call.duration"]
     assert sum(point.count for point in points) == 2
     assert {exemplar.trace_id.hex() for point in points for exemplar in point.exemplars} == {TRACE}

@@ -32,7 +32,7 @@ async def test_the_log_line_of_an_rpc_has_its_status_peer_and_trace(
         request, trace = inventory_service_pb2.GetStockRequest(sku=sku), f"00-{TRACE}-{PARENT}-{sampled}"
         stub = inventory_service_pb2_grpc.InventoryServiceStub(channel)
         await stub.GetStock(request, metadata=[("traceparent", trace)]).code()
-        await process.logged(f"GetStock {status}")
+        await process.log_record(f"GetStock {status}")
     [line] = [record for record in map(json.loads, process.lines) if record["logger"] == "meshkit.rpc"]
     assert fields_of(line) == {"method": GET_STOCK, "status": status, "trace_id": TRACE, "service": "inventory"}
     assert line["duration_ms"] > 0

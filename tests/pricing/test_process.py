@@ -41,5 +41,5 @@ async def test_a_quote_survives_sigkill_of_the_process(database_url: str) -> Non
         async with running("pricing", database_url=database_url) as process, channel_to(process) as channel:
             answers.append(await PricingServiceStub(channel).CreateQuote(request))
             process.signal(signal.SIGKILL)
-            await process.ended()
+            await process.exit_status()
     assert answers[0] == answers[1]

@@ -1,4 +1,4 @@
-"""tracebox as a process of its own, on ports that were free."""
+"""Runs tracebox as a process, on free ports."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Tracebox:
         return response
 
     async def get(self, path: str) -> Any:
-        async with self.http.get(path) as answer:
-            assert answer.status == 200, await answer.text()
-            return await answer.json()
+        async with self.http.get(path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
 
     async def data(self, path: str) -> Any:
         return (await self.get(path))["data"]
@@ -53,7 +53,7 @@ class Tracebox:
 
 @asynccontextmanager
 async def running(**settings: str) -> AsyncIterator[Tracebox]:
-    """A tracebox on free ports, killed at the end of the block; settings come without their prefix."""
+    """Runs tracebox on free ports until the end of the block; `settings` have names without their prefix."""
     async with service_process.running("tracebox", **settings) as process:
         words = (await process.line("traces on")).split()
         otlp, url = words[3].rstrip(","), words[-1]

@@ -1,4 +1,4 @@
-"""OTLP spans as tracebox's tests write them. Times are milliseconds after T0."""
+"""Builds OTLP spans for the tests of tracebox. Times are milliseconds after T0."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def event(name: str, at: float, **fields: Plain) -> Span.Event:
 
 
 def export(*spans: Span, service: str | None = "shop", **resource: Plain) -> ExportTraceServiceRequest:
-    """One request with the spans of one service; `None` leaves `service.name` out."""
-    named = {} if service is None else {"service.name": service}
+    """One request with the spans of one service; `None` omits `service.name`."""
+    name = {} if service is None else {"service.name": service}
     request = ExportTraceServiceRequest()
     block = request.resource_spans.add()
-    block.resource.attributes.extend(attributes({**named, **resource}))
+    block.resource.attributes.extend(attributes({**name, **resource}))
     scope_spans = block.scope_spans.add()
     scope_spans.scope.name = "tests"
     scope_spans.spans.extend(spans)

@@ -1,4 +1,4 @@
-"""OTLP as Jaeger's JSON. The expected values are what Jaeger answers to the same spans."""
+"""Conversion of OTLP to Jaeger's JSON. The expected values are Jaeger's own for the same spans."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tags_of(found: JaegerSpan) -> dict[str, Any]:
     return {tag["key"]: tag["value"] for tag in found["tags"]}
 
 
-def test_a_span_has_exactly_the_fields_that_jaeger_gives_it() -> None:
+def test_a_span_has_exactly_the_fields_of_jaeger() -> None:
     work = span(TRACE, 2, "GET", at=(10, 20.0009), parent=1, kind=Span.SPAN_KIND_SERVER, error="no such item")
     assert converted(export(work, zone="north")) == {
         "traceID": "a1000000000000000000000000000001",
@@ -102,7 +102,7 @@ def test_a_span_has_exactly_the_fields_that_jaeger_gives_it() -> None:
         ({"b": "<é>", "a": {"c": [b"\x01"]}}, "string", r'{"a":{"c":["AQ=="]},"b":"\u003cé\u003e"}'),
     ],
 )
-def test_an_attribute_keeps_its_type_where_json_has_it(plain: Plain, kind: str, value: object) -> None:
+def test_an_attribute_keeps_its_type_if_json_has_it(plain: Plain, kind: str, value: object) -> None:
     found = converted(export(span(TRACE, 1, tags={"key": plain})))["spans"][0]["tags"][0]
     assert found == {"key": "key", "type": kind, "value": value}
     assert type(found["value"]) is type(value)
@@ -125,7 +125,7 @@ def test_an_event_is_a_log_with_its_name_as_first_field() -> None:
     ]
 
 
-def test_links_follow_the_parent_and_a_link_to_the_parent_changes_its_type() -> None:
+def test_links_come_after_the_parent_and_a_link_to_the_parent_changes_its_type() -> None:
     work = span(TRACE, 2, parent=1, links=[(0xB, 5), (TRACE, 1), (0, 7)])
     found = by_number(converted(export(span(TRACE, 1, at=(0, 9)), work)), 2)
     assert [(r["refType"], r["traceID"], r["spanID"]) for r in found["references"]] == [
@@ -135,7 +135,7 @@ def test_links_follow_the_parent_and_a_link_to_the_parent_changes_its_type() -> 
     assert found["warnings"] == ["Invalid span link removed"]
 
 
-def test_the_service_name_is_the_process_and_no_tag_and_each_resource_is_one_process() -> None:
+def test_each_resource_is_one_process_whose_service_name_is_not_a_tag() -> None:
     trace = converted(
         export(span(TRACE, 1), host="one"), export(span(TRACE, 2), host="two"), export(span(TRACE, 3), host="one")
     )
@@ -154,11 +154,13 @@ def test_the_service_name_is_the_process_and_no_tag_and_each_resource_is_one_pro
         (export(span(TRACE, 1), service=None, **{"service.name": 5}), "service-name-wrong-type"),
     ],
 )
-def test_a_process_without_a_usable_name_says_so(request_: ExportTraceServiceRequest, service: str) -> None:
+def test_a_process_without_a_valid_name_has_a_name_that_explains_it(
+    request_: ExportTraceServiceRequest, service: str
+) -> None:
     assert converted(request_)["processes"]["p1"]["serviceName"] == service
 
 
-def test_a_span_without_a_name_and_one_that_ends_before_it_starts_are_put_right_with_a_warning() -> None:
+def test_a_missing_name_and_an_end_before_the_start_are_corrected_with_a_warning() -> None:
     found = converted(export(span(TRACE, 1, "", at=(5040, 5030))))["spans"][0]
     assert found["operationName"] == "empty-span-name"
     assert found["duration"] == 0
@@ -169,7 +171,7 @@ def test_a_span_without_a_name_and_one_that_ends_before_it_starts_are_put_right_
     )
 
 
-def test_a_span_outside_the_time_of_its_parent_keeps_its_own_and_gets_no_warning() -> None:
+def test_a_span_outside_the_time_of_its_parent_keeps_its_times_without_a_warning() -> None:
     trace = converted(
         export(span(TRACE, 1, at=(0, 100)), **{"host.name": "one"}),
         export(span(TRACE, 2, at=(210, 290), parent=1), **{"host.name": "two"}),
@@ -178,12 +180,12 @@ def test_a_span_outside_the_time_of_its_parent_keeps_its_own_and_gets_no_warning
     assert by_number(trace, 2)["startTime"] == nanoseconds(210) // 1000
 
 
-def test_spans_that_are_each_others_parent_are_shown_like_any_others() -> None:
+def test_spans_that_are_each_others_parent_are_converted() -> None:
     trace = converted(export(span(TRACE, 1, parent=2), span(TRACE, 2, parent=1), span(TRACE, 3, parent=3)))
     assert [len(found["references"]) for found in trace["spans"]] == [1, 1, 1]
 
 
-def test_a_trace_as_deep_as_it_is_long_is_converted() -> None:
+def test_a_trace_in_which_each_span_is_the_parent_of_the_next_is_converted() -> None:
     chain = [span(TRACE, n, parent=n - 1, at=(n, 10_000 - n)) for n in range(1, 1000)]
     assert len(converted(export(*chain))["spans"]) == 999
 
@@ -198,16 +200,16 @@ def test_a_trace_as_deep_as_it_is_long_is_converted() -> None:
         ("1", "0000000000000001"),
     ],
 )
-def test_a_trace_id_is_found_however_it_is_written(written: str, shown: str) -> None:
+def test_a_trace_id_may_be_short_or_in_upper_case(written: str, shown: str) -> None:
     assert format_trace_id(parse_trace_id(written)) == shown
 
 
 @pytest.mark.parametrize("written", ["", "not-hex", "g" * 32, "1" * 33, "0x1", "1 "])
-def test_a_malformed_trace_id_is_refused(written: str) -> None:
+def test_a_malformed_trace_id_is_invalid(written: str) -> None:
     with pytest.raises(InvalidQuery, match=r"^A trace id is 1 to 32 hexadecimal digits\.$"):
         parse_trace_id(written)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_written_float_reads_back_as_it_was(number: float) -> None:
+def test_a_float_is_the_same_after_writing_and_reading(number: float) -> None:
     assert float(json.loads(dump_float(number))) == number

@@ -1,4 +1,4 @@
-"""The page of tracebox in a real browser, as narrow as a phone."""
+"""The page of tracebox in a real browser with the width of a phone."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 pytestmark = [needs_browser, pytest.mark.timeout(60)]
 
-MARGIN = 390 - 12  # pixels to the right end of what a page shows
+MARGIN = 390 - 12  # the right end of the content, in pixels
 TOO_WIDE = "document.documentElement.scrollWidth > innerWidth || innerWidth > 390"
 NAME = "aiomesh.warehouse.v1.WarehouseService/ReserveStockOfManyLines"
 SERVICE = "<b>warehouse</b>-of-all-the-tea-in-china-and-some-of-the-cups-to-drink-it-from-and-the-pots"
 
 
 def right_end(selector: str) -> str:
-    """How far to the right the elements reach, in pixels."""
+    """An expression for the right end of the elements, in pixels."""
     return f"Math.max(...[...document.querySelectorAll('{selector}')].map((e) => e.getBoundingClientRect().right))"
 
 
@@ -41,8 +41,8 @@ async def tracebox() -> AsyncIterator[Tracebox]:
 
 @pytest.fixture
 async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
-    async with browsing(tmp_path / "profile") as opened:
-        yield opened
+    async with browsing(tmp_path / "profile") as browser_tab:
+        yield browser_tab
 
 
 def long_names() -> ExportTraceServiceRequest:
@@ -59,16 +59,14 @@ async def test_long_names_do_not_make_the_list_scroll_sideways(tracebox: Tracebo
     assert await tab.value("document.querySelectorAll('main b').length") == 1, "a name is text"
 
 
-async def test_a_phone_that_is_turned_upright_does_not_make_the_list_scroll_sideways(
-    tracebox: Tracebox, tab: Tab
-) -> None:
+async def test_the_list_does_not_scroll_sideways_after_a_phone_is_turned_upright(tracebox: Tracebox, tab: Tab) -> None:
     await tracebox.export(export(*(span(number, 1, "GET /") for number in range(1, 51))))
     await tab.resize(844)
     await tab.show(f"{tracebox.url}/search", until="document.querySelectorAll('.trace-row').length === 50")
     await tab.value("document.getElementById('list').lastChild.scrollIntoView()")
-    await tab.drawn()
+    await tab.wait_for_redraw()
     await tab.resize(390)
-    await tab.drawn()
+    await tab.wait_for_redraw()
     assert await tab.value(TOO_WIDE) is False
 
 
@@ -79,14 +77,14 @@ async def test_long_names_do_not_make_a_trace_scroll_sideways(tracebox: Tracebox
     assert await tab.value(right_end(".toolbar > *, .chip")) <= MARGIN
 
 
-async def test_the_details_of_a_span_show_nothing_that_it_has_not(tracebox: Tracebox, tab: Tab) -> None:
+async def test_the_details_of_a_span_have_no_empty_sections(tracebox: Tracebox, tab: Tab) -> None:
     await tracebox.export(export(span(0xA, 1, "plain")))
     await tab.show(f"{tracebox.url}/trace/a#0000000000000001", until="document.querySelector('#detail h2')")
     parts = "[...document.getElementById('detail').childNodes].map((part) => part.nodeName)"
     assert await tab.value(parts) == ["HEADER", "DL"]
 
 
-LIKELY = ("inventory", "reviews", "orders", "payments", "shipping", "users")
+COMMON_NAMES = ("inventory", "reviews", "orders", "payments", "shipping", "users")
 RED, AMBER = 25, 75  # degrees of oklch
 CHIPS = (
     "[...document.querySelectorAll('.legend .chip')].map((c) => [c.firstChild.data, c.style.getPropertyValue('--h')])"
@@ -94,8 +92,8 @@ CHIPS = (
 BARS = "[...document.querySelectorAll('.bar')].map((bar) => getComputedStyle(bar).backgroundColor)"
 
 
-def apart(one: float, other: float) -> float:
-    """Degrees between two hues."""
+def hue_difference(one: float, other: float) -> float:
+    """The degrees between two hues."""
     return min((one - other) % 360, (other - one) % 360)
 
 
@@ -104,7 +102,7 @@ async def hues(tab: Tab, url: str, services: int) -> dict[str, float]:
     return {name: float(hue) for name, hue in await tab.value(CHIPS)}
 
 
-async def test_a_service_keeps_its_colour_whatever_other_services_there_are(tracebox: Tracebox, tab: Tab) -> None:
+async def test_a_service_keeps_its_colour_when_other_services_appear(tracebox: Tracebox, tab: Tab) -> None:
     await tracebox.export(export(span(0xA, 1), service="inventory"))
     alone = await hues(tab, f"{tracebox.url}/trace/a", 1)
     for number in range(20):
@@ -112,14 +110,14 @@ async def test_a_service_keeps_its_colour_whatever_other_services_there_are(trac
     assert (await hues(tab, f"{tracebox.url}/trace/a", 21))["inventory"] == alone["inventory"]
 
 
-async def test_likely_services_are_well_apart_in_colour_and_none_looks_like_an_error(
+async def test_common_service_names_have_different_colours_that_do_not_look_like_errors(
     tracebox: Tracebox, tab: Tab
 ) -> None:
-    for number, service in enumerate(LIKELY, start=1):
+    for number, service in enumerate(COMMON_NAMES, start=1):
         await tracebox.export(export(span(0xA, number), service=service))
-    found = await hues(tab, f"{tracebox.url}/trace/a", len(LIKELY))
-    assert min(apart(one, other) for one, other in combinations(found.values(), 2)) > 25
-    assert min(apart(hue, error) for hue in found.values() for error in (RED, AMBER)) > 35
+    found = await hues(tab, f"{tracebox.url}/trace/a", len(COMMON_NAMES))
+    assert min(hue_difference(one, other) for one, other in combinations(found.values(), 2)) > 25
+    assert min(hue_difference(hue, error) for hue in found.values() for error in (RED, AMBER)) > 35
     for scheme in ("light", "dark"):
         await tab.prefer(scheme)
         bars = [re.findall("[0-9.]+", bar) for bar in await tab.value(BARS)]
@@ -127,7 +125,7 @@ async def test_likely_services_are_well_apart_in_colour_and_none_looks_like_an_e
         assert {float(lightness) > 0.6 and float(chroma) > 0.1 for lightness, chroma, _ in bars} == {True}
 
 
-async def test_a_statement_has_the_whole_width_of_a_phone_and_no_scroll_bar_of_its_own(
+async def test_a_statement_uses_the_whole_width_of_a_phone_without_its_own_scroll_bar(
     tracebox: Tracebox, tab: Tab
 ) -> None:
     statement = f"SELECT {', '.join(f'stock.column_{number}' for number in range(60))}\nFROM stock"
@@ -156,9 +154,7 @@ ENDINGS: list[tuple[dict[str, Plain], str | None, str, str]] = [
 ]
 
 
-async def test_a_mistake_of_the_client_has_another_colour_and_word_than_an_error_of_the_server(
-    tracebox: Tracebox, tab: Tab
-) -> None:
+async def test_a_client_error_has_a_different_colour_and_text_than_a_server_error(tracebox: Tracebox, tab: Tab) -> None:
     for number, (tags, error, _, _) in enumerate(ENDINGS, start=1):
         await tracebox.export(export(span(number, 1, str(number), tags=tags, error=error, at=(-number, 1))))
     await tab.show(f"{tracebox.url}/search", until=f"document.querySelectorAll('.trace-row').length === {len(ENDINGS)}")
@@ -177,14 +173,14 @@ async def test_a_mistake_of_the_client_has_another_colour_and_word_than_an_error
         assert await tab.value(mark) == f"mark {shade}"
 
 
-async def test_only_traces_with_an_error_of_a_server_are_found_by_errors_only(tracebox: Tracebox, tab: Tab) -> None:
+async def test_errors_only_finds_only_traces_with_a_server_error(tracebox: Tracebox, tab: Tab) -> None:
     await tracebox.export(export(span(0xA, 1, "client's", tags={"rpc.response.status_code": "NOT_FOUND"}, error="")))
     await tracebox.export(export(span(0xB, 1, "server's", tags={"rpc.response.status_code": "INTERNAL"}, error="")))
     await tab.show(f"{tracebox.url}/search?errors=true", until="document.querySelector('.trace-row')")
     assert await tab.value("[...document.querySelectorAll('.operation')].map((e) => e.textContent)") == ["server's"]
 
 
-async def test_a_trace_that_has_not_come_after_ten_seconds_may_be_gone(tracebox: Tracebox, tab: Tab) -> None:
+async def test_the_page_says_after_ten_seconds_that_a_missing_trace_may_be_gone(tracebox: Tracebox, tab: Tab) -> None:
     looking = "document.getElementById('looking').textContent"
     await tab.show(f"{tracebox.url}/trace/c0ffee", until=f"{looking}.includes('Waiting')")
     await tab.skip(15)
@@ -193,7 +189,7 @@ async def test_a_trace_that_has_not_come_after_ten_seconds_may_be_gone(tracebox:
     assert all(reason in text for reason in ("not sampled", "evicted", "id is wrong", "c0ffee"))
 
 
-async def test_a_trace_that_comes_late_is_shown(tracebox: Tracebox, tab: Tab) -> None:
+async def test_a_trace_that_arrives_late_is_shown(tracebox: Tracebox, tab: Tab) -> None:
     await tab.show(f"{tracebox.url}/trace/a", until="document.querySelector('#looking code')")
     await tracebox.export(export(span(0xA, 1, "late")))
     await tab.wait("document.querySelector('.span-row')")
@@ -216,7 +212,7 @@ async def search(tab: Tab, **fields: str) -> None:
 
 
 async def reload_in_another_tab(tab: Tab) -> None:
-    """Opens the address of the page anew, as who it was sent to does."""
+    """Opens the address of the page again, like a person who gets the link."""
     address = await tab.value("location.href")
     await tab.show("about:blank", until="location.href === 'about:blank'")
     await tab.show(address, until="document.querySelector('.trace-row')")
@@ -243,10 +239,10 @@ async def test_a_search_by_tags_stays_in_the_address(tracebox: Tracebox, tab: Ta
         await reload_in_another_tab(tab)
         assert await tab.value(FOUND) == names
         assert await tab.value("document.getElementById('filters').elements.tags.value.split('=').length") > 1
-        sent = json.loads((await tab.value(ADDRESS))["tags"])
-        query = urlencode({"service": "shop", "start": 0, "tags": json.dumps(sent)})
-        jaegers = await tracebox.data(f"/api/traces?{query}")
-        assert [trace["spans"][0]["operationName"] for trace in reversed(jaegers)] == names.split(",")
+        parameter = json.loads((await tab.value(ADDRESS))["tags"])
+        query = urlencode({"service": "shop", "start": 0, "tags": json.dumps(parameter)})
+        traces = await tracebox.data(f"/api/traces?{query}")
+        assert [trace["spans"][0]["operationName"] for trace in reversed(traces)] == names.split(",")
 
 
 async def test_a_search_by_time_stays_in_the_address(tracebox: Tracebox, tab: Tab) -> None:
@@ -267,7 +263,7 @@ async def test_a_search_by_time_stays_in_the_address(tracebox: Tracebox, tab: Ta
     assert await tab.value(ADDRESS) == {"lookback": "15m"}
 
 
-async def test_a_wrong_search_is_explained_in_the_form_and_nothing_is_searched(tracebox: Tracebox, tab: Tab) -> None:
+async def test_an_invalid_search_shows_a_message_in_the_form(tracebox: Tracebox, tab: Tab) -> None:
     await tracebox.export(export(span(1, 1)))
     await tab.show(f"{tracebox.url}/search", until="document.querySelector('.trace-row')")
     assert await tab.value("document.querySelector('#filters #problem').hidden")
@@ -275,7 +271,7 @@ async def test_a_wrong_search_is_explained_in_the_form_and_nothing_is_searched(t
         "Write tags as key=value": {"tags": "cached"},
         "with a space between them": {"tags": 'a="1"b=2'},
         "a value with spaces in quotes": {"tags": 'a="open'},
-        "is there twice": {"tags": "a=1 a=2"},
+        "is given twice": {"tags": "a=1 a=2"},
         "are strings": {"tags": '{"a": 1}'},
         "must not be later": {
             "tags": "",

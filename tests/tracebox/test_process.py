@@ -1,4 +1,4 @@
-"""tracebox as a process: a real OTLP exporter over gRPC into it, Jaeger's API over HTTP out of it."""
+"""tracebox as a process: a real exporter sends OTLP over gRPC, and Jaeger's API returns the traces over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WINDOW = f"start={(T0 - 3600) * 1_000_000}&end={(T0 + 3600) * 1_000_000}"
 
-SERVICE_HINT = "name one that /api/services lists, or ask for trace ids by 'traceID'."
+SERVICE_HINT = "use one that /api/services lists, or give trace ids in 'traceID'."
 TRACE_ID = "A trace id is 1 to 32 hexadecimal digits."
 MICROSECONDS = "must be a time in whole microseconds since 1970, such as 1767323045000000."
 DURATION = "must be a duration with its unit, such as 250us, 10ms or 1.5s."
@@ -43,7 +43,7 @@ async def tracebox() -> AsyncIterator[Tracebox]:
 
 
 def export_with_sdk(otlp: str, traces: int, spans: int) -> list[str]:
-    """Make traces of a root and its children with the SDK, and wait until they are exported."""
+    """Creates traces of a root and its children with the SDK, exports them, and returns their ids."""
     provider = TracerProvider(resource=Resource({"service.name": "sdk"}), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(otlp, insecure=True, compression=grpc.Compression.Gzip)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=traces * spans))
@@ -58,7 +58,7 @@ def export_with_sdk(otlp: str, traces: int, spans: int) -> list[str]:
     return ids
 
 
-async def test_ten_thousand_spans_of_a_real_exporter_are_held_and_found(tracebox: Tracebox) -> None:
+async def test_ten_thousand_spans_of_a_real_exporter_are_stored_and_found(tracebox: Tracebox) -> None:
     ids = await asyncio.to_thread(export_with_sdk, tracebox.otlp, 1000, 10)
     assert await tracebox.data("/api/services") == ["sdk"]
     found = await tracebox.data("/api/traces?service=sdk&limit=2000")
@@ -69,7 +69,7 @@ async def test_ten_thousand_spans_of_a_real_exporter_are_held_and_found(tracebox
     assert one["traceID"] == ids[789]
 
 
-async def test_what_was_exported_can_be_read_at_once(tracebox: Tracebox) -> None:
+async def test_exported_spans_can_be_read_at_once(tracebox: Tracebox) -> None:
     work = span(0xA1, 1, "GET /", kind=Span.SPAN_KIND_SERVER)
     response = await tracebox.export(export(work), grpc.Compression.Gzip)
     assert not response.HasField("partial_success")
@@ -78,9 +78,9 @@ async def test_what_was_exported_can_be_read_at_once(tracebox: Tracebox) -> None
 
 
 async def test_a_malformed_export_is_invalid_argument(tracebox: Tracebox) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
         await tracebox.export(b"\xff\xff\xff")
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert await tracebox.data("/api/services") == []
 
 
@@ -91,7 +91,7 @@ async def test_spans_without_valid_ids_are_a_partial_success(tracebox: Tracebox)
     assert len(await tracebox.data("/api/traces/1")) == 1
 
 
-async def test_a_trace_larger_than_the_store_is_cut_and_the_exporter_told() -> None:
+async def test_a_trace_larger_than_the_store_is_a_partial_success() -> None:
     async with running(max_spans="3") as small:
         response = await small.export(export(*(span(1, number) for number in range(1, 6))))
         assert response.partial_success.rejected_spans == 2
@@ -103,23 +103,23 @@ def envelope(data: object, total: int = 0, errors: object = None) -> dict[str, o
     return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": errors}
 
 
-async def test_lists_and_empty_answers_are_in_jaegers_envelope(tracebox: Tracebox) -> None:
+async def test_lists_and_empty_responses_have_jaegers_envelope(tracebox: Tracebox) -> None:
     assert await tracebox.get("/api/services") == envelope([])
     spans = [span(1, 1, "b", kind=Span.SPAN_KIND_SERVER), span(1, 2, "b"), span(1, 3, "a")]
     await tracebox.export(export(*spans, service="a shop"))
-    answers = {
+    responses = {
         "/api/services": envelope(["a shop"], 1),
         "/api/services/a%20shop/operations": envelope(["a", "b"], 2),
         "/api/services/nobody/operations": envelope(None),
         f"/api/traces?service=nobody&{WINDOW}": envelope([]),
-        "/api/traces?service=a%20shop": envelope([]),  # they are older than the 48 hours of the default
+        "/api/traces?service=a%20shop": envelope([]),  # the spans are older than the default of 48 hours
         "/api/traces?traceID=c0ffee": envelope([], errors=[{"msg": "trace not found", "traceID": "0000000000c0ffee"}]),
     }
-    for path, expected in answers.items():
+    for path, expected in responses.items():
         assert await tracebox.get(path) == expected, path
 
 
-async def test_a_search_has_a_limit_and_comes_newest_arrival_first(tracebox: Tracebox) -> None:
+async def test_a_search_returns_the_newest_arrivals_first_up_to_the_limit(tracebox: Tracebox) -> None:
     for number in (3, 1, 2):
         await tracebox.export(export(span(number, 1, at=(number, number + 10 * number))))
     search = f"/api/traces?service=shop&{WINDOW}"
@@ -158,50 +158,50 @@ async def test_a_search_has_a_limit_and_comes_newest_arrival_first(tracebox: Tra
         ("/summaries?tags=n%3D3", 400, TAGS),
     ],
 )
-async def test_an_invalid_query_gets_jaegers_status_and_envelope_and_a_plain_message(
+async def test_an_invalid_query_gets_jaegers_status_and_envelope_with_our_message(
     tracebox: Tracebox, path: str, status: int, message: str
 ) -> None:
-    async with tracebox.http.get(path) as answer:
-        assert answer.status == status
-        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert json.loads(await answer.text()) == envelope(None, errors=[{"code": status, "msg": message}])
+    async with tracebox.http.get(path) as response:
+        assert response.status == status
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert json.loads(await response.text()) == envelope(None, errors=[{"code": status, "msg": message}])
 
 
-async def test_headers_methods_and_unknown_paths_are_jaegers(tracebox: Tracebox) -> None:
-    async with tracebox.http.get("/api/services", headers={"Origin": "http://elsewhere.test"}) as answer:
-        assert answer.headers["Content-Type"] == "application/json"
-        assert not {"Access-Control-Allow-Origin", "X-Content-Type-Options", "Server"} & set(answer.headers)
+async def test_headers_methods_and_unknown_paths_are_as_in_jaeger(tracebox: Tracebox) -> None:
+    async with tracebox.http.get("/api/services", headers={"Origin": "http://elsewhere.test"}) as response:
+        assert response.headers["Content-Type"] == "application/json"
+        assert not {"Access-Control-Allow-Origin", "X-Content-Type-Options", "Server"} & set(response.headers)
     for method, path in [("POST", "/api/services"), ("GET", "/api/nonsense"), ("GET", "/static/nonsense.js")]:
-        async with tracebox.http.request(method, path) as answer:
-            assert (answer.status, await answer.text()) == (404, "404 page not found\n"), path
+        async with tracebox.http.request(method, path) as response:
+            assert (response.status, await response.text()) == (404, "404 page not found\n"), path
 
 
-async def test_every_address_of_the_page_gives_it_and_all_that_it_loads_is_here(tracebox: Tracebox) -> None:
+async def test_every_address_of_the_page_returns_it_and_it_loads_only_our_files(tracebox: Tracebox) -> None:
     pages = set()
     for path in ("/", "/search?service=x&minDuration=10ms", "/trace/a1"):
-        async with tracebox.http.get(path) as answer:
-            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-            assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
-            assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            pages.add(await answer.text())
+        async with tracebox.http.get(path) as response:
+            assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert response.headers["Content-Security-Policy"].startswith("default-src 'self';")
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            pages.add(await response.text())
     (page,) = pages
     for path, kind in {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}.items():
         assert f'"/static/{path}"' in page
-        async with tracebox.http.get(f"/static/{path}") as answer:
-            assert answer.status == 200
-            assert answer.headers["Content-Type"].startswith(kind)
+        async with tracebox.http.get(f"/static/{path}") as response:
+            assert response.status == 200
+            assert response.headers["Content-Type"].startswith(kind)
     assert "//" not in page
 
 
-async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
+async def test_summaries_contain_what_the_list_shows(tracebox: Tracebox) -> None:
     stock = span(0xA, 2, parent=1, at=(2, 8), error="no", tags={"otel": "x=y"})
     await tracebox.export(export(stock, service="stock"))
     await tracebox.export(export(span(0xA, 1, "GET /", at=(0, 10)), service="edge"))
     await tracebox.export(export(span(0xB, 3, "quick", at=(20, 21)), service="edge"))
-    answer = await tracebox.get("/summaries")
-    assert [trace["operation"] for trace in answer["traces"]] == ["quick", "GET /"]
-    assert answer["traces"][1] == {
+    summaries = await tracebox.get("/summaries")
+    assert [trace["operation"] for trace in summaries["traces"]] == ["quick", "GET /"]
+    assert summaries["traces"][1] == {
         "traceID": "000000000000000a",
         "service": "edge",
         "operation": "GET /",
@@ -214,7 +214,7 @@ async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
         "status": "",
         "services": {"edge": 1, "stock": 1},
     }
-    assert answer["held"]["traces"] == 2
+    assert summaries["held"]["traces"] == 2
     at = T0 * 1_000_000
     queries = ["errors=true", "minDuration=5ms", "service=stock", "service=edge&operation=GET%20/"]
     for query in (*queries, f"start={at}&end={at + 10_000}", 'tags={"otel":"x%3Dy"}', "tag=otel:x%3Dy"):
@@ -223,53 +223,55 @@ async def test_summaries_say_what_the_list_shows(tracebox: Tracebox) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_with_status_0_and_nothing_on_stderr(tracebox: Tracebox, number: signal.Signals) -> None:
+async def test_a_signal_stops_it_with_exit_status_0_and_nothing_on_stderr(
+    tracebox: Tracebox, number: signal.Signals
+) -> None:
     await tracebox.export(export(span(1, 1)))
     tracebox.process.signal(number)
-    assert (await tracebox.process.ended(), tracebox.process.lines) == (0, [])
+    assert (await tracebox.process.exit_status(), tracebox.process.lines) == (0, [])
 
 
-async def test_exports_in_flight_when_the_signal_comes_are_answered_or_refused(tracebox: Tracebox) -> None:
+async def test_exports_in_flight_at_a_signal_succeed_or_fail_without_a_traceback(tracebox: Tracebox) -> None:
     text = "x" * 1_000_000
     requests = [export(span(number, 1, tags={"text": text})) for number in range(1, 9)]
     exports = [asyncio.ensure_future(tracebox.export(request)) for request in requests]
     await asyncio.wait(exports, return_when=asyncio.FIRST_COMPLETED)
     tracebox.process.signal(signal.SIGTERM)
-    answers = await asyncio.gather(*exports, return_exceptions=True)
-    refused = {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
-    # what was on the wire but not accepted yet when a grpc.aio server stops is CANCELLED
-    assert refused <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-    taken = [answer for answer in answers if not isinstance(answer, grpc.aio.AioRpcError)]
-    assert taken
-    assert all(answer == ExportTraceServiceResponse() for answer in taken)
-    assert (await tracebox.process.ended(), tracebox.process.lines) == (0, [])
+    results = await asyncio.gather(*exports, return_exceptions=True)
+    failures = {result.code() for result in results if isinstance(result, grpc.aio.AioRpcError)}
+    # a stopping grpc.aio server ends a request that it has received but not accepted as CANCELLED
+    assert failures <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    responses = [result for result in results if not isinstance(result, grpc.aio.AioRpcError)]
+    assert responses
+    assert all(response == ExportTraceServiceResponse() for response in responses)
+    assert (await tracebox.process.exit_status(), tracebox.process.lines) == (0, [])
 
 
-async def test_a_reader_that_does_not_read_on_does_not_keep_it_from_stopping(tracebox: Tracebox) -> None:
+async def test_it_stops_even_if_a_client_stops_reading_a_response(tracebox: Tracebox) -> None:
     for number in range(1, 9):
         await tracebox.export(export(span(1, number, tags={"text": "x" * 4_000_000})))
-    async with tracebox.http.get("/api/traces/1") as answer:
-        assert answer.status == 200
+    async with tracebox.http.get("/api/traces/1") as response:
+        assert response.status == 200
         tracebox.process.signal(signal.SIGTERM)
-        assert await tracebox.process.ended() == 0
+        assert await tracebox.process.exit_status() == 0
     assert not [line for line in tracebox.process.lines if "Traceback" in line]
 
 
 @pytest.mark.parametrize("setting", ["otlp_listen", "query_listen"])
-async def test_a_taken_port_is_said_in_one_line_that_names_address_and_variable(setting: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+async def test_a_port_in_use_is_one_line_that_names_the_address_and_the_variable(setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         async with service_process.running("tracebox", **{setting: address}) as process:
-            assert await process.ended() == 1
+            assert await process.exit_status() == 1
     variable = f"TRACEBOX_{setting}".upper()
     expected = f"cannot listen on {address}: Address already in use; set {variable} to another address\n"
     assert (process.printed, process.lines) == ([], [expected])
 
 
-async def test_each_wrong_setting_is_one_line_that_names_the_variable_and_ends_it_with_2() -> None:
+async def test_each_invalid_setting_is_one_line_that_names_the_variable_and_the_exit_status_is_2() -> None:
     wrong = {"otlp_listen": "nonsense", "query_listen": "a:٣", "max_spans": "0"}
     async with service_process.running("tracebox", **wrong) as process:
-        assert await process.ended() == 2
+        assert await process.exit_status() == 2
     assert process.printed == []
     assert [line.removesuffix("\n") for line in process.lines] == [
         "TRACEBOX_OTLP_LISTEN: must be host:port, such as 127.0.0.1:9464",
