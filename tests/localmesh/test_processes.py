@@ -189,7 +189,8 @@ def test_an_interrupt_during_the_start_stops_the_running_children(tmp_path: Path
         mesh.read_until("still waiting")
         mesh.send(signal.SIGINT)
         assert mesh.wait() == 0
-        assert "edge exited with status 0" in mesh.text
+        # On a busy machine the signal may come before Python has installed a handler.
+        assert re.search("edge (exited with status 0|was killed by SIGTERM) after", mesh.text)
         assert "Traceback" not in mesh.text
 
 
