@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -93,6 +94,43 @@ def test_a_batch_has_one_to_a_hundred_skus(count: int) -> None:
     with pytest.raises(InvalidRequest) as failure:
         convert.to_skus(pb.BatchGetStockRequest(skus=["TEA-0001"] * count))
     assert refused_fields(failure) == ["skus"]
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_a_batch_has_one_to_a_hundred_reservations(count: int) -> None:
+    with pytest.raises(InvalidRequest) as failure:
+        convert.to_reservation_ids(pb.BatchGetReservationsRequest(reservation_ids=(str(uuid4()) for _ in range(count))))
+    assert refused_fields(failure) == ["reservation_ids"]
+
+
+def test_a_batch_has_uuids_each_once_whatever_their_case() -> None:
+    ids = [A_UUID.upper(), str(uuid4()), "no uuid", A_UUID]
+    with pytest.raises(InvalidRequest) as failure:
+        convert.to_reservation_ids(pb.BatchGetReservationsRequest(reservation_ids=ids))
+    assert refused_fields(failure) == ["reservation_ids[2]", "reservation_ids[3]"]
+    assert convert.to_reservation_ids(pb.BatchGetReservationsRequest(reservation_ids=ids[:2])) == [A_UUID, ids[1]]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.PurgeReservationsRequest(),
+        pb.PurgeReservationsRequest(expire_time_before=Timestamp(seconds=253402300800)),
+        pb.PurgeReservationsRequest(expire_time_before=Timestamp(nanos=-1)),
+    ],
+)
+def test_a_purge_needs_a_valid_time(request_: pb.PurgeReservationsRequest) -> None:
+    with pytest.raises(InvalidRequest) as failure:
+        convert.to_expire_time_before(request_)
+    assert refused_fields(failure) == ["expire_time_before"]
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_purge_takes_any_valid_time(moment: datetime) -> None:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    request = pb.PurgeReservationsRequest(expire_time_before=timestamp)
+    assert convert.to_expire_time_before(request) == moment
 
 
 @pytest.mark.parametrize("delta", [0, 1_000_001, -1_000_001, 2**63 - 1, -(2**63)])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select
 
 from aiomesh.inventory.v1 import inventory_pb2
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from meshkit.service import GrpcApp
 
 FOREIGN = "x"
+NOT_SAMPLED = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-00"),)
 State = inventory_pb2.Reservation.State
 
 
@@ -164,6 +166,49 @@ async def test_a_reservation_is_released_or_undone(inventory: Inventory) -> None
     assert (await inventory.stock()).available == 500
 
 
+async def test_a_batch_of_reservations_keeps_the_order_and_lists_the_missing_ones(inventory: Inventory) -> None:
+    stub, unknown = inventory.stub, [new_id(), new_id()]
+    overdue, committed = reserve(("TEA-0002", 1), ("TEA-0001", 2)), reserve(("TEA-0001", 1))
+    await stub.ReserveStock(overdue)
+    await stub.ReserveStock(committed)
+    await stub.CommitReservation(pb.CommitReservationRequest(reservation_id=committed.request_id))
+    inventory.clock.advance(HOLD)
+    inventory.capture.exporter.clear()
+    ids = [committed.request_id, unknown[0], overdue.request_id.upper(), unknown[1]]
+    batch = await stub.BatchGetReservations(pb.BatchGetReservationsRequest(reservation_ids=ids))
+    (server,) = await spans_named(inventory, f"{INVENTORY.name}/BatchGetReservations")
+    statements = [span for span in inventory.capture.spans() if span is not server]
+    assert [span.name.split()[0] for span in statements] == ["SELECT"], "a batch is one query"
+    assert list(batch.missing_reservation_ids) == unknown
+    assert [(found.reservation_id, found.state) for found in batch.reservations] == [
+        (committed.request_id, State.STATE_COMMITTED),
+        (overdue.request_id, State.STATE_EXPIRED),
+    ]
+    for found in batch.reservations:
+        one = await stub.GetReservation(pb.GetReservationRequest(reservation_id=found.reservation_id))
+        assert found == one.reservation
+
+
+async def test_a_purge_deletes_old_reservations_and_begins_a_trace_of_its_own(inventory: Inventory) -> None:
+    stub, request = inventory.stub, reserve(("TEA-0001", 2))
+    made = (await stub.ReserveStock(request)).reservation
+    await stub.ReleaseReservation(pb.ReleaseReservationRequest(reservation_id=request.request_id))
+    inventory.capture.exporter.clear()
+    kept = pb.PurgeReservationsRequest(expire_time_before=made.expire_time)
+    later = Timestamp(seconds=made.expire_time.seconds + 1)
+    purge = pb.PurgeReservationsRequest(expire_time_before=later)
+    counts = [(await stub.PurgeReservations(call, metadata=NOT_SAMPLED)).deleted_count for call in (kept, purge, purge)]
+    assert counts == [0, 1, 0]
+    (span,) = inventory.capture.spans("purge reservations")
+    assert span.parent is None
+    assert span.attributes == {"inventory.purged_reservations": 1}
+    assert [other.name for other in inventory.capture.spans() if other is not span] == ["DELETE reservations"]
+    error = await refusal(stub.GetReservation(pb.GetReservationRequest(reservation_id=request.request_id)))
+    assert error.reason == "UNKNOWN_RESERVATION"
+    request.fingerprint = "other"
+    assert (await stub.ReserveStock(request)).reservation.state == State.STATE_RESERVED
+
+
 async def test_an_adjustment_returns_the_current_stock(inventory: Inventory) -> None:
     request = pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=7)
     assert (await inventory.stub.AdjustStock(request)).stock.on_hand == 507
@@ -182,6 +227,8 @@ async def test_each_error_has_its_code_reason_and_fields(inventory: Inventory) -
     calls: list[tuple[Awaitable[object], str, str, dict[str, str]]] = [
         (stub.GetStock(pb.GetStockRequest(sku="NO-SUCH")), "NOT_FOUND", "UNKNOWN_SKU", {"sku": "NO-SUCH"}),
         (stub.GetStock(pb.GetStockRequest()), "INVALID_ARGUMENT", "INVALID_REQUEST", {}),
+        (stub.BatchGetReservations(pb.BatchGetReservationsRequest()), "INVALID_ARGUMENT", "INVALID_REQUEST", {}),
+        (stub.PurgeReservations(pb.PurgeReservationsRequest()), "INVALID_ARGUMENT", "INVALID_REQUEST", {}),
         (stub.ListStock(pb.ListStockRequest(page_token=FOREIGN)), "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", {}),
         (
             stub.ReserveStock(reserve(("TEA-0002", 61))),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 
 from inventory import tables
 from inventory.domain import (
@@ -34,65 +33,31 @@ from inventory.domain import (
     UnknownReservation,
     UnknownSku,
 )
-from inventory.reserving import SWEEP_BATCH
+from inventory.expiring import SWEEP_BATCH
 from inventory.seed import read_catalogue
 from meshkit.service import utc_now
-from meshkit.testing import FakeClock, SpanCapture
-from tests.inventory.opened import HOLD, prepare_database, store_on
+from tests.inventory.opened import (
+    HOLD,
+    another_attempt,
+    count,
+    new_id,
+    prepare_database,
+    request_for,
+    stock_of,
+    store_on,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import Awaitable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from inventory.store import InventoryStore
     from meshkit.database.database import Database
     from meshkit.errors import ServiceError
+    from meshkit.testing import FakeClock, SpanCapture
 
 MOMENT = timedelta(microseconds=1)
-
-
-@pytest.fixture
-def capture() -> SpanCapture:
-    return SpanCapture("inventory")
-
-
-@pytest.fixture
-async def database(database_url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    async with prepare_database(database_url, capture) as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def store(database: Database, clock: FakeClock, capture: SpanCapture) -> InventoryStore:
-    return store_on(database, capture, clock)
-
-
-def request_for(*lines: tuple[str, int], fingerprint: str = "digest") -> ReservationRequest:
-    return ReservationRequest(new_id(), new_id(), tuple(Line(*line) for line in lines), fingerprint)
-
-
-def another_attempt(request: ReservationRequest) -> ReservationRequest:
-    return replace(request, attempt_id=new_id())
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
-
-
-async def stock_of(store: InventoryStore, sku: str) -> Stock:
-    return (await store.stocks([sku]))[sku]
-
-
-async def count(database: Database, table: str) -> int:
-    async with database.read() as connection:
-        rows = await connection.scalar(select(func.count()).select_from(tables.metadata.tables[table]))
-        return rows or 0
 
 
 # The catalogue
@@ -520,6 +485,7 @@ class Shelf:
     on_hand: int
     committed: int = 0
     held: dict[str, int] = field(default_factory=dict)
+    sold: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
 
@@ -528,7 +494,7 @@ class Shelf:
 
     def end(self, request_id: str, *, committed: bool = False) -> None:
         quantity = self.held.pop(request_id)
-        self.ended.add(request_id)
+        (self.sold if committed else self.ended).add(request_id)
         if committed:
             self.on_hand -= quantity
             self.committed += quantity
@@ -536,7 +502,7 @@ class Shelf:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["reserve", "again", "undo", "commit", "release", "expire", "adjust"]),
+        st.sampled_from(["reserve", "again", "undo", "commit", "release", "expire", "purge", "adjust"]),
         st.integers(0, 1),
         st.integers(1, 6),
     ),
@@ -574,6 +540,12 @@ async def test_no_sequence_of_calls_oversells_or_leaks(
                 await store.sweep()
                 for request_id in list(shelf.held):
                     shelf.end(request_id)
+            case "purge":
+                while await store.purge(clock.now + HOLD + MOMENT):
+                    continue
+                for request_id in shelf.ended:
+                    del shelf.attempts[request_id]
+                shelf.ended.clear()
             case _:
                 await act(action, order, shelf, store)
         stock = await stock_of(store, shelf.sku)
@@ -587,7 +559,8 @@ async def act(action: str, order: ReservationRequest, shelf: Shelf, store: Inven
     match action:
         case "reserve" | "again":
             attempt = another_attempt(order) if action == "again" else order
-            if await succeeds(store.reserve(attempt), InsufficientStock) and order.request_id not in shelf.ended:
+            final = order.request_id in shelf.ended | shelf.sold
+            if await succeeds(store.reserve(attempt), InsufficientStock) and not final:
                 shelf.held[order.request_id] = order.lines[0].quantity
                 shelf.attempts[order.request_id] += action == "again"
         case "undo":

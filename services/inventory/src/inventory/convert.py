@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aiomesh.inventory.v1 import inventory_pb2
 from inventory.domain import (
     DEFAULT_PAGE,
+    MAX_BATCH,
     MAX_LINES,
     MAX_PAGE,
     MAX_QUANTITY,
@@ -117,6 +119,31 @@ def to_reservation_id(reservation_id: str) -> str:
     return reservation_id.lower()
 
 
+def to_reservation_ids(request: pb.BatchGetReservationsRequest) -> list[str]:
+    """The ids of a BatchGetReservations request as they are stored, in its order.
+
+    Raises:
+        InvalidRequest: there are too few or too many ids, or an id is not a UUID or repeats another one.
+    """
+    ids = [reservation_id.lower() for reservation_id in request.reservation_ids]
+    reject(_reservation_ids_violations(ids), InvalidRequest)
+    return ids
+
+
+def to_expire_time_before(request: pb.PurgeReservationsRequest) -> datetime:
+    """The time before which reservations are purged.
+
+    Raises:
+        InvalidRequest: the time is missing or out of range.
+    """
+    if not request.HasField("expire_time_before"):
+        raise InvalidRequest([FieldViolation("expire_time_before", "is required")])
+    try:
+        return request.expire_time_before.ToDatetime(UTC)
+    except ValueError:
+        raise InvalidRequest([FieldViolation("expire_time_before", "must be a valid timestamp")]) from None
+
+
 def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
     """The domain form of an AdjustStock request.
 
@@ -166,11 +193,23 @@ def _timestamp(moment: datetime) -> Timestamp:
 
 
 def _skus_violations(skus: Sequence[str]) -> Iterator[FieldViolation]:
-    if not 1 <= len(skus) <= MAX_LINES:
-        yield FieldViolation("skus", f"must have 1 to {MAX_LINES} SKUs, not {len(skus)}")
+    if not 1 <= len(skus) <= MAX_BATCH:
+        yield FieldViolation("skus", f"must have 1 to {MAX_BATCH} SKUs, not {len(skus)}")
         return
     for index, sku in enumerate(skus):
         yield from _sku_violations(f"skus[{index}]", sku)
+
+
+def _reservation_ids_violations(ids: Sequence[str]) -> Iterator[FieldViolation]:
+    if not 1 <= len(ids) <= MAX_BATCH:
+        yield FieldViolation("reservation_ids", f"must have 1 to {MAX_BATCH} ids, not {len(ids)}")
+        return
+    seen: set[str] = set()
+    for index, id_ in enumerate(ids):
+        yield from uuid_violations(f"reservation_ids[{index}]", id_)
+        if id_ in seen:
+            yield FieldViolation(f"reservation_ids[{index}]", "repeats an earlier id; send each id once")
+        seen.add(id_)
 
 
 def _lines_violations(lines: Sequence[inventory_pb2.ReservationLine]) -> Iterator[FieldViolation]:

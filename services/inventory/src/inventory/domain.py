@@ -19,7 +19,10 @@ MAX_QUANTITY = 1_000_000
 """The most units of one line or one adjustment."""
 
 MAX_LINES = 100
-"""The most lines of one reservation and SKUs of one batch."""
+"""The most lines of one reservation."""
+
+MAX_BATCH = 100
+"""The most SKUs or reservations of one batch."""
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 50

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, bindparam, cast, delete, func, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from inventory.domain import (
     InsufficientStock,
@@ -27,23 +29,18 @@ from inventory.tables import reservation_attempts, reservation_lines, reservatio
 from meshkit.database.columns import insert_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
-    from opentelemetry.trace import Tracer
-    from sqlalchemy import Select
+    from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     Clock = Callable[[], datetime]
 
-SWEEP_BATCH = 100
-"""The most reservations that one sweep expires: it limits how long other writers wait."""
-
-_FIND = (
-    select(reservations, reservation_lines.c.sku, reservation_lines.c.quantity)
-    .join(reservation_lines)
-    .where(reservations.c.reservation_id == bindparam("id"))
-    .order_by(reservation_lines.c.position)
+_WITH_LINES = select(reservations, reservation_lines.c.sku, reservation_lines.c.quantity).join(reservation_lines)
+_FIND = _WITH_LINES.where(reservations.c.reservation_id == bindparam("id")).order_by(reservation_lines.c.position)
+_FIND_MANY = _WITH_LINES.where(reservations.c.reservation_id.in_(bindparam("ids", expanding=True))).order_by(
+    reservations.c.reservation_id, reservation_lines.c.position
 )
 _FIND_AND_LOCK = _FIND.with_for_update(of=reservations)
 
@@ -114,22 +111,8 @@ async def settle(
     if reservation is None or fingerprint not in {"", reservation.fingerprint}:
         raise UnknownReservation(reservation_id)
     if reservation.at(clock()).needs_change_to(target):
-        await _finish([reservation_id], reservation.lines, target, connection)
+        await finish([reservation_id], reservation.lines, target, connection)
     return replace(reservation, state=target)
-
-
-async def sweep(now: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
-    """Makes up to SWEEP_BATCH overdue reservations EXPIRED, and returns how many.
-
-    Skips reservations that another process has locked.
-    """
-    lock = select_expired(now, limit=SWEEP_BATCH).with_for_update(skip_locked=True)
-    overdue = list(await connection.scalars(lock))
-    if overdue:
-        with tracer.start_as_current_span("sweep expired reservations") as span:
-            span.set_attribute("inventory.expired_reservations", len(overdue))
-            await _finish(overdue, await _lines_of(overdue, connection), State.EXPIRED, connection)
-    return len(overdue)
 
 
 def select_expired(now: datetime, limit: int) -> Select[str]:
@@ -139,13 +122,29 @@ def select_expired(now: datetime, limit: int) -> Select[str]:
     return select(columns.reservation_id).where(*overdue).order_by(columns.expire_time).limit(limit)
 
 
+async def finish(ids: list[str], lines: Iterable[Line], state: State, connection: AsyncConnection) -> None:
+    """Sets the final state of reservations that the transaction has locked, and updates the stock of their lines."""
+    await connection.execute(update(reservations).where(reservations.c.reservation_id.in_(ids)).values(state=state))
+    await connection.execute(delete(reservation_attempts).where(reservation_attempts.c.reservation_id.in_(ids)))
+    await _change_stock(lines, connection, on_hand=-1 if state is State.COMMITTED else 0, reserved=-1)
+
+
 async def find(connection: AsyncConnection, reservation_id: str, *, lock: bool = False) -> Reservation | None:
     """The reservation as it is stored; `lock` prevents changes by others until the transaction ends."""
     rows = (await connection.execute(_FIND_AND_LOCK if lock else _FIND, {"id": reservation_id})).all()
-    if not rows:
-        return None
+    return _reservation(rows) if rows else None
+
+
+async def find_many(connection: AsyncConnection, reservation_ids: Collection[str]) -> dict[str, Reservation]:
+    """The reservations that exist, as they are stored, by id; read at one moment."""
+    rows = await connection.execute(_FIND_MANY, {"ids": list(reservation_ids)})
+    return {id_: _reservation(list(group)) for id_, group in groupby(rows, key=attrgetter("reservation_id"))}
+
+
+def _reservation(rows: Sequence[Row[tuple[Any, ...]]]) -> Reservation:
+    """The reservation of some rows, one for each line."""
     return Reservation(
-        reservation_id=reservation_id,
+        reservation_id=rows[0].reservation_id,
         fingerprint=rows[0].fingerprint,
         state=State(rows[0].state),
         lines=tuple(Line(row.sku, row.quantity) for row in rows),
@@ -204,20 +203,6 @@ async def _hold(lines: Collection[Line], connection: AsyncConnection) -> None:
         if available[line.sku] < line.quantity:
             raise InsufficientStock(line, available[line.sku])
     await _change_stock(lines, connection, reserved=+1)
-
-
-async def _finish(ids: list[str], lines: Iterable[Line], state: State, connection: AsyncConnection) -> None:
-    """Sets the final state of reservations that the transaction has locked, and updates the stock of their lines."""
-    await connection.execute(update(reservations).where(reservations.c.reservation_id.in_(ids)).values(state=state))
-    await connection.execute(delete(reservation_attempts).where(reservation_attempts.c.reservation_id.in_(ids)))
-    await _change_stock(lines, connection, on_hand=-1 if state is State.COMMITTED else 0, reserved=-1)
-
-
-async def _lines_of(ids: list[str], connection: AsyncConnection) -> list[Line]:
-    columns = reservation_lines.c
-    total = cast(func.sum(columns.quantity), BigInteger)  # PostgreSQL's sum of bigint is numeric
-    query = select(columns.sku, total).where(columns.reservation_id.in_(ids)).group_by(columns.sku)
-    return [Line(sku, quantity) for sku, quantity in await connection.execute(query)]
 
 
 async def _change_stock(lines: Iterable[Line], connection: AsyncConnection, *, on_hand: int = 0, reserved: int) -> None:

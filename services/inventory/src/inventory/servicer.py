@@ -61,6 +61,17 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         reservation = await self._store.reservation(convert.to_reservation_id(request.reservation_id))
         return pb.GetReservationResponse(reservation=convert.from_reservation(reservation))
 
+    async def BatchGetReservations(
+        self, request: pb.BatchGetReservationsRequest, context: Context
+    ) -> pb.BatchGetReservationsResponse:
+        """Reads many reservations at one moment."""
+        ids = convert.to_reservation_ids(request)
+        found = await self._store.reservations(ids)
+        return pb.BatchGetReservationsResponse(
+            reservations=[convert.from_reservation(found[id_]) for id_ in ids if id_ in found],
+            missing_reservation_ids=[id_ for id_ in ids if id_ not in found],
+        )
+
     async def CommitReservation(
         self, request: pb.CommitReservationRequest, context: Context
     ) -> pb.CommitReservationResponse:
@@ -76,6 +87,13 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         id_ = convert.to_reservation_id(request.reservation_id)
         reservation = await self._store.release(id_, request.fingerprint)
         return pb.ReleaseReservationResponse(reservation=convert.from_reservation(reservation))
+
+    async def PurgeReservations(
+        self, request: pb.PurgeReservationsRequest, context: Context
+    ) -> pb.PurgeReservationsResponse:
+        """Deletes old reservations that are released or expired."""
+        deleted = await self._store.purge(convert.to_expire_time_before(request))
+        return pb.PurgeReservationsResponse(deleted_count=deleted)
 
     async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.AdjustStockResponse:
         """Changes the units on hand."""

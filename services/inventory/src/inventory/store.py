@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from inventory import reserving
+from inventory import expiring, reserving
 from inventory.domain import (
     AdjustmentBelowReserved,
     Page,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Row
+    from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from inventory.domain import Adjustment, Reservation, ReservationRequest
@@ -41,7 +41,7 @@ class InventoryStore:
         database: the caller closes it.
         clock: returns the current time, an aware datetime.
         hold: the lifetime of a reservation.
-        tracer: creates a span for each sweep that finds expired reservations.
+        tracer: creates a span for each sweep or purge that finds reservations.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], hold: timedelta, tracer: Tracer) -> None:
@@ -106,6 +106,13 @@ class InventoryStore:
             raise UnknownReservation(reservation_id)
         return found.at(self._clock())
 
+    async def reservations(self, reservation_ids: Collection[str]) -> dict[str, Reservation]:
+        """Each reservation that exists, by id, read at one moment."""
+        async with self._database.read() as connection:
+            found = await reserving.find_many(connection, reservation_ids)
+        now = self._clock()
+        return {id_: reservation.at(now) for id_, reservation in found.items()}
+
     async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
         """Removes the units from the warehouse, once. A reservation with another fingerprint counts as unknown.
 
@@ -130,11 +137,22 @@ class InventoryStore:
         Takes no lock when no reservation has expired.
         """
         now = self._clock()
-        async with self._database.read() as connection:
-            expired = await connection.scalar(reserving.select_expired(now, limit=1))
-        if expired is None:
+        if not await self._finds(reserving.select_expired(now, limit=1)):
             return 0
-        return await self._database.write(partial(reserving.sweep, now, self._tracer))
+        return await self._database.write(partial(expiring.sweep, now, self._tracer))
+
+    async def purge(self, before: datetime) -> int:
+        """Deletes some reservations that are stored as RELEASED or EXPIRED and whose `expire_time` is before a time.
+
+        Deletes the oldest first; returns how many, 0 when none is left. Takes no lock when there is none.
+        """
+        if not await self._finds(expiring.select_old(before, limit=1)):
+            return 0
+        return await self._database.write(partial(expiring.purge, before, self._tracer))
+
+    async def _finds(self, query: Select[str]) -> bool:
+        async with self._database.read() as connection:
+            return await connection.scalar(query) is not None
 
 
 async def _adjust(adjustment: Adjustment, connection: AsyncConnection) -> Stock:

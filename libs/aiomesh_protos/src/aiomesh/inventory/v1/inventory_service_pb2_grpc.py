@@ -74,6 +74,11 @@ class InventoryServiceStub:
                 request_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.GetReservationRequest.SerializeToString,
                 response_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.GetReservationResponse.FromString,
                 _registered_method=True)
+        self.BatchGetReservations = channel.unary_unary(
+                '/aiomesh.inventory.v1.InventoryService/BatchGetReservations',
+                request_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsResponse.FromString,
+                _registered_method=True)
         self.CommitReservation = channel.unary_unary(
                 '/aiomesh.inventory.v1.InventoryService/CommitReservation',
                 request_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.CommitReservationRequest.SerializeToString,
@@ -83,6 +88,11 @@ class InventoryServiceStub:
                 '/aiomesh.inventory.v1.InventoryService/ReleaseReservation',
                 request_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationRequest.SerializeToString,
                 response_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationResponse.FromString,
+                _registered_method=True)
+        self.PurgeReservations = channel.unary_unary(
+                '/aiomesh.inventory.v1.InventoryService/PurgeReservations',
+                request_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsResponse.FromString,
                 _registered_method=True)
         self.AdjustStock = channel.unary_unary(
                 '/aiomesh.inventory.v1.InventoryService/AdjustStock',
@@ -154,6 +164,13 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetReservations(self, request, context):
+        """Reads up to 100 reservations. Unknown ids are listed and are not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CommitReservation(self, request, context):
         """Removes the reserved units from the warehouse.
 
@@ -169,6 +186,15 @@ class InventoryServiceServicer:
 
         Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
         (RESERVATION_COMMITTED, RESERVATION_EXPIRED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeReservations(self, request, context):
+        """Deletes up to 100 reservations that are RELEASED or EXPIRED and whose `expire_time` passed long ago.
+
+        Idempotent: repeat it until it deletes none. A deleted reservation is unknown, and its id is free.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,6 +243,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     request_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.GetReservationRequest.FromString,
                     response_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.GetReservationResponse.SerializeToString,
             ),
+            'BatchGetReservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetReservations,
+                    request_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsRequest.FromString,
+                    response_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsResponse.SerializeToString,
+            ),
             'CommitReservation': grpc.unary_unary_rpc_method_handler(
                     servicer.CommitReservation,
                     request_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.CommitReservationRequest.FromString,
@@ -226,6 +257,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.ReleaseReservation,
                     request_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationRequest.FromString,
                     response_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationResponse.SerializeToString,
+            ),
+            'PurgeReservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeReservations,
+                    request_deserializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsRequest.FromString,
+                    response_serializer=aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsResponse.SerializeToString,
             ),
             'AdjustStock': grpc.unary_unary_rpc_method_handler(
                     servicer.AdjustStock,
@@ -416,6 +452,33 @@ class InventoryService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetReservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.inventory.v1.InventoryService/BatchGetReservations',
+            aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsRequest.SerializeToString,
+            aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.BatchGetReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CommitReservation(request,
             target,
             options=(),
@@ -459,6 +522,33 @@ class InventoryService:
             '/aiomesh.inventory.v1.InventoryService/ReleaseReservation',
             aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationRequest.SerializeToString,
             aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.ReleaseReservationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeReservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.inventory.v1.InventoryService/PurgeReservations',
+            aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsRequest.SerializeToString,
+            aiomesh_dot_inventory_dot_v1_dot_inventory__service__pb2.PurgeReservationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,8 @@ class InventoryServiceStub:
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetReservationRequest, _inventory_service_pb2.GetReservationResponse]
     """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
+    BatchGetReservations: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetReservationsRequest, _inventory_service_pb2.BatchGetReservationsResponse]
+    """Reads up to 100 reservations. Unknown ids are listed and are not an error."""
     CommitReservation: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CommitReservationRequest, _inventory_service_pb2.CommitReservationResponse]
     """Removes the reserved units from the warehouse.
 
@@ -77,6 +79,11 @@ class InventoryServiceStub:
 
     Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
     (RESERVATION_COMMITTED, RESERVATION_EXPIRED).
+    """
+    PurgeReservations: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.PurgeReservationsRequest, _inventory_service_pb2.PurgeReservationsResponse]
+    """Deletes up to 100 reservations that are RELEASED or EXPIRED and whose `expire_time` passed long ago.
+
+    Idempotent: repeat it until it deletes none. A deleted reservation is unknown, and its id is free.
     """
     AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]
     """Adds units to the warehouse, or removes some.
@@ -123,6 +130,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetReservationRequest, _inventory_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
+    BatchGetReservations: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.BatchGetReservationsRequest, _inventory_service_pb2.BatchGetReservationsResponse]  # type: ignore[assignment]
+    """Reads up to 100 reservations. Unknown ids are listed and are not an error."""
     CommitReservation: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CommitReservationRequest, _inventory_service_pb2.CommitReservationResponse]  # type: ignore[assignment]
     """Removes the reserved units from the warehouse.
 
@@ -134,6 +143,11 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
     Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
     (RESERVATION_COMMITTED, RESERVATION_EXPIRED).
+    """
+    PurgeReservations: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.PurgeReservationsRequest, _inventory_service_pb2.PurgeReservationsResponse]  # type: ignore[assignment]
+    """Deletes up to 100 reservations that are RELEASED or EXPIRED and whose `expire_time` passed long ago.
+
+    Idempotent: repeat it until it deletes none. A deleted reservation is unknown, and its id is free.
     """
     AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
     """Adds units to the warehouse, or removes some.
@@ -215,6 +229,14 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads a reservation. NOT_FOUND (UNKNOWN_RESERVATION)."""
 
     @_abc_1.abstractmethod
+    def BatchGetReservations(
+        self,
+        request: _inventory_service_pb2.BatchGetReservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_service_pb2.BatchGetReservationsResponse, _abc.Awaitable[_inventory_service_pb2.BatchGetReservationsResponse]]:
+        """Reads up to 100 reservations. Unknown ids are listed and are not an error."""
+
+    @_abc_1.abstractmethod
     def CommitReservation(
         self,
         request: _inventory_service_pb2.CommitReservationRequest,
@@ -236,6 +258,17 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: a repeat returns the same. NOT_FOUND (UNKNOWN_RESERVATION), FAILED_PRECONDITION
         (RESERVATION_COMMITTED, RESERVATION_EXPIRED).
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeReservations(
+        self,
+        request: _inventory_service_pb2.PurgeReservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_service_pb2.PurgeReservationsResponse, _abc.Awaitable[_inventory_service_pb2.PurgeReservationsResponse]]:
+        """Deletes up to 100 reservations that are RELEASED or EXPIRED and whose `expire_time` passed long ago.
+
+        Idempotent: repeat it until it deletes none. A deleted reservation is unknown, and its id is free.
         """
 
     @_abc_1.abstractmethod
