@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as PbMoney
 
 from aiomesh.pricing.v1 import pricing_service_pb2 as pb
 from pricing import convert
-from pricing.domain import InvalidRequest, Line, Money, Order, PriceChange, UnknownCurrency, UnknownQuote
+from pricing.domain import (
+    InvalidRequest,
+    Line,
+    Money,
+    Order,
+    PriceChange,
+    Settlement,
+    UnknownCurrency,
+    UnknownQuote,
+)
 
 if TYPE_CHECKING:
     from meshkit.errors import ServiceError
@@ -15,6 +26,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 REQUEST_ID = "0b06b7a1-1111-4222-8333-444455556666"
+ATTEMPT_ID = "0b06b7a1-1111-4222-8333-777788889999"
+TIME = Timestamp(seconds=1_800_000_000, nanos=1000)
+MOMENT = datetime.fromtimestamp(1_800_000_000, UTC).replace(microsecond=1)
+NO_TIME = Timestamp(seconds=2**60)
 
 
 def fields_of(error: ServiceError) -> list[str]:
@@ -138,3 +153,80 @@ def test_a_list_price_has_whole_minor_units_of_a_known_currency() -> None:
     with pytest.raises(InvalidRequest) as caught:
         convert.to_price_change(pb.SetPriceRequest(request_id=REQUEST_ID, sku="A"))
     assert fields_of(caught.value) == ["list_price.currency_code"]
+
+
+def test_an_attempt_id_is_a_uuid_or_missing_in_create_quote() -> None:
+    request = order_of(("A", 1))
+    assert convert.to_order(request).attempt_id == ""
+    request.attempt_id = ATTEMPT_ID.upper()
+    assert convert.to_order(request).attempt_id == ATTEMPT_ID
+    request.attempt_id = "no"
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_order(request)
+    assert fields_of(caught.value) == ["attempt_id"]
+
+
+def test_an_attempt_to_undo_has_both_ids() -> None:
+    request = pb.UndoCreateQuoteRequest(request_id=REQUEST_ID.upper(), attempt_id=ATTEMPT_ID.upper())
+    assert convert.to_attempt(request) == (REQUEST_ID, ATTEMPT_ID)
+    for invalid in ("", "no"):
+        with pytest.raises(InvalidRequest) as caught:
+            convert.to_attempt(pb.UndoCreateQuoteRequest(request_id=invalid, attempt_id=invalid))
+        assert fields_of(caught.value) == ["request_id", "attempt_id"]
+
+
+def test_a_quote_to_confirm_has_an_id() -> None:
+    assert convert.to_quote_id(pb.ConfirmQuoteRequest(quote_id=REQUEST_ID.upper())) == REQUEST_ID
+    with pytest.raises(UnknownQuote):
+        convert.to_quote_id(pb.ConfirmQuoteRequest(quote_id="no"))
+
+
+def test_a_page_of_unsettled_quotes_has_a_time_a_size_and_a_start() -> None:
+    request = pb.ListUnsettledQuotesRequest(create_time_before=TIME)
+    assert convert.to_unsettled_page(request) == (MOMENT, "", 100)
+    request = pb.ListUnsettledQuotesRequest(create_time_before=TIME, page_size=1, page_token=REQUEST_ID.upper())
+    assert convert.to_unsettled_page(request) == (MOMENT, REQUEST_ID, 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        (pb.ListUnsettledQuotesRequest(), ["create_time_before"]),
+        (pb.ListUnsettledQuotesRequest(create_time_before=NO_TIME, page_size=-1), ["create_time_before", "page_size"]),
+        (pb.ListUnsettledQuotesRequest(create_time_before=TIME, page_size=101), ["page_size"]),
+        (pb.ListUnsettledQuotesRequest(create_time_before=TIME, page_token="no"), ["page_token"]),  # noqa: S106
+    ],
+)
+def test_an_invalid_page_of_unsettled_quotes_is_rejected(
+    request_: pb.ListUnsettledQuotesRequest, fields: list[str]
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_unsettled_page(request_)
+    assert fields_of(caught.value) == fields
+
+
+def test_a_settlement_has_up_to_a_hundred_ids_together() -> None:
+    request = pb.SettleQuotesRequest(
+        committed_quote_ids=[REQUEST_ID.upper()] * 50, finished_quote_ids=[ATTEMPT_ID] * 49, create_time_before=TIME
+    )
+    request.orphaned_quote_ids.append(ATTEMPT_ID)
+    expected = Settlement(frozenset([REQUEST_ID]), frozenset([ATTEMPT_ID]), frozenset([ATTEMPT_ID]), MOMENT)
+    assert convert.to_settlement(request) == expected
+    request.orphaned_quote_ids.append(ATTEMPT_ID)
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_settlement(request)
+    assert fields_of(caught.value) == ["committed_quote_ids", "finished_quote_ids", "orphaned_quote_ids"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        (pb.SettleQuotesRequest(orphaned_quote_ids=[REQUEST_ID]), ["create_time_before"]),
+        (pb.SettleQuotesRequest(create_time_before=NO_TIME), ["create_time_before"]),
+        (pb.SettleQuotesRequest(finished_quote_ids=[REQUEST_ID, "\x00"]), ["finished_quote_ids[1]"]),
+    ],
+)
+def test_an_invalid_settlement_is_rejected(request_: pb.SettleQuotesRequest, fields: list[str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert.to_settlement(request_)
+    assert fields_of(caught.value) == fields

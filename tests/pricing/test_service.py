@@ -6,11 +6,12 @@ import asyncio
 import uuid
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from aiomesh.pricing.v1 import error_reason_pb2
@@ -148,6 +149,54 @@ async def test_a_new_list_price_applies_at_once_and_not_to_old_quotes(pricing: P
     assert await pricing.stub.CreateQuote(request) == before
 
 
+async def test_a_quote_is_deleted_when_its_attempts_are_undone_and_stays_when_it_is_confirmed(pricing: Pricing) -> None:
+    stub, request = pricing.stub, quote_request(("TEA-0001", 12))
+    request.attempt_id = str(uuid.uuid4())
+    undo = pb.UndoCreateQuoteRequest(request_id=request.request_id, attempt_id=request.attempt_id)
+    confirm = pb.ConfirmQuoteRequest(quote_id=request.request_id)
+    await stub.CreateQuote(request)
+    assert (await stub.UndoCreateQuote(undo)).undone
+    assert not (await stub.UndoCreateQuote(undo)).undone
+    assert (await refusal(stub.ConfirmQuote(confirm)))[:2] == ("NOT_FOUND", "UNKNOWN_QUOTE")
+    request.fingerprint = "another"
+    made = await stub.CreateQuote(request)
+    assert (await stub.ConfirmQuote(confirm)).quote == made.quote
+    assert not (await stub.UndoCreateQuote(undo)).undone
+    assert (await stub.GetQuote(pb.GetQuoteRequest(quote_id=request.request_id))).quote == made.quote
+
+
+async def test_an_attempt_without_an_id_cannot_be_undone(pricing: Pricing) -> None:
+    request = quote_request(("TEA-0001", 12))
+    await pricing.stub.CreateQuote(request)
+    undo = pb.UndoCreateQuoteRequest(request_id=request.request_id)
+    assert (await refusal(pricing.stub.UndoCreateQuote(undo)))[:2] == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+
+
+async def test_all_pages_of_unsettled_quotes_are_settled(pricing: Pricing) -> None:
+    stub, tomorrow = pricing.stub, Timestamp()
+    tomorrow.FromDatetime(NOW + timedelta(days=1))
+    requests = [quote_request(("TEA-0001", 1)) for _ in range(3)]
+    for request in requests:
+        await stub.CreateQuote(request)
+    first = await stub.ListUnsettledQuotes(pb.ListUnsettledQuotesRequest(create_time_before=tomorrow, page_size=2))
+    rest = await stub.ListUnsettledQuotes(
+        pb.ListUnsettledQuotesRequest(create_time_before=tomorrow, page_size=2, page_token=first.next_page_token)
+    )
+    ids = [*first.quote_ids, *rest.quote_ids]
+    assert ids == sorted(request.request_id for request in requests)
+    assert not rest.next_page_token
+    settle = pb.SettleQuotesRequest(
+        committed_quote_ids=ids[:1],
+        finished_quote_ids=ids[1:2],
+        orphaned_quote_ids=ids[2:],
+        create_time_before=tomorrow,
+    )
+    assert [(await stub.SettleQuotes(settle)).deleted_count for _ in range(2)] == [2, 0]
+    assert (await stub.GetQuote(pb.GetQuoteRequest(quote_id=ids[0]))).quote.quote_id == ids[0]
+    left = await stub.ListUnsettledQuotes(pb.ListUnsettledQuotesRequest(create_time_before=tomorrow))
+    assert not left.quote_ids
+
+
 async def test_each_error_has_its_code_reason_and_fields(pricing: Pricing) -> None:
     stub, unknown = pricing.stub, str(uuid.uuid4())
     get, batch = pb.GetPriceRequest, pb.BatchGetPricesRequest
@@ -205,11 +254,13 @@ async def test_a_hundred_lines_are_priced_by_one_statement(pricing: Pricing) -> 
     assert "TEA-0001" not in str(statement.attributes)
 
 
-async def test_a_new_quote_has_spans_for_its_reads_and_one_transaction(pricing: Pricing) -> None:
+async def test_a_new_quote_has_spans_for_one_transaction(pricing: Pricing) -> None:
     await pricing.stub.CreateQuote(quote_request(("TEA-0001", 1), ("TEA-0002", 1)))
-    names = [span.name.split()[0] for span in await spans_of(pricing, "CreateQuote")]
-    assert names[:2] == ["SELECT", "SELECT"]
-    assert names[2:-1] in (["BEGIN", "INSERT", "BATCH", "COMMIT"], ["BEGIN", "INSERT", "INSERT", "COMMIT"])
+    names = [span.name for span in await spans_of(pricing, "CreateQuote")]
+    assert [name.split()[0] for name in names[:3]] == ["BEGIN", "INSERT", "SELECT"]
+    assert names[3] == "UPDATE quotes"
+    assert names[4] in {"INSERT quote_lines", "BATCH INSERT quote_lines"}
+    assert [name.split()[0] for name in names[5:-1]] == ["INSERT", "COMMIT"]
     assert names[-1].endswith("/CreateQuote")
 
 

@@ -22,32 +22,14 @@ from pricing.domain import (
     UnknownSku,
 )
 from pricing.seed import read_seeds
-from pricing.store import PriceStore
 from pricing.tables import list_prices, promotions, quantity_breaks, quotes, rates
-from tests.pricing.opened import prepare_database
+from tests.pricing.opened import prepare_database, store_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from meshkit.database.database import Database
+    from pricing.store import PriceStore
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with prepare_database(database_url, SpanCapture("pricing")) as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(NOW)
-
-
-@pytest.fixture
-def store(database: Database, clock: FakeClock) -> PriceStore:
-    return PriceStore(database, clock)
 
 
 def order_of(*lines: tuple[str, int], currency: str = "EUR", fingerprint: str = "digest") -> Order:
@@ -76,10 +58,12 @@ async def test_a_new_database_holds_the_seeds(database: Database) -> None:
             assert stored == len(list(read_seeds(name)))
 
 
-async def test_an_existing_database_is_not_seeded_again(database: Database, database_url: str) -> None:
-    await PriceStore(database, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
-    async with prepare_database(database_url, SpanCapture("pricing")) as again:
-        book = await PriceStore(again, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
+async def test_an_existing_database_is_not_seeded_again(
+    database: Database, database_url: str, capture: SpanCapture
+) -> None:
+    await store_on(database, capture, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
+    async with prepare_database(database_url, capture) as again:
+        book = await store_on(again, capture, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
     assert book.list_prices["TEA-0001"].price == Money("EUR", 1)
 
 
@@ -164,11 +148,16 @@ async def test_a_rejected_order_leaves_no_quote_and_may_be_retried(store: PriceS
     assert (await store.create_quote(order)).lines[1].total == Money("EUR", 500)
 
 
-async def test_concurrent_attempts_over_two_connections_make_one_quote(database: Database, database_url: str) -> None:
+async def test_concurrent_attempts_over_two_connections_make_one_quote(
+    database: Database, database_url: str, capture: SpanCapture
+) -> None:
     order = order_of(("TEA-0001", 12), ("TEA-0002", 3))
-    async with prepare_database(database_url, SpanCapture("pricing")) as other:
+    async with prepare_database(database_url, capture) as other:
         # Two clocks far apart: independently calculated quotes would differ.
-        stores = [PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW + timedelta(days=4000)))]
+        stores = [
+            store_on(database, capture, FakeClock(NOW)),
+            store_on(other, capture, FakeClock(NOW + timedelta(days=4000))),
+        ]
         answers = await asyncio.gather(*(stores[turn % 2].create_quote(order) for turn in range(40)))
         async with database.read() as connection:
             stored = await connection.scalar(select(func.count()).select_from(quotes))
@@ -176,8 +165,10 @@ async def test_concurrent_attempts_over_two_connections_make_one_quote(database:
     assert stored == 1
 
 
-async def test_of_two_concurrent_requests_with_one_id_and_different_content_one_is_rejected(database: Database) -> None:
-    store, request_id = PriceStore(database, FakeClock(NOW)), str(uuid.uuid4())
+async def test_of_two_concurrent_requests_with_one_id_and_different_content_one_is_rejected(
+    database: Database, capture: SpanCapture
+) -> None:
+    store, request_id = store_on(database, capture, FakeClock(NOW)), str(uuid.uuid4())
     orders = [Order(request_id, (Line("TEA-0001", 1),), currency, currency) for currency in ("EUR", "JPY")]
     answers = await asyncio.gather(*(store.create_quote(order) for order in orders * 5), return_exceptions=True)
     made = {answer.total.currency for answer in answers if isinstance(answer, Quote)}
@@ -219,9 +210,11 @@ async def test_a_new_sku_gets_only_the_breaks_and_promotions_of_the_scope_all(st
     assert (price.unit_price, price.promotion) == (Money("EUR", 950), "")
 
 
-async def test_a_process_sees_the_changes_of_another_process_at_once(database: Database, database_url: str) -> None:
-    async with prepare_database(database_url, SpanCapture("pricing")) as other:
-        mine, theirs = PriceStore(database, FakeClock(NOW)), PriceStore(other, FakeClock(NOW))
+async def test_a_process_sees_the_changes_of_another_process_at_once(
+    database: Database, database_url: str, capture: SpanCapture
+) -> None:
+    async with prepare_database(database_url, capture) as other:
+        mine, theirs = store_on(database, capture, FakeClock(NOW)), store_on(other, capture, FakeClock(NOW))
         for minor in (1000, 2000, 3000):
             await theirs.set_price(change_of("TEA-0001", minor))
             assert (await mine.price_book(["TEA-0001"], "EUR")).list_prices["TEA-0001"].price.minor == minor

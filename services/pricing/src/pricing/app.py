@@ -49,7 +49,7 @@ async def build(
     async with open_database(settings.database_url, DatabaseUnavailable, tracer, telemetry.meter) as database:
         yield grpc_app(
             PRICING,
-            partial(add_PricingServiceServicer_to_server, servicer(PriceStore(database, clock))),
+            partial(add_PricingServiceServicer_to_server, servicer(PriceStore(database, clock, tracer))),
             settings,
             telemetry,
             check=partial(check_database, database, MIGRATIONS, seed),

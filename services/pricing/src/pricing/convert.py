@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,18 +17,21 @@ from pricing.domain import (
     MAX_LINES,
     MAX_LIST_PRICE,
     MAX_QUANTITY,
+    MAX_QUOTES,
     MINOR_DIGITS,
     InvalidRequest,
     Line,
     Money,
     Order,
     PriceChange,
+    Settlement,
     UnknownQuote,
     check_currency,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from aiomesh.pricing.v1 import pricing_service_pb2 as pb
     from pricing.domain import Price, Quote
@@ -68,6 +73,7 @@ def to_order(request: pb.CreateQuoteRequest) -> Order:
     reject(
         [
             *uuid_violations("request_id", request.request_id),
+            *(uuid_violations("attempt_id", request.attempt_id) if request.attempt_id else ()),
             *_lines_violations(request.lines),
             *_repeated_skus(request.lines),
             *_missing_currency(request.currency_code),
@@ -80,11 +86,23 @@ def to_order(request: pb.CreateQuoteRequest) -> Order:
         lines=tuple(Line(line.sku, line.quantity) for line in request.lines),
         currency=check_currency(request.currency_code),
         fingerprint=request.fingerprint,
+        attempt_id=request.attempt_id.lower(),
     )
 
 
-def to_quote_id(request: pb.GetQuoteRequest) -> str:
-    """The id of a GetQuote request.
+def to_attempt(request: pb.UndoCreateQuoteRequest) -> tuple[str, str]:
+    """The request id and the attempt id of an UndoCreateQuote request.
+
+    Raises:
+        InvalidRequest: a field is missing or out of range.
+    """
+    violations = (uuid_violations(field, getattr(request, field)) for field in ("request_id", "attempt_id"))
+    reject(chain.from_iterable(violations), InvalidRequest)
+    return request.request_id.lower(), request.attempt_id.lower()
+
+
+def to_quote_id(request: pb.GetQuoteRequest | pb.ConfirmQuoteRequest) -> str:
+    """The id of a GetQuote or ConfirmQuote request.
 
     Raises:
         UnknownQuote: the id is not a UUID, so no quote has it.
@@ -92,6 +110,44 @@ def to_quote_id(request: pb.GetQuoteRequest) -> str:
     if not is_uuid(request.quote_id):
         raise UnknownQuote(request.quote_id)
     return request.quote_id.lower()
+
+
+def to_unsettled_page(request: pb.ListUnsettledQuotesRequest) -> tuple[datetime, str, int]:
+    """The time, the id after which the page starts (empty for the first page), and the page size.
+
+    Raises:
+        InvalidRequest: a field is missing or out of range.
+    """
+    reject(
+        [
+            *_time_violations("create_time_before", request.create_time_before, request.HasField("create_time_before")),
+            *_page_size_violations(request.page_size),
+            *(uuid_violations("page_token", request.page_token) if request.page_token else ()),
+        ],
+        InvalidRequest,
+    )
+    return request.create_time_before.ToDatetime(UTC), request.page_token.lower(), request.page_size or MAX_QUOTES
+
+
+def to_settlement(request: pb.SettleQuotesRequest) -> Settlement:
+    """The domain form of a SettleQuotes request.
+
+    Raises:
+        InvalidRequest: a field is missing or out of range.
+    """
+    reject(
+        [
+            *_quote_ids_violations(request),
+            *_time_violations("create_time_before", request.create_time_before, request.HasField("create_time_before")),
+        ],
+        InvalidRequest,
+    )
+    return Settlement(
+        committed=frozenset(map(str.lower, request.committed_quote_ids)),
+        finished=frozenset(map(str.lower, request.finished_quote_ids)),
+        orphaned=frozenset(map(str.lower, request.orphaned_quote_ids)),
+        create_time_before=request.create_time_before.ToDatetime(UTC),
+    )
 
 
 def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
@@ -215,3 +271,27 @@ def _repeated_skus(lines: Iterable[pb.PriceLine]) -> Iterator[FieldViolation]:
 def _missing_currency(currency: str, field: str = "currency_code") -> Iterator[FieldViolation]:
     if not currency:
         yield FieldViolation(field, "is missing")
+
+
+def _quote_ids_violations(request: pb.SettleQuotesRequest) -> Iterator[FieldViolation]:
+    fields = ("committed_quote_ids", "finished_quote_ids", "orphaned_quote_ids")
+    if sum(len(getattr(request, field)) for field in fields) > MAX_QUOTES:
+        yield from (FieldViolation(field, f"must have at most {MAX_QUOTES} ids together") for field in fields)
+        return
+    for field in fields:
+        for index, quote_id in enumerate(getattr(request, field)):
+            yield from uuid_violations(f"{field}[{index}]", quote_id)
+
+
+def _page_size_violations(page_size: int) -> Iterator[FieldViolation]:
+    if not 0 <= page_size <= MAX_QUOTES:
+        yield FieldViolation("page_size", f"must be 1 to {MAX_QUOTES}, or 0 for {MAX_QUOTES}")
+
+
+def _time_violations(field: str, time: Timestamp, present: bool) -> Iterator[FieldViolation]:  # noqa: FBT001
+    if not present:
+        yield FieldViolation(field, "is missing")
+    try:
+        time.ToDatetime(UTC)
+    except (OverflowError, ValueError):
+        yield FieldViolation(field, "must be a time of the years 1 to 9999")

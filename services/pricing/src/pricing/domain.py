@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from meshkit import validation
@@ -25,6 +26,9 @@ MAX_QUANTITY = 1_000_000
 
 MAX_LINES = 100
 """The most lines of one request."""
+
+MAX_QUOTES = 100
+"""The most quotes of one page, and of one SettleQuotes request."""
 
 MAX_LIST_PRICE = 1_000_000_000
 """The highest list price of one unit, in minor units of its currency."""
@@ -109,12 +113,24 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to quote: its lines, its currency, and the digest of the whole order that the id identifies."""
+    """An order to quote: its lines, its currency, and the digest of the whole order that the id identifies.
+
+    `attempt_id` identifies one of the attempts at quoting it; nobody can undo the attempt ''.
+    """
 
     request_id: str
     lines: tuple[Line, ...]
     currency: str
     fingerprint: str
+    attempt_id: str = ""
+
+
+class State(StrEnum):
+    """The state of a quote: attempts at an OPEN one may be undone, and a COMMITTED one is never deleted."""
+
+    OPEN = "OPEN"
+    CONFIRMED = "CONFIRMED"
+    COMMITTED = "COMMITTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,21 @@ class Quote:
     lines: tuple[QuoteLine, ...]
     total: Money
     create_time: datetime
+    state: State = State.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of the orders of some quotes. An id in several sets belongs to the first of them.
+
+    Those in `committed` are kept for good, those in `finished` are deleted, and those in `orphaned` are deleted unless
+    an attempt has used them since `create_time_before`, an aware datetime.
+    """
+
+    committed: frozenset[str]
+    finished: frozenset[str]
+    orphaned: frozenset[str]
+    create_time_before: datetime
 
 
 @dataclass(frozen=True, slots=True)

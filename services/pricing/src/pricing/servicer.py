@@ -38,10 +38,31 @@ class PricingServicer(pb_grpc.PricingServiceServicer):
         quote = await self._store.create_quote(convert.to_order(request))
         return pb.CreateQuoteResponse(quote=convert.from_quote(quote))
 
+    async def UndoCreateQuote(self, request: pb.UndoCreateQuoteRequest, context: Context) -> pb.UndoCreateQuoteResponse:
+        """Undoes an attempt whose quote no caller has received."""
+        return pb.UndoCreateQuoteResponse(undone=await self._store.undo_create_quote(*convert.to_attempt(request)))
+
+    async def ConfirmQuote(self, request: pb.ConfirmQuoteRequest, context: Context) -> pb.ConfirmQuoteResponse:
+        """Keeps a quote from being undone."""
+        quote = await self._store.confirm_quote(convert.to_quote_id(request))
+        return pb.ConfirmQuoteResponse(quote=convert.from_quote(quote))
+
     async def GetQuote(self, request: pb.GetQuoteRequest, context: Context) -> pb.GetQuoteResponse:
         """Reads a quote."""
         quote = await self._store.get_quote(convert.to_quote_id(request))
         return pb.GetQuoteResponse(quote=convert.from_quote(quote))
+
+    async def ListUnsettledQuotes(
+        self, request: pb.ListUnsettledQuotesRequest, context: Context
+    ) -> pb.ListUnsettledQuotesResponse:
+        """Reads one page of the ids of unsettled quotes; the token of the next page is the last id."""
+        ids, token = await self._store.unsettled_quotes(*convert.to_unsettled_page(request))
+        return pb.ListUnsettledQuotesResponse(quote_ids=ids, next_page_token=token)
+
+    async def SettleQuotes(self, request: pb.SettleQuotesRequest, context: Context) -> pb.SettleQuotesResponse:
+        """Keeps or deletes quotes by what became of their orders."""
+        deleted = await self._store.settle_quotes(convert.to_settlement(request))
+        return pb.SettleQuotesResponse(deleted_count=deleted)
 
     async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.SetPriceResponse:
         """Changes a list price."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from meshkit.database.columns import insert_once
+from pricing import quoting
 from pricing.book_query import read_book
-from pricing.domain import Line, Money, Quote, QuoteLine, RequestIdReused, UnknownQuote
-from pricing.tables import list_prices, price_changes, quote_lines, quotes
+from pricing.domain import Money, RequestIdReused, UnknownQuote
+from pricing.tables import list_prices, price_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from sqlalchemy import Row
+    from opentelemetry.trace import Tracer
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from meshkit.database.database import Database
-    from pricing.domain import Order, PriceChange
+    from pricing.domain import Order, PriceChange, Quote, Settlement
     from pricing.price_book import PriceBook
 
 
@@ -32,11 +33,13 @@ class PriceStore:
     Args:
         database: the caller closes it.
         clock: returns the current time, an aware datetime.
+        tracer: creates a span for each settlement that deletes quotes.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], tracer: Tracer) -> None:
         self._database = database
         self._clock = clock
+        self._tracer = tracer
 
     async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
         """Everything that currently determines the prices of some SKUs in one currency, read at one moment."""
@@ -44,18 +47,25 @@ class PriceStore:
             return await read_book(connection, skus, currency, self._clock())
 
     async def create_quote(self, order: Order) -> Quote:
-        """Freezes an order's prices; a repeat of the request returns the first quote.
-
-        A repeat takes no write lock; of concurrent attempts, the first to insert wins.
+        """Freezes an order's prices; a repeat of the request returns the first quote, and is one more attempt at it.
 
         Raises:
             RequestIdReused: the id was used with another fingerprint.
             UnknownCurrency, UnknownSku, InvalidRequest: as `PriceBook.quote`.
         """
-        quote = await self._find_quote(order.request_id) or await self._make_quote(order)
-        if quote.fingerprint != order.fingerprint:
-            raise RequestIdReused(order.request_id)
-        return quote
+        return await self._database.write(partial(quoting.create, order, self._clock))
+
+    async def undo_create_quote(self, quote_id: str, attempt_id: str) -> bool:
+        """Removes one attempt, and with the last one the quote; returns whether it removed the quote."""
+        return await self._database.write(partial(quoting.undo, quote_id, attempt_id, self._clock))
+
+    async def confirm_quote(self, quote_id: str) -> Quote:
+        """Makes an OPEN quote CONFIRMED, so that no undo deletes it.
+
+        Raises:
+            UnknownQuote: no quote has this id.
+        """
+        return await self._database.write(partial(quoting.confirm, quote_id, self._clock))
 
     async def get_quote(self, quote_id: str) -> Quote:
         """Reads a quote.
@@ -63,10 +73,33 @@ class PriceStore:
         Raises:
             UnknownQuote: no quote has this id.
         """
-        quote = await self._find_quote(quote_id)
+        async with self._database.read() as connection:
+            quote = await quoting.find(connection, quote_id)
         if quote is None:
             raise UnknownQuote(quote_id)
         return quote
+
+    async def unsettled_quotes(self, before: datetime, after: str, size: int) -> tuple[list[str], str]:
+        """The next ids after one, by id, of quotes that are not COMMITTED and were created before a time.
+
+        Returns:
+            the ids, and the one after which the next page starts, empty on the last page.
+        """
+        async with self._database.read() as connection:
+            found = list(await connection.scalars(quoting.select_unsettled(before, after, size + 1)))
+        ids = found[:size]
+        return ids, ids[-1] if len(found) > size else ""
+
+    async def settle_quotes(self, settlement: Settlement) -> int:
+        """Makes the quotes of committed orders COMMITTED, deletes the others, and returns how many it deleted.
+
+        Takes no lock when there is nothing to change.
+        """
+        async with self._database.read() as connection:
+            unsettled = await connection.scalar(quoting.select_to_settle(settlement).limit(1))
+        if unsettled is None:
+            return 0
+        return await self._database.write(partial(quoting.settle, settlement, self._tracer))
 
     async def set_price(self, change: PriceChange) -> Money:
         """Changes a list price, once, and returns the current list price.
@@ -78,80 +111,6 @@ class PriceStore:
         book = await self.price_book([], change.price.currency)
         book.rate(change.price.currency)
         return await self._database.write(partial(_change_price, change, book.moment))
-
-    async def _find_quote(self, quote_id: str) -> Quote | None:
-        async with self._database.read() as connection:
-            rows = (await connection.execute(_QUOTE.where(quotes.c.quote_id == quote_id))).all()
-        return _to_quote(rows) if rows else None
-
-    async def _make_quote(self, order: Order) -> Quote:
-        book = await self.price_book([line.sku for line in order.lines], order.currency)
-        quote = book.quote(order)
-        inserted = await self._database.write(partial(_insert_quote, quote))
-        return quote if inserted else await self.get_quote(order.request_id)
-
-
-_QUOTE = (
-    select(
-        quotes.c.quote_id,
-        quotes.c.fingerprint,
-        quotes.c.currency,
-        quotes.c.total_minor,
-        quotes.c.create_time,
-        quote_lines.c.sku,
-        quote_lines.c.quantity,
-        quote_lines.c.unit_minor,
-        quote_lines.c.total_minor.label("line_minor"),
-    )
-    .join_from(quotes, quote_lines)
-    .order_by(quote_lines.c.position)
-)
-
-
-def _to_quote(rows: Sequence[Row[*tuple[Any, ...]]]) -> Quote:
-    head = rows[0]
-    return Quote(
-        quote_id=head.quote_id,
-        fingerprint=head.fingerprint,
-        lines=tuple(
-            QuoteLine(
-                Line(row.sku, row.quantity), Money(head.currency, row.unit_minor), Money(head.currency, row.line_minor)
-            )
-            for row in rows
-        ),
-        total=Money(head.currency, head.total_minor),
-        create_time=head.create_time,
-    )
-
-
-async def _insert_quote(quote: Quote, connection: AsyncConnection) -> bool:
-    """Inserts the quote unless its id exists; returns whether it did."""
-    new = await insert_once(
-        connection,
-        quotes,
-        quote_id=quote.quote_id,
-        fingerprint=quote.fingerprint,
-        currency=quote.total.currency,
-        total_minor=quote.total.minor,
-        create_time=quote.create_time,
-    )
-    if new:
-        await connection.execute(quote_lines.insert(), _line_rows(quote))
-    return new
-
-
-def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
-    return [
-        {
-            "quote_id": quote.quote_id,
-            "position": position,
-            "sku": entry.line.sku,
-            "quantity": entry.line.quantity,
-            "unit_minor": entry.unit_price.minor,
-            "total_minor": entry.total.minor,
-        }
-        for position, entry in enumerate(quote.lines)
-    ]
 
 
 async def _change_price(change: PriceChange, moment: datetime, connection: AsyncConnection) -> Money:

@@ -5,7 +5,7 @@ Times are UTC: moments in integer microseconds since 1970, the days of rates as 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, text
 
 from meshkit.database.columns import UtcMicros
 
@@ -56,6 +56,9 @@ rates = Table(
     Column("per_euro", String(32), nullable=False),
 )
 
+UNSETTLED = text("state != 'COMMITTED'")
+"""The condition of the index `unsettled_quotes`. Without parameters, so a planner sees that a query may use it."""
+
 quotes = Table(
     "quotes",
     metadata,
@@ -64,6 +67,10 @@ quotes = Table(
     Column("currency", String(3), nullable=False),
     Column("total_minor", BigInteger, nullable=False),
     Column("create_time", UtcMicros, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("last_attempt_time", UtcMicros, nullable=False),
+    # SQLite also reads the state, although the condition implies it.
+    Index("unsettled_quotes", "quote_id", "create_time", "state", sqlite_where=UNSETTLED, postgresql_where=UNSETTLED),
 )
 
 quote_lines = Table(
@@ -75,4 +82,11 @@ quote_lines = Table(
     Column("quantity", Integer, nullable=False),
     Column("unit_minor", BigInteger, nullable=False),
     Column("total_minor", BigInteger, nullable=False),
+)
+
+quote_attempts = Table(
+    "quote_attempts",
+    metadata,
+    Column("quote_id", String(36), ForeignKey("quotes.quote_id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt_id", String(36), primary_key=True),
 )

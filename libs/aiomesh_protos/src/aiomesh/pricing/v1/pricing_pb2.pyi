@@ -78,7 +78,9 @@ Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class Quote(_message.Message):
-    """Prices frozen for one order. A quote stays readable forever."""
+    """Prices frozen for one order. The quote of a committed order stays readable forever; any other one is deleted by
+    UndoCreateQuote or SettleQuotes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from aiomesh.pricing.v1 import pricing_pb2 as aiomesh_dot_pricing_dot_v1_dot_pricing__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aiomesh/pricing/v1/pricing_service.proto\x12\x12\x61iomesh.pricing.v1\x1a aiomesh/pricing/v1/pricing.proto\x1a\x17google/type/money.proto\"G\n\x0fGetPriceRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\"<\n\x10GetPriceResponse\x12(\n\x05price\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Price\"\\\n\x15\x42\x61tchGetPricesRequest\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"*\n\tPriceLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"Y\n\x16\x42\x61tchGetPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.aiomesh.pricing.v1.Price\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"\x82\x01\n\x12\x43reateQuoteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\"?\n\x13\x43reateQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"#\n\x0fGetQuoteRequest\x12\x10\n\x08quote_id\x18\x01 \x01(\t\"<\n\x10GetQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"Z\n\x0fSetPriceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12&\n\nlist_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\":\n\x10SetPriceResponse\x12&\n\nlist_price\x18\x01 \x01(\x0b\x32\x12.google.type.Money2\xf7\x03\n\x0ePricingService\x12Z\n\x08GetPrice\x12#.aiomesh.pricing.v1.GetPriceRequest\x1a$.aiomesh.pricing.v1.GetPriceResponse\"\x03\x90\x02\x01\x12l\n\x0e\x42\x61tchGetPrices\x12).aiomesh.pricing.v1.BatchGetPricesRequest\x1a*.aiomesh.pricing.v1.BatchGetPricesResponse\"\x03\x90\x02\x01\x12\x63\n\x0b\x43reateQuote\x12&.aiomesh.pricing.v1.CreateQuoteRequest\x1a\'.aiomesh.pricing.v1.CreateQuoteResponse\"\x03\x90\x02\x02\x12Z\n\x08GetQuote\x12#.aiomesh.pricing.v1.GetQuoteRequest\x1a$.aiomesh.pricing.v1.GetQuoteResponse\"\x03\x90\x02\x01\x12Z\n\x08SetPrice\x12#.aiomesh.pricing.v1.SetPriceRequest\x1a$.aiomesh.pricing.v1.SetPriceResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aiomesh/pricing/v1/pricing_service.proto\x12\x12\x61iomesh.pricing.v1\x1a aiomesh/pricing/v1/pricing.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"G\n\x0fGetPriceRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\"<\n\x10GetPriceResponse\x12(\n\x05price\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Price\"\\\n\x15\x42\x61tchGetPricesRequest\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"*\n\tPriceLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"Y\n\x16\x42\x61tchGetPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.aiomesh.pricing.v1.Price\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"\x96\x01\n\x12\x43reateQuoteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.aiomesh.pricing.v1.PriceLine\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\"?\n\x13\x43reateQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"@\n\x16UndoCreateQuoteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\")\n\x17UndoCreateQuoteResponse\x12\x0e\n\x06undone\x18\x01 \x01(\x08\"\'\n\x13\x43onfirmQuoteRequest\x12\x10\n\x08quote_id\x18\x01 \x01(\t\"@\n\x14\x43onfirmQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"#\n\x0fGetQuoteRequest\x12\x10\n\x08quote_id\x18\x01 \x01(\t\"<\n\x10GetQuoteResponse\x12(\n\x05quote\x18\x01 \x01(\x0b\x32\x19.aiomesh.pricing.v1.Quote\"{\n\x1aListUnsettledQuotesRequest\x12\x36\n\x12\x63reate_time_before\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"I\n\x1bListUnsettledQuotesResponse\x12\x11\n\tquote_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x13SettleQuotesRequest\x12\x1b\n\x13\x63ommitted_quote_ids\x18\x01 \x03(\t\x12\x1a\n\x12\x66inished_quote_ids\x18\x02 \x03(\t\x12\x1a\n\x12orphaned_quote_ids\x18\x03 \x03(\t\x12\x36\n\x12\x63reate_time_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\x14SettleQuotesResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x05\"Z\n\x0fSetPriceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12&\n\nlist_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\":\n\x10SetPriceResponse\x12&\n\nlist_price\x18\x01 \x01(\x0b\x32\x12.google.type.Money2\xb5\x07\n\x0ePricingService\x12Z\n\x08GetPrice\x12#.aiomesh.pricing.v1.GetPriceRequest\x1a$.aiomesh.pricing.v1.GetPriceResponse\"\x03\x90\x02\x01\x12l\n\x0e\x42\x61tchGetPrices\x12).aiomesh.pricing.v1.BatchGetPricesRequest\x1a*.aiomesh.pricing.v1.BatchGetPricesResponse\"\x03\x90\x02\x01\x12\x63\n\x0b\x43reateQuote\x12&.aiomesh.pricing.v1.CreateQuoteRequest\x1a\'.aiomesh.pricing.v1.CreateQuoteResponse\"\x03\x90\x02\x02\x12o\n\x0fUndoCreateQuote\x12*.aiomesh.pricing.v1.UndoCreateQuoteRequest\x1a+.aiomesh.pricing.v1.UndoCreateQuoteResponse\"\x03\x90\x02\x02\x12\x66\n\x0c\x43onfirmQuote\x12\'.aiomesh.pricing.v1.ConfirmQuoteRequest\x1a(.aiomesh.pricing.v1.ConfirmQuoteResponse\"\x03\x90\x02\x02\x12Z\n\x08GetQuote\x12#.aiomesh.pricing.v1.GetQuoteRequest\x1a$.aiomesh.pricing.v1.GetQuoteResponse\"\x03\x90\x02\x01\x12{\n\x13ListUnsettledQuotes\x12..aiomesh.pricing.v1.ListUnsettledQuotesRequest\x1a/.aiomesh.pricing.v1.ListUnsettledQuotesResponse\"\x03\x90\x02\x01\x12\x66\n\x0cSettleQuotes\x12\'.aiomesh.pricing.v1.SettleQuotesRequest\x1a(.aiomesh.pricing.v1.SettleQuotesResponse\"\x03\x90\x02\x02\x12Z\n\x08SetPrice\x12#.aiomesh.pricing.v1.SetPriceRequest\x1a$.aiomesh.pricing.v1.SetPriceResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +40,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICINGSERVICE'].methods_by_name['BatchGetPrices']._serialized_options = b'\220\002\001'
   _globals['_PRICINGSERVICE'].methods_by_name['CreateQuote']._loaded_options = None
   _globals['_PRICINGSERVICE'].methods_by_name['CreateQuote']._serialized_options = b'\220\002\002'
+  _globals['_PRICINGSERVICE'].methods_by_name['UndoCreateQuote']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['UndoCreateQuote']._serialized_options = b'\220\002\002'
+  _globals['_PRICINGSERVICE'].methods_by_name['ConfirmQuote']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['ConfirmQuote']._serialized_options = b'\220\002\002'
   _globals['_PRICINGSERVICE'].methods_by_name['GetQuote']._loaded_options = None
   _globals['_PRICINGSERVICE'].methods_by_name['GetQuote']._serialized_options = b'\220\002\001'
+  _globals['_PRICINGSERVICE'].methods_by_name['ListUnsettledQuotes']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['ListUnsettledQuotes']._serialized_options = b'\220\002\001'
+  _globals['_PRICINGSERVICE'].methods_by_name['SettleQuotes']._loaded_options = None
+  _globals['_PRICINGSERVICE'].methods_by_name['SettleQuotes']._serialized_options = b'\220\002\002'
   _globals['_PRICINGSERVICE'].methods_by_name['SetPrice']._loaded_options = None
   _globals['_PRICINGSERVICE'].methods_by_name['SetPrice']._serialized_options = b'\220\002\002'
-  _globals['_GETPRICEREQUEST']._serialized_start=123
-  _globals['_GETPRICEREQUEST']._serialized_end=194
-  _globals['_GETPRICERESPONSE']._serialized_start=196
-  _globals['_GETPRICERESPONSE']._serialized_end=256
-  _globals['_BATCHGETPRICESREQUEST']._serialized_start=258
-  _globals['_BATCHGETPRICESREQUEST']._serialized_end=350
-  _globals['_PRICELINE']._serialized_start=352
-  _globals['_PRICELINE']._serialized_end=394
-  _globals['_BATCHGETPRICESRESPONSE']._serialized_start=396
-  _globals['_BATCHGETPRICESRESPONSE']._serialized_end=485
-  _globals['_CREATEQUOTEREQUEST']._serialized_start=488
-  _globals['_CREATEQUOTEREQUEST']._serialized_end=618
-  _globals['_CREATEQUOTERESPONSE']._serialized_start=620
-  _globals['_CREATEQUOTERESPONSE']._serialized_end=683
-  _globals['_GETQUOTEREQUEST']._serialized_start=685
-  _globals['_GETQUOTEREQUEST']._serialized_end=720
-  _globals['_GETQUOTERESPONSE']._serialized_start=722
-  _globals['_GETQUOTERESPONSE']._serialized_end=782
-  _globals['_SETPRICEREQUEST']._serialized_start=784
-  _globals['_SETPRICEREQUEST']._serialized_end=874
-  _globals['_SETPRICERESPONSE']._serialized_start=876
-  _globals['_SETPRICERESPONSE']._serialized_end=934
-  _globals['_PRICINGSERVICE']._serialized_start=937
-  _globals['_PRICINGSERVICE']._serialized_end=1440
+  _globals['_GETPRICEREQUEST']._serialized_start=156
+  _globals['_GETPRICEREQUEST']._serialized_end=227
+  _globals['_GETPRICERESPONSE']._serialized_start=229
+  _globals['_GETPRICERESPONSE']._serialized_end=289
+  _globals['_BATCHGETPRICESREQUEST']._serialized_start=291
+  _globals['_BATCHGETPRICESREQUEST']._serialized_end=383
+  _globals['_PRICELINE']._serialized_start=385
+  _globals['_PRICELINE']._serialized_end=427
+  _globals['_BATCHGETPRICESRESPONSE']._serialized_start=429
+  _globals['_BATCHGETPRICESRESPONSE']._serialized_end=518
+  _globals['_CREATEQUOTEREQUEST']._serialized_start=521
+  _globals['_CREATEQUOTEREQUEST']._serialized_end=671
+  _globals['_CREATEQUOTERESPONSE']._serialized_start=673
+  _globals['_CREATEQUOTERESPONSE']._serialized_end=736
+  _globals['_UNDOCREATEQUOTEREQUEST']._serialized_start=738
+  _globals['_UNDOCREATEQUOTEREQUEST']._serialized_end=802
+  _globals['_UNDOCREATEQUOTERESPONSE']._serialized_start=804
+  _globals['_UNDOCREATEQUOTERESPONSE']._serialized_end=845
+  _globals['_CONFIRMQUOTEREQUEST']._serialized_start=847
+  _globals['_CONFIRMQUOTEREQUEST']._serialized_end=886
+  _globals['_CONFIRMQUOTERESPONSE']._serialized_start=888
+  _globals['_CONFIRMQUOTERESPONSE']._serialized_end=952
+  _globals['_GETQUOTEREQUEST']._serialized_start=954
+  _globals['_GETQUOTEREQUEST']._serialized_end=989
+  _globals['_GETQUOTERESPONSE']._serialized_start=991
+  _globals['_GETQUOTERESPONSE']._serialized_end=1051
+  _globals['_LISTUNSETTLEDQUOTESREQUEST']._serialized_start=1053
+  _globals['_LISTUNSETTLEDQUOTESREQUEST']._serialized_end=1176
+  _globals['_LISTUNSETTLEDQUOTESRESPONSE']._serialized_start=1178
+  _globals['_LISTUNSETTLEDQUOTESRESPONSE']._serialized_end=1251
+  _globals['_SETTLEQUOTESREQUEST']._serialized_start=1254
+  _globals['_SETTLEQUOTESREQUEST']._serialized_end=1416
+  _globals['_SETTLEQUOTESRESPONSE']._serialized_start=1418
+  _globals['_SETTLEQUOTESRESPONSE']._serialized_end=1463
+  _globals['_SETPRICEREQUEST']._serialized_start=1465
+  _globals['_SETPRICEREQUEST']._serialized_end=1555
+  _globals['_SETPRICERESPONSE']._serialized_start=1557
+  _globals['_SETPRICERESPONSE']._serialized_end=1615
+  _globals['_PRICINGSERVICE']._serialized_start=1618
+  _globals['_PRICINGSERVICE']._serialized_end=2567
 # @@protoc_insertion_point(module_scope)

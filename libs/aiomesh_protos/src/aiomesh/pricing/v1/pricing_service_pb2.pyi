@@ -7,6 +7,7 @@ from aiomesh.pricing.v1 import pricing_pb2 as _pricing_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.type import money_pb2 as _money_pb2
 import builtins as _builtins
@@ -168,12 +169,17 @@ class CreateQuoteRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The id of the quote to create, a UUID that the caller chooses. Required."""
     currency_code: _builtins.str
     """ISO 4217 code of the currency to price in. Required."""
     fingerprint: _builtins.str
     """The caller's digest of everything that the request id identifies, opaque: 1 to 128 characters. Required."""
+    attempt_id: _builtins.str
+    """The id of this attempt, a new UUID for each attempt with the same `request_id`. If empty, the attempt cannot be
+    undone.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceLine]:
         """1 to 100 lines, each SKU once."""
@@ -185,10 +191,11 @@ class CreateQuoteRequest(_message.Message):
         lines: _abc.Iterable[Global___PriceLine] | None = ...,
         currency_code: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "fingerprint", b"fingerprint", "lines", b"lines", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "currency_code", b"currency_code", "fingerprint", b"fingerprint", "lines", b"lines", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +224,100 @@ class CreateQuoteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateQuoteResponse: _TypeAlias = CreateQuoteResponse  # noqa: Y015
+
+@_typing.final
+class UndoCreateQuoteRequest(_message.Message):
+    """The request of UndoCreateQuote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The `request_id` of the attempt. Required."""
+    attempt_id: _builtins.str
+    """The `attempt_id` of the attempt. Required."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoCreateQuoteRequest: _TypeAlias = UndoCreateQuoteRequest  # noqa: Y015
+
+@_typing.final
+class UndoCreateQuoteResponse(_message.Message):
+    """The response of UndoCreateQuote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDONE_FIELD_NUMBER: _builtins.int
+    undone: _builtins.bool
+    """Whether the quote was deleted."""
+    def __init__(
+        self,
+        *,
+        undone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["undone", b"undone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoCreateQuoteResponse: _TypeAlias = UndoCreateQuoteResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmQuoteRequest(_message.Message):
+    """The request of ConfirmQuote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_ID_FIELD_NUMBER: _builtins.int
+    quote_id: _builtins.str
+    """The quote's id. Required."""
+    def __init__(
+        self,
+        *,
+        quote_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quote_id", b"quote_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmQuoteRequest: _TypeAlias = ConfirmQuoteRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmQuoteResponse(_message.Message):
+    """The response of ConfirmQuote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quote(self) -> _pricing_pb2.Quote:
+        """The quote."""
+
+    def __init__(
+        self,
+        *,
+        quote: _pricing_pb2.Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmQuoteResponse: _TypeAlias = ConfirmQuoteResponse  # noqa: Y015
 
 @_typing.final
 class GetQuoteRequest(_message.Message):
@@ -263,6 +364,130 @@ class GetQuoteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetQuoteResponse: _TypeAlias = GetQuoteResponse  # noqa: Y015
+
+@_typing.final
+class ListUnsettledQuotesRequest(_message.Message):
+    """The request of ListUnsettledQuotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """The most quotes to return: 1 to 100; 0 means 100."""
+    page_token: _builtins.str
+    """Empty for the first page, otherwise the `next_page_token` of the previous page."""
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Lists only quotes created before this time. Required."""
+
+    def __init__(
+        self,
+        *,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnsettledQuotesRequest: _TypeAlias = ListUnsettledQuotesRequest  # noqa: Y015
+
+@_typing.final
+class ListUnsettledQuotesResponse(_message.Message):
+    """The response of ListUnsettledQuotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_IDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page; empty on the last page."""
+    @_builtins.property
+    def quote_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the quotes."""
+
+    def __init__(
+        self,
+        *,
+        quote_ids: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "quote_ids", b"quote_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnsettledQuotesResponse: _TypeAlias = ListUnsettledQuotesResponse  # noqa: Y015
+
+@_typing.final
+class SettleQuotesRequest(_message.Message):
+    """The request of SettleQuotes. Up to 100 ids together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_QUOTE_IDS_FIELD_NUMBER: _builtins.int
+    FINISHED_QUOTE_IDS_FIELD_NUMBER: _builtins.int
+    ORPHANED_QUOTE_IDS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def committed_quote_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The quotes of committed orders, to keep for good."""
+
+    @_builtins.property
+    def finished_quote_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The quotes of orders that were released or have expired, to delete."""
+
+    @_builtins.property
+    def orphaned_quote_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The quotes without an order, to delete unless an attempt has used them since `create_time_before`."""
+
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """As in the request of ListUnsettledQuotes: quotes that were created later are not deleted. Required."""
+
+    def __init__(
+        self,
+        *,
+        committed_quote_ids: _abc.Iterable[_builtins.str] | None = ...,
+        finished_quote_ids: _abc.Iterable[_builtins.str] | None = ...,
+        orphaned_quote_ids: _abc.Iterable[_builtins.str] | None = ...,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_quote_ids", b"committed_quote_ids", "create_time_before", b"create_time_before", "finished_quote_ids", b"finished_quote_ids", "orphaned_quote_ids", b"orphaned_quote_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleQuotesRequest: _TypeAlias = SettleQuotesRequest  # noqa: Y015
+
+@_typing.final
+class SettleQuotesResponse(_message.Message):
+    """The response of SettleQuotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_COUNT_FIELD_NUMBER: _builtins.int
+    deleted_count: _builtins.int
+    """How many quotes were deleted."""
+    def __init__(
+        self,
+        *,
+        deleted_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_count", b"deleted_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleQuotesResponse: _TypeAlias = SettleQuotesResponse  # noqa: Y015
 
 @_typing.final
 class SetPriceRequest(_message.Message):

@@ -55,10 +55,30 @@ class PricingServiceStub:
                 request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.CreateQuoteRequest.SerializeToString,
                 response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.CreateQuoteResponse.FromString,
                 _registered_method=True)
+        self.UndoCreateQuote = channel.unary_unary(
+                '/aiomesh.pricing.v1.PricingService/UndoCreateQuote',
+                request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteResponse.FromString,
+                _registered_method=True)
+        self.ConfirmQuote = channel.unary_unary(
+                '/aiomesh.pricing.v1.PricingService/ConfirmQuote',
+                request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteResponse.FromString,
+                _registered_method=True)
         self.GetQuote = channel.unary_unary(
                 '/aiomesh.pricing.v1.PricingService/GetQuote',
                 request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteRequest.SerializeToString,
                 response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteResponse.FromString,
+                _registered_method=True)
+        self.ListUnsettledQuotes = channel.unary_unary(
+                '/aiomesh.pricing.v1.PricingService/ListUnsettledQuotes',
+                request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesResponse.FromString,
+                _registered_method=True)
+        self.SettleQuotes = channel.unary_unary(
+                '/aiomesh.pricing.v1.PricingService/SettleQuotes',
+                request_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesRequest.SerializeToString,
+                response_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesResponse.FromString,
                 _registered_method=True)
         self.SetPrice = channel.unary_unary(
                 '/aiomesh.pricing.v1.PricingService/SetPrice',
@@ -96,7 +116,26 @@ class PricingServiceServicer:
 
         Idempotent by `request_id`: a repeat returns the first quote, at its prices. ALREADY_EXISTS
         (REQUEST_ID_REUSED) if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
-        INVALID_ARGUMENT (UNKNOWN_CURRENCY).
+        INVALID_ARGUMENT (UNKNOWN_CURRENCY). A rejected call creates nothing and may be retried.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoCreateQuote(self, request, context):
+        """Undoes one attempt of CreateQuote whose quote no caller has received.
+
+        Deletes the quote if it is not confirmed and every attempt that shared it is undone. Otherwise keeps it.
+        Idempotent by `attempt_id`: a repeat changes nothing; an unknown quote is not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmQuote(self, request, context):
+        """Confirms a quote before its order is committed: from then on UndoCreateQuote keeps it.
+
+        Idempotent by `quote_id`: a repeat returns the same. NOT_FOUND (UNKNOWN_QUOTE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +143,22 @@ class PricingServiceServicer:
 
     def GetQuote(self, request, context):
         """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnsettledQuotes(self, request, context):
+        """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleQuotes(self, request, context):
+        """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
+
+        Idempotent: a repeat changes nothing; an unknown quote is not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,10 +192,30 @@ def add_PricingServiceServicer_to_server(servicer, server):
                     request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.CreateQuoteRequest.FromString,
                     response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.CreateQuoteResponse.SerializeToString,
             ),
+            'UndoCreateQuote': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoCreateQuote,
+                    request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteRequest.FromString,
+                    response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteResponse.SerializeToString,
+            ),
+            'ConfirmQuote': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmQuote,
+                    request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteRequest.FromString,
+                    response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteResponse.SerializeToString,
+            ),
             'GetQuote': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuote,
                     request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteRequest.FromString,
                     response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteResponse.SerializeToString,
+            ),
+            'ListUnsettledQuotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnsettledQuotes,
+                    request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesRequest.FromString,
+                    response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesResponse.SerializeToString,
+            ),
+            'SettleQuotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleQuotes,
+                    request_deserializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesRequest.FromString,
+                    response_serializer=aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesResponse.SerializeToString,
             ),
             'SetPrice': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPrice,
@@ -246,6 +321,60 @@ class PricingService:
             _registered_method=True)
 
     @staticmethod
+    def UndoCreateQuote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.pricing.v1.PricingService/UndoCreateQuote',
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteRequest.SerializeToString,
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.UndoCreateQuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmQuote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.pricing.v1.PricingService/ConfirmQuote',
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteRequest.SerializeToString,
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ConfirmQuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetQuote(request,
             target,
             options=(),
@@ -262,6 +391,60 @@ class PricingService:
             '/aiomesh.pricing.v1.PricingService/GetQuote',
             aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteRequest.SerializeToString,
             aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.GetQuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnsettledQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.pricing.v1.PricingService/ListUnsettledQuotes',
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesRequest.SerializeToString,
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.ListUnsettledQuotesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aiomesh.pricing.v1.PricingService/SettleQuotes',
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesRequest.SerializeToString,
+            aiomesh_dot_pricing_dot_v1_dot_pricing__service__pb2.SettleQuotesResponse.FromString,
             options,
             channel_credentials,
             insecure,

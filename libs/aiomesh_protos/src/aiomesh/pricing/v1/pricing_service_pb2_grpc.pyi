@@ -50,10 +50,28 @@ class PricingServiceStub:
 
     Idempotent by `request_id`: a repeat returns the first quote, at its prices. ALREADY_EXISTS
     (REQUEST_ID_REUSED) if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
-    INVALID_ARGUMENT (UNKNOWN_CURRENCY).
+    INVALID_ARGUMENT (UNKNOWN_CURRENCY). A rejected call creates nothing and may be retried.
+    """
+    UndoCreateQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.UndoCreateQuoteRequest, _pricing_service_pb2.UndoCreateQuoteResponse]
+    """Undoes one attempt of CreateQuote whose quote no caller has received.
+
+    Deletes the quote if it is not confirmed and every attempt that shared it is undone. Otherwise keeps it.
+    Idempotent by `attempt_id`: a repeat changes nothing; an unknown quote is not an error.
+    """
+    ConfirmQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.ConfirmQuoteRequest, _pricing_service_pb2.ConfirmQuoteResponse]
+    """Confirms a quote before its order is committed: from then on UndoCreateQuote keeps it.
+
+    Idempotent by `quote_id`: a repeat returns the same. NOT_FOUND (UNKNOWN_QUOTE).
     """
     GetQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]
     """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
+    ListUnsettledQuotes: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.ListUnsettledQuotesRequest, _pricing_service_pb2.ListUnsettledQuotesResponse]
+    """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+    SettleQuotes: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.SettleQuotesRequest, _pricing_service_pb2.SettleQuotesResponse]
+    """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
+
+    Idempotent: a repeat changes nothing; an unknown quote is not an error.
+    """
     SetPrice: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.SetPriceRequest, _pricing_service_pb2.SetPriceResponse]
     """Sets the list price of a new or known SKU. Existing quotes keep their prices.
 
@@ -83,10 +101,28 @@ class PricingServiceAsyncStub(PricingServiceStub):
 
     Idempotent by `request_id`: a repeat returns the first quote, at its prices. ALREADY_EXISTS
     (REQUEST_ID_REUSED) if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
-    INVALID_ARGUMENT (UNKNOWN_CURRENCY).
+    INVALID_ARGUMENT (UNKNOWN_CURRENCY). A rejected call creates nothing and may be retried.
+    """
+    UndoCreateQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.UndoCreateQuoteRequest, _pricing_service_pb2.UndoCreateQuoteResponse]  # type: ignore[assignment]
+    """Undoes one attempt of CreateQuote whose quote no caller has received.
+
+    Deletes the quote if it is not confirmed and every attempt that shared it is undone. Otherwise keeps it.
+    Idempotent by `attempt_id`: a repeat changes nothing; an unknown quote is not an error.
+    """
+    ConfirmQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.ConfirmQuoteRequest, _pricing_service_pb2.ConfirmQuoteResponse]  # type: ignore[assignment]
+    """Confirms a quote before its order is committed: from then on UndoCreateQuote keeps it.
+
+    Idempotent by `quote_id`: a repeat returns the same. NOT_FOUND (UNKNOWN_QUOTE).
     """
     GetQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]  # type: ignore[assignment]
     """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
+    ListUnsettledQuotes: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.ListUnsettledQuotesRequest, _pricing_service_pb2.ListUnsettledQuotesResponse]  # type: ignore[assignment]
+    """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+    SettleQuotes: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.SettleQuotesRequest, _pricing_service_pb2.SettleQuotesResponse]  # type: ignore[assignment]
+    """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
+
+    Idempotent: a repeat changes nothing; an unknown quote is not an error.
+    """
     SetPrice: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.SetPriceRequest, _pricing_service_pb2.SetPriceResponse]  # type: ignore[assignment]
     """Sets the list price of a new or known SKU. Existing quotes keep their prices.
 
@@ -131,7 +167,30 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by `request_id`: a repeat returns the first quote, at its prices. ALREADY_EXISTS
         (REQUEST_ID_REUSED) if the id was used with another fingerprint, NOT_FOUND (UNKNOWN_SKU),
-        INVALID_ARGUMENT (UNKNOWN_CURRENCY).
+        INVALID_ARGUMENT (UNKNOWN_CURRENCY). A rejected call creates nothing and may be retried.
+        """
+
+    @_abc_1.abstractmethod
+    def UndoCreateQuote(
+        self,
+        request: _pricing_service_pb2.UndoCreateQuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pricing_service_pb2.UndoCreateQuoteResponse, _abc.Awaitable[_pricing_service_pb2.UndoCreateQuoteResponse]]:
+        """Undoes one attempt of CreateQuote whose quote no caller has received.
+
+        Deletes the quote if it is not confirmed and every attempt that shared it is undone. Otherwise keeps it.
+        Idempotent by `attempt_id`: a repeat changes nothing; an unknown quote is not an error.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmQuote(
+        self,
+        request: _pricing_service_pb2.ConfirmQuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pricing_service_pb2.ConfirmQuoteResponse, _abc.Awaitable[_pricing_service_pb2.ConfirmQuoteResponse]]:
+        """Confirms a quote before its order is committed: from then on UndoCreateQuote keeps it.
+
+        Idempotent by `quote_id`: a repeat returns the same. NOT_FOUND (UNKNOWN_QUOTE).
         """
 
     @_abc_1.abstractmethod
@@ -141,6 +200,25 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pricing_service_pb2.GetQuoteResponse, _abc.Awaitable[_pricing_service_pb2.GetQuoteResponse]]:
         """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
+
+    @_abc_1.abstractmethod
+    def ListUnsettledQuotes(
+        self,
+        request: _pricing_service_pb2.ListUnsettledQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pricing_service_pb2.ListUnsettledQuotesResponse, _abc.Awaitable[_pricing_service_pb2.ListUnsettledQuotesResponse]]:
+        """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+
+    @_abc_1.abstractmethod
+    def SettleQuotes(
+        self,
+        request: _pricing_service_pb2.SettleQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pricing_service_pb2.SettleQuotesResponse, _abc.Awaitable[_pricing_service_pb2.SettleQuotesResponse]]:
+        """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
+
+        Idempotent: a repeat changes nothing; an unknown quote is not an error.
+        """
 
     @_abc_1.abstractmethod
     def SetPrice(
