@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api_edge.app import open_storefront
+from api_edge.app import build
 from api_edge.rest.build import build_app
 from api_edge.settings import Settings
 from meshkit.lifecycle import Stop
@@ -22,8 +22,8 @@ SNAPSHOT = Path(__file__).with_suffix(".json")
 async def document() -> str:
     """The current document of the edge. Calls no backend: channels connect at their first call."""
     telemetry = SpanCapture("api_edge").telemetry
-    async with open_storefront(Settings(), telemetry) as storefront:
-        return format_document(build_app(storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
+    async with build(Settings(), telemetry) as app:
+        return format_document(build_app(app.storefront, stop=Stop(), telemetry=telemetry, trace_url=""))
 
 
 def format_document(app: FastAPI) -> str:

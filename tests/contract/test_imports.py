@@ -39,7 +39,7 @@ IMPORTERS = {
     "convert": {"servicer"},
     "rest": {"app", "rest"},
     "storefront": {"app", "rest", "servicer"},
-    "clients": {"app", "storefront"},
+    "clients": {"app", "storefront", "purge"},
     "store": {"app", "servicer", "sweeper"},
 }
 """The modules of its own service that may import each of these: `__main__ → app → ports → store, domain`."""
@@ -156,8 +156,12 @@ def test_no_module_has_a_meaningless_name(package: str) -> None:
         ("inventory.store", "from google.protobuf.timestamp_pb2 import Timestamp", "generated code stays in servicer"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_pb2 import Stock", "generated code stays in servicer"),
         ("api_edge.rest.routes.products", "import aiomesh.pricing.v1.pricing_pb2", "generated code stays in servicer"),
-        ("api_edge.domain", "from api_edge import clients", "clients is for app, storefront"),
-        ("api_edge.rest.routes.products", "from api_edge.clients import PRICING", "clients is for app, storefront"),
+        ("api_edge.domain", "from api_edge import clients", "clients is for app, purge, storefront"),
+        (
+            "api_edge.rest.routes.products",
+            "from api_edge.clients import PRICING",
+            "clients is for app, purge, storefront",
+        ),
         ("api_edge.rest.routes.orders", "from api_edge.servicer import EdgeServicer", "servicer is for app"),
         ("api_edge.servicer", "from api_edge.rest.schemas import Order", "rest is for app, rest"),
         ("api_edge.storefront", "from starlette.requests import Request", "HTTP stays in rest"),

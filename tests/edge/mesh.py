@@ -213,8 +213,8 @@ async def mesh(
         capture.telemetry.tracer_provider.add_span_processor(open_spans)
     edge, stock, prices = captures
     async with (
-        start_inventory(folder, stock, clock, inventory_servicer) as inventory_address,
-        start_pricing(folder, prices, clock, pricing_servicer) as pricing_address,
+        start_inventory(await seed(folder / "inventory.db"), stock, clock, inventory_servicer) as inventory_address,
+        start_pricing(await seed(folder / "pricing.db"), prices, clock, pricing_servicer) as pricing_address,
         start_edge(
             Settings(
                 inventory_target=inventory_target or inventory_address,
@@ -234,10 +234,10 @@ async def mesh(
 
 @asynccontextmanager
 async def start_inventory(
-    folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
+    url: str, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., InventoryServicer] = InventoryServicer
 ) -> AsyncIterator[str]:
-    """Starts inventory on a free port, with its catalogue. Yields its address."""
-    settings = inventory.settings.Settings(database_url=await seed(folder / "inventory.db"))
+    """Starts inventory on a free port and a database, which it migrates and seeds. Yields its address."""
+    settings = inventory.settings.Settings(database_url=url)
     async with (
         inventory.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
         start_service(app) as address,
@@ -247,10 +247,10 @@ async def start_inventory(
 
 @asynccontextmanager
 async def start_pricing(
-    folder: Path, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
+    url: str, capture: SpanCapture, clock: FakeClock, servicer: Callable[..., PricingServicer] = PricingServicer
 ) -> AsyncIterator[str]:
-    """Starts pricing on a free port, with its price book. Yields its address."""
-    settings = pricing.settings.Settings(database_url=await seed(folder / "pricing.db"))
+    """Starts pricing on a free port and a database, which it migrates and seeds. Yields its address."""
+    settings = pricing.settings.Settings(database_url=url)
     async with (
         pricing.app.build(settings, capture.telemetry, clock=clock, servicer=servicer) as app,
         start_service(app) as address,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 from opentelemetry.trace import SpanKind
 
+from api_edge.purge import purge
+from tests.edge.backends import open_clients
 from tests.edge.mesh import Mesh, mesh
 from tests.inventory.opened import prepare_database, store_on
 from tests.repository import ROOT
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 Table = dict[tuple[str, str], set[str]]
 """The attributes of spans, by their subject, such as `http`, and their kind."""
 
-INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size"}
+SUBJECTS = ("http.", "rpc.", "db.", "inventory.", "pricing.")
+INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size"} | {
+    "inventory.expired_reservations",
+    "inventory.purged_reservations",
+    "pricing.deleted_quotes",
+}
 OF_POSTGRESQL = {"server.address", "server.port"}
 OF_FAILURES = {"error.type", "db.response.status_code"}
 """Attributes of statements on PostgreSQL and of failed ones, which test_database_spans.py tests."""
@@ -36,12 +43,15 @@ def documented_attributes() -> Table:
         re.MULTILINE,
     )
     table = [(kind, re.findall(r"`([^`]+)`", attributes)) for kind, attributes in rows]
-    return {(subject(names), kind): set(names) for kind, names in table}
+    found: Table = defaultdict(set)
+    for kind, names in table:
+        found[subject(names), kind] |= set(names)
+    return found
 
 
 def subject(names: Iterable[str]) -> str:
     """The subject of a span: the prefix of its first attribute that belongs to one subject only."""
-    return next(name.partition(".")[0] for name in names if name.startswith(("http.", "rpc.", "db.", "inventory.")))
+    return next(name.partition(".")[0] for name in names if name.startswith(SUBJECTS))
 
 
 def emitted_attributes(spans: Iterable[ReadableSpan]) -> Table:
@@ -69,6 +79,10 @@ async def traffic(shop: Mesh, folder: Path) -> None:
     shop.clock.advance(timedelta(minutes=16))
     async with prepare_database(f"sqlite:///{folder / 'inventory.db'}", shop.inventory) as database:
         assert await store_on(database, shop.inventory, shop.clock).sweep() == 1
+    async with open_clients(
+        {"inventory": shop.inventory_address, "pricing": shop.pricing_address}, shop.edge
+    ) as clients:
+        await purge(*clients, shop.clock())
 
 
 async def test_the_table_names_every_attribute_of_every_span(tmp_path: Path) -> None:
@@ -79,4 +93,4 @@ async def test_the_table_names_every_attribute_of_every_span(tmp_path: Path) -> 
     found["db", "client"] |= OF_POSTGRESQL | OF_FAILURES
     assert found == documented_attributes()
     assert {span.kind for span in spans} == {SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL}
-    assert integers(spans) == INTEGERS | {"inventory.expired_reservations"}
+    assert integers(spans) == INTEGERS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from api_edge.rules import order_id
 from inventory.servicer import InventoryServicer
 from meshkit.errors import Cancelled, Internal, ResourceExhausted, ServiceError, Unavailable, Unknown
 from pricing.servicer import PricingServicer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+RESERVE_STOCK = "aiomesh.inventory.v1.InventoryService/ReserveStock"
 SHORT = {"X-Request-Timeout-Ms": "300"}
 FAILURES = [
     Unavailable("away"),
@@ -75,13 +77,21 @@ class Inventory(InventoryServicer):
 class Pricing(PricingServicer):
     """The real servicer, with hooks before or after its calls."""
 
-    before_quote = after_quote = before_get_quote = staticmethod(nothing)
+    before_quote = after_quote = before_get_quote = before_undo = staticmethod(nothing)
 
     async def CreateQuote(self, request: Any, context: Any) -> Any:
         await self.before_quote()
         response = await super().CreateQuote(request, context)
         await self.after_quote()
         return response
+
+    async def UndoCreateQuote(self, request: Any, context: Any) -> Any:
+        await self.before_undo()
+        return await super().UndoCreateQuote(request, context)
+
+    async def ConfirmQuote(self, request: Any, context: Any) -> Any:
+        await self.before_get_quote()
+        return await super().ConfirmQuote(request, context)
 
     async def GetQuote(self, request: Any, context: Any) -> Any:
         await self.before_get_quote()
@@ -115,7 +125,7 @@ def inventory() -> Iterator[type[Inventory]]:
 def pricing() -> Iterator[type[Pricing]]:
     """The hooks of pricing, which the test may set."""
     yield Pricing
-    Pricing.before_quote = Pricing.after_quote = Pricing.before_get_quote = hook(nothing)
+    Pricing.before_quote = Pricing.after_quote = Pricing.before_get_quote = Pricing.before_undo = hook(nothing)
 
 
 def hook(call: Callable[[], Awaitable[None]]) -> Any:
@@ -360,15 +370,22 @@ async def test_a_key_reused_for_another_currency_during_its_order_does_not_chang
 async def test_two_orders_with_one_key_that_get_one_half_each_are_both_rejected(
     shop: Mesh, sku: str, key: str, pricing: type[Pricing]
 ) -> None:
-    """The first order gets the reservation and the second one the quote. Neither leaves units reserved."""
-    pricing.before_quote = hook(quote := Pause())
+    """The first order gets the reservation and the second one the quote. Neither leaves anything."""
+    reserved = len(shop.inventory.spans(RESERVE_STOCK))
+    pricing.before_quote = hook(first_quote := Pause())
     first = asyncio.create_task(shop.order((sku, 2), key=key))
-    await quote.reached.wait()
-    while (await shop.stock(sku))["reserved"] != 2:
+    await first_quote.reached.wait()
+    while len(shop.inventory.spans(RESERVE_STOCK)) == reserved:
         await asyncio.sleep(0)
-    assert_problem(await shop.order((sku, 2), key=key, currency="USD"), 409, "REQUEST_ID_REUSED")
-    quote.resume()
+    pricing.after_quote = hook(second_quote := Pause())
+    second = asyncio.create_task(shop.order((sku, 2), key=key, currency="USD"))
+    await second_quote.reached.wait()
+    while len(shop.inventory.spans(RESERVE_STOCK)) == reserved + 1:
+        await asyncio.sleep(0)
+    first_quote.resume()
     assert_problem(await first, 409, "REQUEST_ID_REUSED")
+    second_quote.resume()
+    assert_problem(await second, 409, "REQUEST_ID_REUSED")
     await assert_reserved(shop, sku, 0)
     answer = await shop.order((sku, 2), key=key, currency="USD")
     assert (answer.status, answer.body["currency"]) == (201, "USD")
@@ -378,15 +395,12 @@ async def test_the_halves_of_two_orders_do_not_make_an_order(
     shop: Mesh, inventory: type[Inventory], pricing: type[Pricing]
 ) -> None:
     """The first order leaves its reservation, because its undo fails, and the second one leaves its quote."""
-    pricing.before_quote, inventory.before_undo = (
-        hook(fail_with(Internal("broken"))),
-        hook(fail_with(Internal("broken"))),
-    )
+    pricing.before_quote = inventory.before_undo = pricing.before_undo = hook(fail_with(Internal("broken")))
     await shop.order(("TEA-0001", 2), key="k")
     pricing.before_quote = hook(nothing)
     refused = await shop.order(("TEA-0001", 3), key="k")
     assert_problem(refused, 409, "REQUEST_ID_REUSED")
-    path = f"/v1/orders/{refused.body['metadata']['request_id']}"
+    path = f"/v1/orders/{order_id('k')}"
     for verb, suffix in (("GET", ""), ("POST", "/commit"), ("DELETE", "")):
         assert_problem(await shop.ask(verb, path + suffix), 404, "UNKNOWN_ORDER")
     assert await shop.stock("TEA-0001") == {"on_hand": 500, "reserved": 2, "available": 498}

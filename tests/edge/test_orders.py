@@ -75,6 +75,13 @@ async def add_stock(shop: Mesh, sku: str, delta: int) -> None:
         await stub.AdjustStock(request)
 
 
+async def set_price(shop: Mesh, sku: str, euros: int) -> None:
+    async with grpc.aio.insecure_channel(shop.pricing_address) as channel:
+        price = {"currency_code": "EUR", "units": euros}
+        request = pricing_service_pb2.SetPriceRequest(request_id=str(uuid.uuid4()), sku=sku, list_price=price)
+        await pricing_service_pb2_grpc.PricingServiceStub(channel).SetPrice(request)
+
+
 async def reserve_only(shop: Mesh, sku: str) -> str:
     """Creates the half of an order that inventory keeps. Returns its id."""
     id_ = str(uuid.uuid4())
@@ -188,7 +195,8 @@ async def test_a_known_key_with_a_different_order_is_409_and_changes_nothing(
     changed = [(three[number], quantity) for number, quantity in lines.items()]
     refused = await shop.order(*changed, key=key, currency=currency)
     assert_problem(refused, 409, "REQUEST_ID_REUSED")
-    assert "Idempotency-Key" in refused.body["detail"]
+    assert "use a new key" in refused.body["detail"]
+    assert first.headers["Location"].rpartition("/")[2] not in refused.text + str(refused.headers)
     assert (await shop.get(first.headers["Location"])).body == first.body
     assert [(await shop.stock(sku))["reserved"] for sku in three] == [2, 1, 0]
 
@@ -209,6 +217,21 @@ async def test_a_rejected_order_may_be_retried_with_its_key(shop: Mesh, scarce: 
     answer = await shop.order((scarce, 8), key=key)
     assert (answer.status, answer.body["state"]) == (201, "RESERVED")
     assert await shop.stock(scarce) == {"on_hand": 8, "reserved": 8, "available": 0}
+
+
+async def test_a_refused_order_frees_its_key_for_another_order(shop: Mesh, sku: str, scarce: str, key: str) -> None:
+    assert_problem(await shop.order((scarce, 8), key=key), 409, "INSUFFICIENT_STOCK")
+    answer = await shop.order((scarce, 7), (sku, 1), key=key, currency="USD")
+    assert (answer.status, answer.body["currency"]) == (201, "USD")
+
+
+async def test_a_refused_order_is_placed_later_at_the_price_of_that_moment(shop: Mesh, scarce: str, key: str) -> None:
+    assert_problem(await shop.order((scarce, 8), key=key), 409, "INSUFFICIENT_STOCK")
+    await add_stock(shop, scarce, 1)
+    await set_price(shop, scarce, 77)
+    current = (await shop.get(f"/v1/products/{scarce}?quantity=8")).body["price"]["unit_price"]
+    answer = await shop.order((scarce, 8), key=key)
+    assert (answer.status, answer.body["lines"][0]["unit_price"]) == (201, current)
 
 
 async def test_an_order_of_a_product_without_a_price_is_404_and_reserves_nothing(

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from inventory.servicer import InventoryServicer
 from meshkit.testing import FakeClock, SpanCapture, start_server
-from tests.edge.mesh import absent_server, start_inventory, start_pricing
+from tests.edge.mesh import absent_server, seed, start_inventory, start_pricing
 from tests.service_process import ServiceProcess, running
 
 if TYPE_CHECKING:
@@ -75,8 +75,12 @@ async def edge(
     """Starts both services, and the edge as a process, which is killed at the end of the block."""
     clock = FakeClock()
     async with AsyncExitStack() as stack:
-        stock = await stack.enter_async_context(start_inventory(folder, SpanCapture("i"), clock, inventory))
-        prices = await stack.enter_async_context(start_pricing(folder, SpanCapture("p"), clock))
+        stock = await stack.enter_async_context(
+            start_inventory(await seed(folder / "inventory.db"), SpanCapture("i"), clock, inventory)
+        )
+        prices = await stack.enter_async_context(
+            start_pricing(await seed(folder / "pricing.db"), SpanCapture("p"), clock)
+        )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         settings = {"inventory_target": stock, "pricing_target": prices, "drain_seconds": "0", "grace_seconds": "60"}
         process = await stack.enter_async_context(running("api_edge", environment, **settings))

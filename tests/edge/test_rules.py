@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from api_edge.app import open_storefront
+from api_edge.app import build
 from api_edge.domain import InvalidIdempotencyKey, InvalidRequest, Line, UnknownCurrency, UnknownOrder
 from api_edge.rest.schemas import NewOrder
 from api_edge.rules import MAX_LINES, MAX_PAGE, MAX_QUANTITY, MAX_SKU, canonical_id, check_order, check_products
@@ -37,8 +37,8 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def storefront(shop: Mesh) -> AsyncIterator[Storefront]:
     settings = Settings(inventory_target=shop.inventory_address, pricing_target=shop.pricing_address)
-    async with open_storefront(settings, shop.edge.telemetry) as storefront:
-        yield storefront
+    async with build(settings, shop.edge.telemetry) as app:
+        yield app.storefront
 
 
 def product(line: Line = LINE, currency: str = "EUR") -> Call:

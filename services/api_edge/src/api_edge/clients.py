@@ -13,6 +13,8 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2, inventory_service_pb2_grpc
 from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
 from api_edge.domain import Amount, OrderState, Price, PricedLine, Quote, Reservation, Stock
@@ -23,6 +25,7 @@ from meshkit.timings import timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from google.type.money_pb2 import Money
 
@@ -112,6 +115,20 @@ class InventoryClient:
             response = await self._stub.GetReservation(request)
         return _reservation(response.reservation)
 
+    async def batch_get_reservations(self, order_ids: Sequence[str]) -> tuple[list[Reservation], list[str]]:
+        """The reservations of some orders, and the ids of the orders without one."""
+        request = inventory_service_pb2.BatchGetReservationsRequest(reservation_ids=order_ids)
+        with _call(INVENTORY, "BatchGetReservations"):
+            response = await self._stub.BatchGetReservations(request)
+        return [_reservation(found) for found in response.reservations], list(response.missing_reservation_ids)
+
+    async def purge_reservations(self, expire_time_before: datetime) -> int:
+        """Deletes some released and expired reservations, and returns how many."""
+        request = inventory_service_pb2.PurgeReservationsRequest(expire_time_before=_timestamp(expire_time_before))
+        with _call(INVENTORY, "PurgeReservations"):
+            response = await self._stub.PurgeReservations(request)
+        return response.deleted_count
+
     async def commit_reservation(self, order_id: str, fingerprint: str) -> Reservation:
         """Removes the units from the warehouse.
 
@@ -159,8 +176,10 @@ class PricingClient:
             response = await self._stub.BatchGetPrices(request)
         return {price.sku: _price(price) for price in response.prices}
 
-    async def create_quote(self, order_id: str, lines: Sequence[Line], currency: str, fingerprint: str) -> Quote:
-        """Freezes the prices under the order's id; if the id already has a quote, returns that one.
+    async def create_quote(
+        self, order_id: str, attempt_id: str, lines: Sequence[Line], currency: str, fingerprint: str
+    ) -> Quote:
+        """Freezes the prices under the order's id, or returns the quote that the id already has.
 
         Raises:
             NotFound: UNKNOWN_SKU, a line has no price.
@@ -168,10 +187,27 @@ class PricingClient:
             AlreadyExists: REQUEST_ID_REUSED, the id stands for other lines or another currency.
         """
         request = pricing_service_pb2.CreateQuoteRequest(
-            request_id=order_id, lines=_price_lines(lines), currency_code=currency, fingerprint=fingerprint
+            request_id=order_id,
+            attempt_id=attempt_id,
+            lines=_price_lines(lines),
+            currency_code=currency,
+            fingerprint=fingerprint,
         )
         with _call(PRICING, "CreateQuote"):
             response = await self._stub.CreateQuote(request)
+        return _quote(response.quote)
+
+    async def undo_create_quote(self, order_id: str, attempt_id: str) -> None:
+        """Takes back one attempt, and the quote if no other one shares it."""
+        request = pricing_service_pb2.UndoCreateQuoteRequest(request_id=order_id, attempt_id=attempt_id)
+        with _call(PRICING, "UndoCreateQuote"):
+            await self._stub.UndoCreateQuote(request)
+
+    async def confirm_quote(self, order_id: str) -> Quote:
+        """The order's quote, which no undo takes back any more. Raises NotFound (UNKNOWN_QUOTE)."""
+        request = pricing_service_pb2.ConfirmQuoteRequest(quote_id=order_id)
+        with _call(PRICING, "ConfirmQuote"):
+            response = await self._stub.ConfirmQuote(request)
         return _quote(response.quote)
 
     async def get_quote(self, order_id: str) -> Quote:
@@ -180,6 +216,39 @@ class PricingClient:
         with _call(PRICING, "GetQuote"):
             response = await self._stub.GetQuote(request)
         return _quote(response.quote)
+
+    async def list_unsettled_quotes(self, create_time_before: datetime, page_token: str) -> tuple[list[str], str]:
+        """The ids of orders that may not be committed, one page, and the token of the next."""
+        request = pricing_service_pb2.ListUnsettledQuotesRequest(
+            create_time_before=_timestamp(create_time_before), page_token=page_token
+        )
+        with _call(PRICING, "ListUnsettledQuotes"):
+            response = await self._stub.ListUnsettledQuotes(request)
+        return list(response.quote_ids), response.next_page_token
+
+    async def settle_quotes(
+        self,
+        *,
+        committed: Sequence[str],
+        finished: Sequence[str],
+        orphaned: Sequence[str],
+        create_time_before: datetime,
+    ) -> None:
+        """Keeps the quotes of committed orders for good, and deletes the other ones."""
+        request = pricing_service_pb2.SettleQuotesRequest(
+            committed_quote_ids=committed,
+            finished_quote_ids=finished,
+            orphaned_quote_ids=orphaned,
+            create_time_before=_timestamp(create_time_before),
+        )
+        with _call(PRICING, "SettleQuotes"):
+            await self._stub.SettleQuotes(request)
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
 
 
 def _stock(stock: inventory_pb2.Stock) -> Stock:

@@ -5,6 +5,8 @@ from pydantic_settings import SettingsConfigDict
 
 from meshkit.config import Address, ProcessSettings, Seconds
 
+YEAR = 365 * 24 * 3600.0
+
 
 class Settings(ProcessSettings):
     """Settings from EDGE_* variables. The standard OTEL_* variables configure telemetry."""
@@ -19,6 +21,10 @@ class Settings(ProcessSettings):
     """gRPC target of the pricing service, such as dns:///pricing:50052."""
     trace_url: str = Field("", pattern="^[!-~]*$")
     """URL of a trace's page for the Link header, with {trace_id} in place of the id. Empty: no Link header."""
+    order_retention_seconds: float = Field(24 * 3600.0, ge=0, le=YEAR)
+    """Seconds that an order which was not committed is remembered after its reservation has expired or would have."""
+    purge_seconds: float = Field(600.0, gt=0, le=24 * 3600)
+    """Seconds between two purges, which delete the orders that need not be remembered any longer."""
     drain_seconds: Seconds = 5.0
     """Seconds for which a stopping process still accepts requests after /readyz fails."""
     grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)

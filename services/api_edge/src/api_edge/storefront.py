@@ -4,17 +4,20 @@ Orders. The edge stores nothing. An order's id is derived from its idempotency k
 reservation in inventory and the quote in pricing; so any replica finds it, and a repeated request finds itself.
 `place_order` waits for both halves and then decides:
 
-    reserved, quoted    returns the order
-    reserved, no quote  undoes this attempt's reservation; raises the quote's error
-    refused, quoted     raises inventory's error; a quote alone reserves nothing and needs no undo
-    refused, no quote   raises inventory's error
-    unknown, either     starts an undo without waiting for it; raises inventory's error
+                 quoted            refused           unknown
+    reserved     returns order     undoes R          undoes R and Q?
+    refused      undoes Q          -                 undoes Q?
+    unknown      undoes R? and Q   undoes R?         undoes R? and Q?
+
+R is the reservation and Q the quote; with a question mark it may exist, because its service did not answer. All but
+the first cell then raise an error: inventory's, or pricing's if inventory reserved. They wait for the undo of what
+exists, but not for a service that is away.
 
 Two orders may share a key and get one half each. Then neither is returned, and the two halves are not an order, because
 their fingerprints differ.
 
-An undo takes back one attempt. The reservation stays while another attempt shares it, so no order that was returned
-disappears. A reservation that cannot be undone expires.
+An undo takes back one attempt. A half stays while another attempt shares it, so no order that was returned disappears.
+What cannot be undone expires, and `api_edge.purge` deletes it. docs/orders.md has the whole life of an order.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown
 """The kinds of errors of a service that leave a product without its part; other kinds are the caller's mistakes."""
 
 OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
-"""The kinds of errors after which a reservation may exist anyway."""
+"""The kinds of errors after which a half of an order may exist anyway."""
 
 UNDO_SECONDS = 1.0
 """The budget of an undo, independent of the request's."""
@@ -149,6 +152,7 @@ class Storefront:
         except AlreadyExists as error:
             of_another_order = True
             error.message = KEY_REUSED  # the backends' own text speaks of a request id
+            error.fields.clear()  # the other order's id
             raise
         finally:  # an attribute cannot be taken back
             if not of_another_order:
@@ -171,14 +175,15 @@ class Storefront:
         return Order(reservation, quote)
 
     async def commit_order(self, order_id: str) -> Order:
-        """Takes the order's units out of the warehouse; a repeat returns the same.
+        """Confirms the order's prices and takes its units out of the warehouse; a repeat returns the same.
 
         Raises:
             UnknownOrder: one half or both do not exist.
             FailedPrecondition: it was released or has expired.
-            ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
+            ServiceError: its quote could not be confirmed (Unavailable), or inventory failed; it may be tried again.
         """
-        ending = self._end_order(_named(order_id), self._inventory.commit_reservation)
+        id_, confirm = _named(order_id), self._pricing.confirm_quote
+        ending = self._end_order(id_, confirm, self._inventory.commit_reservation)
         return await shielded(self._start(ending))
 
     async def release_order(self, order_id: str) -> Order:
@@ -189,7 +194,8 @@ class Storefront:
             FailedPrecondition: it was committed or has expired.
             ServiceError: its quote could not be read (Unavailable), or inventory failed; it may be tried again.
         """
-        ending = self._end_order(_named(order_id), self._inventory.release_reservation)
+        id_, read = _named(order_id), self._pricing.get_quote
+        ending = self._end_order(id_, read, self._inventory.release_reservation)
         return await shielded(self._start(ending))
 
     async def _prices(self, lines: Sequence[Line], currency: str, *, strict: bool) -> dict[str, Price] | Degradation:
@@ -206,40 +212,62 @@ class Storefront:
         attempt_id, digest = str(uuid.uuid4()), rules.fingerprint(lines, currency)
         reservation, quote = await asyncio.gather(
             result_or_error(self._inventory.reserve_stock(id_, attempt_id, lines, digest)),
-            result_or_error(self._pricing.create_quote(id_, lines, currency, digest)),
+            result_or_error(self._pricing.create_quote(id_, attempt_id, lines, currency, digest)),
         )
         if isinstance(reservation, ServiceError):
-            if isinstance(reservation, OUTCOME_UNKNOWN):  # no time to wait for a service that is away
-                self._start(self._undo(id_, attempt_id))
+            await self._undo(id_, attempt_id, reservation, quote)
             raise reservation
         if isinstance(quote, ServiceError):
-            await asyncio.wait({self._start(self._undo(id_, attempt_id))}, timeout=remaining())
+            await self._undo(id_, attempt_id, reservation, quote)
             raise quote
         return Order(reservation, quote)
 
-    async def _undo(self, id_: str, attempt_id: str) -> None:
-        """Takes back an attempt that was returned to no client."""
-        try:
-            with own_budget(UNDO_SECONDS):
-                await self._inventory.undo_reserve_stock(id_, attempt_id)
-        except ServiceError as error:
-            log.info("order %s could not be undone and its reservation, if any, will expire: %s", id_, describe(error))
+    async def _undo(
+        self, id_: str, attempt_id: str, reservation: Reservation | ServiceError, quote: Quote | ServiceError
+    ) -> None:
+        """Takes back an attempt that is returned to no client; waits only for services that have answered."""
+        undos = {
+            self._start(_undo_half(undo(id_, attempt_id), id_)): half
+            for half, undo in (
+                (reservation, self._inventory.undo_reserve_stock),
+                (quote, self._pricing.undo_create_quote),
+            )
+            if not isinstance(half, ServiceError) or isinstance(half, OUTCOME_UNKNOWN)
+        }
+        made = [task for task, half in undos.items() if not isinstance(half, ServiceError)]
+        if made:
+            await asyncio.wait(made, timeout=remaining())
 
-    async def _end_order(self, id_: str, end: Callable[[str, str], Awaitable[Reservation]]) -> Order:
+    async def _end_order(
+        self,
+        id_: str,
+        use_quote: Callable[[str], Awaitable[Quote]],
+        end: Callable[[str, str], Awaitable[Reservation]],
+    ) -> Order:
+        """Confirms or reads the quote, then ends the reservation that belongs to it."""
         try:
-            quote = await self._quote(id_)
+            quote = await _quote(use_quote(id_))
             return Order(await end(id_, quote.fingerprint), quote)
         except NotFound as error:
             raise UnknownOrder(id_) from error
 
-    async def _quote(self, id_: str) -> Quote:
-        """The order's quote; every failure but its absence is Unavailable, for nothing has been changed yet."""
-        try:
-            return await self._pricing.get_quote(id_)
-        except NotFound:
-            raise
-        except ServiceError as error:
-            raise Unavailable(f"the order's quote cannot be read now: {error.message}") from error
+
+async def _quote(call: Awaitable[Quote]) -> Quote:
+    """The order's quote; every failure but its absence is Unavailable, because no unit has been moved yet."""
+    try:
+        return await call
+    except NotFound:
+        raise
+    except ServiceError as error:
+        raise Unavailable(f"pricing cannot use the order's quote now; try again: {error.message}") from error
+
+
+async def _undo_half(undo: Awaitable[None], id_: str) -> None:
+    try:
+        with own_budget(UNDO_SECONDS):
+            await undo
+    except ServiceError as error:
+        log.info("a half of order %s could not be undone; if it exists, it will expire: %s", id_, describe(error))
 
 
 def _named(order_id: str) -> str:

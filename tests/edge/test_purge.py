@@ -1,0 +1,164 @@
+"""The purge that the edge does in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from api_edge.domain import Line
+from api_edge.purge import purge, purge_forever
+from api_edge.rules import order_id
+from api_edge.settings import Settings
+from meshkit.lifecycle import running
+from meshkit.service import utc_now
+from meshkit.testing import SpanCapture
+from tests.edge.backends import RETENTION, Backends, Killed, backends, open_clients
+from tests.edge.mesh import absent_server, seed, start_edge
+from tests.inventory.opened import HOLD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+MOMENT = timedelta(seconds=1)
+
+
+@pytest.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[Backends]:
+    async with backends(await seed(tmp_path / "inventory.db"), await seed(tmp_path / "pricing.db")) as running:
+        running.script.respond.set()
+        yield running
+
+
+async def place(mesh: Backends, *, commit: bool = False, release: bool = False) -> str:
+    """An order of one unit; its id."""
+    key = str(uuid.uuid4())
+    await mesh.shop.place_order(key, [Line("TEA-0001", 1)], "EUR")
+    if commit:
+        await mesh.shop.commit_order(order_id(key))
+    if release:
+        await mesh.shop.release_order(order_id(key))
+    return order_id(key)
+
+
+async def purge_now(mesh: Backends) -> None:
+    await purge(*mesh.clients, mesh.clock() - RETENTION)
+
+
+async def test_the_edge_purges_ended_orders_while_it_runs_and_only_deletions_make_traces(mesh: Backends) -> None:
+    """The clock of the edge is far ahead of that of the services."""
+    edge = SpanCapture("api_edge")
+    await place(mesh, commit=True)
+    await place(mesh, release=True)
+    settings = Settings(
+        inventory_target=mesh.addresses["inventory"], pricing_target=mesh.addresses["pricing"], purge_seconds=0.01
+    )
+    async with start_edge(settings, edge):
+        while (await mesh.rows())["reservations"] > 1:
+            await asyncio.sleep(0.01)
+    assert await mesh.rows() == {
+        "reservations": 1,
+        "reservation_lines": 1,
+        "reservation_attempts": 0,
+        "quotes": 1,
+        "quote_lines": 1,
+        "quote_attempts": 0,
+    }
+    assert edge.spans() == []
+    purges = [span for span in mesh.capture.spans() if span.name.startswith("purge")]
+    assert [span.name for span in purges] == ["purge quotes", "purge reservations"]
+    assert [span.parent for span in purges] == [None, None]
+    assert not [span for span in mesh.capture.spans() if "ListUnsettledQuotes" in span.name]
+
+
+async def test_an_order_is_remembered_until_its_retention_is_over(mesh: Backends) -> None:
+    await place(mesh, release=True)
+    before = await mesh.rows()
+    mesh.clock.advance(HOLD + RETENTION)
+    await purge_now(mesh)
+    assert await mesh.rows() == before
+    mesh.clock.advance(MOMENT)
+    await purge_now(mesh)
+    assert set((await mesh.rows()).values()) == {0}
+
+
+async def test_an_order_whose_hold_ended_recently_is_kept_though_its_quote_is_old(mesh: Backends) -> None:
+    """Its reservation is not even swept yet."""
+    await place(mesh)
+    before = await mesh.rows()
+    mesh.clock.advance(RETENTION + MOMENT)
+    await purge_now(mesh)
+    assert await mesh.rows() == before
+
+
+async def test_more_orders_than_a_page_are_purged_and_committed_ones_are_listed_once(mesh: Backends) -> None:
+    committed = [await place(mesh, commit=True) for _ in range(3)]
+    for _ in range(120):
+        await place(mesh, release=True)
+    await mesh.expire_and_purge()
+    assert (await mesh.rows())["quotes"] == len(committed)
+    assert await mesh.clients[1].list_unsettled_quotes(mesh.clock(), "") == ([], "")
+
+
+async def test_two_edges_that_purge_at_the_same_time_delete_each_order_once(mesh: Backends) -> None:
+    for _ in range(30):
+        await place(mesh, release=True)
+    kept = await place(mesh, commit=True)
+    mesh.clock.advance(HOLD + RETENTION + MOMENT)
+    await asyncio.gather(*(purge_now(mesh) for _ in range(4)))
+    assert (await mesh.rows())["reservations"] == (await mesh.rows())["quotes"] == 1
+    assert (await mesh.shop.order(kept)).reservation.id == kept
+
+
+async def test_an_order_placed_while_its_old_quote_is_purged_is_not_lost(mesh: Backends) -> None:
+    """A crash left the quote. A purge has seen that it has no reservation, when its key is used again."""
+    key = str(uuid.uuid4())
+    lines = [Line("TEA-0001", 1)]
+    process = Killed(frozenset({"ReserveStock"}))
+    async with mesh.storefront(process) as storefront:
+        crashed = asyncio.create_task(storefront.place_order(key, lines, "EUR"))
+        await process.wait({"CreateQuote"}, {"ReserveStock"})
+        crashed.cancel()
+    mesh.clock.advance(HOLD + RETENTION + MOMENT)
+    purger = Killed(frozenset({"SettleQuotes"}))
+    before = mesh.clock() - RETENTION
+    async with open_clients(mesh.addresses, mesh.capture, purger) as clients:
+        purging = asyncio.create_task(purge(*clients, before))
+        await purger.wait({"BatchGetReservations"}, {"SettleQuotes"})
+        placed = await mesh.shop.place_order(key, lines, "EUR")
+        purging.cancel()
+    orphaned = [order_id(key)]
+    await mesh.clients[1].settle_quotes(committed=[], finished=[], orphaned=orphaned, create_time_before=before)
+    assert await mesh.shop.order(order_id(key)) == placed
+
+
+class CountingCalls(grpc.aio.UnaryUnaryClientInterceptor):
+    """Counts calls, and says when there were enough."""
+
+    def __init__(self, enough: int) -> None:
+        self._left, self.reached = enough, asyncio.Event()
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Passes the call on."""
+        self._left -= 1
+        if self._left <= 0:
+            self.reached.set()
+        return await continuation(details, request)
+
+
+async def test_an_outage_is_logged_once_and_the_purge_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    calls = CountingCalls(enough=4)
+    with absent_server() as address:
+        addresses = {"inventory": address, "pricing": address}
+        async with open_clients(addresses, SpanCapture("api_edge"), calls) as clients:
+            purger = partial(purge_forever, *clients, retention=RETENTION, interval=0.001, clock=utc_now)
+            async with running(purger):
+                await calls.reached.wait()
+    warnings = [record for record in caplog.records if record.name == "api_edge.purge"]
+    assert [record.levelname for record in warnings] == ["WARNING"]
