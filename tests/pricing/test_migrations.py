@@ -61,8 +61,9 @@ async def test_quotes_of_the_first_release_stay_readable_and_cannot_be_undone(
         assert not await undo(store, replace(order, attempt_id=new_id()))
         assert await rows(database) == [3, 3, 3]
         assert await store.unsettled_quotes(NOW, "", 100) == (sorted(ids), "")
-        settlement = settlement_of(committed=ids[:1], orphaned=ids[1:2], finished=ids[2:], create_time_before=NOW - DAY)
-        assert await store.settle_quotes(settlement) == 1, "the last attempt at an orphaned one was its creation"
+        settlement = settlement_of(committed=ids[:1], orphaned=ids[1:2], create_time_before=NOW - DAY)
+        assert await store.settle_quotes(settlement) == 0, "the last attempt at an orphaned one was its creation"
+        assert await store.settle_quotes(settlement_of(finished=ids[2:], create_time_before=NOW)) == 1
         assert (await store.get_quote(ids[0])).state is State.COMMITTED
         assert await store.confirm_quote(ids[1]) == replace(kept, quote_id=ids[1], state=State.CONFIRMED)
 

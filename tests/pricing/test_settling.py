@@ -155,7 +155,9 @@ async def test_two_processes_settle_the_same_quotes_at_once(
         stores = [store, store_on(other, capture, clock)]
         deleted = await asyncio.gather(
             *(
-                stores[at % 2].settle_quotes(settlement_of(committed=committed, finished=finished[at::2]))
+                stores[at % 2].settle_quotes(
+                    settlement_of(committed=committed, finished=finished[at::2], create_time_before=NOW + DAY)
+                )
                 for at in range(10)
             )
         )
@@ -179,7 +181,7 @@ async def test_a_settlement_skips_a_quote_that_another_transaction_has_locked(
         skipped, deleted = await place(store), await place(store)
         locking = asyncio.create_task(database.write(lambda connection: lock(skipped, connection)))
         await locked.wait()
-        settlement = settlement_of(finished=[skipped, deleted])
+        settlement = settlement_of(finished=[skipped, deleted], create_time_before=NOW + DAY)
         assert await store.settle_quotes(settlement) == 1
         let_go.set()
         await locking
@@ -214,7 +216,7 @@ async def test_only_a_settlement_that_deletes_has_a_span_and_a_trace_of_its_own(
     with tracer.start_as_current_span("poll") as poll:
         await store.settle_quotes(settlement_of(committed=[committed]))
         assert not capture.spans("purge quotes")
-        await store.settle_quotes(settlement_of(finished=[finished]))
+        await store.settle_quotes(settlement_of(finished=[finished], create_time_before=NOW + DAY))
     (purge,) = capture.spans("purge quotes")
     assert purge.parent is None
     assert purge.context.trace_id != poll.get_span_context().trace_id

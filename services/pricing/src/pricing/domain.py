@@ -158,8 +158,8 @@ class Quote:
 class Settlement:
     """What became of the orders of some quotes. An id in several sets belongs to the first of them.
 
-    Those in `committed` are kept for good, those in `finished` are deleted, and those in `orphaned` are deleted unless
-    an attempt has used them since `create_time_before`, an aware datetime.
+    Those in `committed` are kept for good. Those in `finished` are deleted if they were created before
+    `create_time_before`, an aware datetime; those in `orphaned` only if no attempt has used them since then, either.
     """
 
     committed: frozenset[str]
