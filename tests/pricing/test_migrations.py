@@ -79,6 +79,17 @@ async def test_an_unknown_attempt_does_not_undo_a_quote_that_the_previous_releas
     assert await store.unsettled_quotes(NOW, "", 100) == ([order.request_id], "")
 
 
+async def test_an_undo_after_a_join_keeps_a_quote_that_the_previous_release_returned(
+    database: Database, capture: SpanCapture, clock: FakeClock
+) -> None:
+    """That release returned the quote to an attempt that it did not store."""
+    store, order = store_on(database, capture, clock), order_of(("TEA-0001", 3), currency="JPY")
+    await database.write(partial(insert_quotes, [order.request_id]))
+    joined = await store.create_quote(order)
+    assert not await undo(store, order)
+    assert await store.get_quote(order.request_id) == joined
+
+
 async def insert_quotes(ids: list[str], connection: AsyncConnection) -> None:
     """Inserts quotes of one line as the first release does."""
     quotes = text(

@@ -70,8 +70,7 @@ async def undo(quote_id: str, attempt_id: str, clock: Clock, connection: AsyncCo
     attempts = quote_attempts.c
     this_attempt = (attempts.quote_id == quote_id, attempts.attempt_id == attempt_id)
     removed = await connection.execute(delete(quote_attempts).where(*this_attempt))
-    others = select(attempts.attempt_id).where(attempts.quote_id == quote_id).limit(1)
-    if removed.rowcount == 0 or await connection.scalar(others) is not None:
+    if removed.rowcount == 0 or await _has_attempts(quote_id, connection):
         return False
     await _delete([quote_id], connection)
     return True
@@ -183,7 +182,14 @@ async def _join(order: Order, existing: Quote, now: datetime, connection: AsyncC
     this_quote = quotes.c.quote_id == existing.quote_id
     await connection.execute(update(quotes).where(this_quote).values(last_attempt_time=now))
     if existing.state is State.OPEN:
+        if not await _has_attempts(existing.quote_id, connection):  # a process of the previous release inserted it
+            await _add_attempt(replace(order, attempt_id=""), connection)
         await _add_attempt(order, connection)
+
+
+async def _has_attempts(quote_id: str, connection: AsyncConnection) -> bool:
+    any_attempt = select(quote_attempts.c.attempt_id).where(quote_attempts.c.quote_id == quote_id).limit(1)
+    return await connection.scalar(any_attempt) is not None
 
 
 async def _add_attempt(order: Order, connection: AsyncConnection) -> None:

@@ -1,7 +1,8 @@
 """Adds the states of quotes and the attempts at them.
 
 An existing quote becomes OPEN, with one attempt that nobody can undo. The columns keep their defaults, because SQLite
-cannot drop them, and processes of the previous release still insert quotes while a new one starts.
+cannot drop them, and processes of the previous release still insert quotes while a new one starts. Those quotes have no
+attempt, and get the same one when a process of this release joins them.
 """
 
 from alembic import op
