@@ -24,6 +24,7 @@ pytestmark = pytest.mark.unit
         ("EDGE_PRICING_TARGET", ""),
         ("EDGE_TRACE_URL", "http://traces/{trace_id}\nX-Evil: 1"),
         ("EDGE_TRACE_URL", "http://traces/{trace_id}?\u00e4"),
+        ("EDGE_ORDER_RETENTION_SECONDS", "59"),  # a purge would delete the quote of an order that is just being placed
         ("EDGE_DRAIN_SECONDS", "-1"),
         ("EDGE_DRAIN_SECONDS", "inf"),
         ("EDGE_DRAIN_SECONDS", "soon"),

@@ -21,7 +21,7 @@ class Settings(ProcessSettings):
     """gRPC target of the pricing service, such as dns:///pricing:50052."""
     trace_url: str = Field("", pattern="^[!-~]*$")
     """URL of a trace's page for the Link header, with {trace_id} in place of the id. Empty: no Link header."""
-    order_retention_seconds: float = Field(24 * 3600.0, ge=0, le=YEAR)
+    order_retention_seconds: float = Field(24 * 3600.0, ge=60, le=YEAR)
     """Seconds that an order which was not committed is remembered after its reservation has expired or would have."""
     purge_seconds: float = Field(600.0, gt=0, le=24 * 3600)
     """Seconds between two purges, which delete the orders that need not be remembered any longer."""
