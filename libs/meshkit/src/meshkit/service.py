@@ -52,7 +52,7 @@ class GrpcApp:
 
     Attributes:
         settings: say where to listen, and how long to drain.
-        server: has its servicers, health and reflection.
+        server: the gRPC server, with its servicers, health and reflection already added.
         health: NOT_SERVING until the check passes.
         check: raises while the service cannot serve.
         background: coroutines that run beside the server, see `lifecycle.serve`.

@@ -218,7 +218,7 @@ class PricingClient:
         return _quote(response.quote)
 
     async def list_unsettled_quotes(self, create_time_before: datetime, page_token: str) -> tuple[list[str], str]:
-        """The ids of orders that may not be committed, one page, and the token of the next."""
+        """The ids of orders that are not known to be committed, one page, and the token of the next."""
         request = pricing_service_pb2.ListUnsettledQuotesRequest(
             create_time_before=_timestamp(create_time_before), page_token=page_token
         )

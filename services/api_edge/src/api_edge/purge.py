@@ -1,6 +1,6 @@
 """Deletes what is left of orders that were not committed, some time after they ended.
 
-Only the edge knows both halves of an order. It asks pricing for quotes whose orders may not be committed, asks
+Only the edge knows both halves of an order. It asks pricing for quotes whose orders are not known to be committed, asks
 inventory what became of these orders, and tells pricing which quotes to keep and which to delete. Then inventory
 deletes the reservations: in this order, a key that is used again finds no old price under a new reservation.
 

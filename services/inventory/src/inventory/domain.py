@@ -73,14 +73,18 @@ class ReservationCommitted(FailedPrecondition, domain=DOMAIN):
     """The reservation is committed and cannot be released."""
 
     def __init__(self, reservation_id: str) -> None:
-        super().__init__(f"reservation {reservation_id} is committed", reservation_id=reservation_id)
+        super().__init__(
+            f"reservation {reservation_id} is committed and can no longer be released", reservation_id=reservation_id
+        )
 
 
 class ReservationReleased(FailedPrecondition, domain=DOMAIN):
     """The reservation is released and cannot be committed."""
 
     def __init__(self, reservation_id: str) -> None:
-        super().__init__(f"reservation {reservation_id} is released", reservation_id=reservation_id)
+        super().__init__(
+            f"reservation {reservation_id} is released and can no longer be committed", reservation_id=reservation_id
+        )
 
 
 class ReservationExpired(FailedPrecondition, domain=DOMAIN):

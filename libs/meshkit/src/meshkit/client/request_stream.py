@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def request_stream_interceptors() -> list[grpc.aio.ClientInterceptor]:
-    """The interceptors that end the requests of a call when it ends. They must be the last, inside all others."""
+    """The interceptors that end the requests of a call when it ends. Put them last, so that they run innermost."""
     return [_StreamUnary(), _StreamStream()]
 
 

@@ -79,8 +79,8 @@ class DrainingProtocol(HttpToolsProtocol):
     It also cancels a request that is followed by bytes which are not HTTP, even within the request's own body. The
     response is then 400, and the last one.
 
-    A client that offers another protocol, as Java's does in every plain-text request, gets a response in HTTP/1.1
-    (RFC 9110, section 7.8). httptools would drop the body of its request.
+    Some clients ask to switch to another protocol; Java's does so in every request without TLS. They get a response in
+    HTTP/1.1 (RFC 9110, section 7.8). httptools would drop the body of their request.
     """
 
     def __init__(self, *args: Any, stop: Stop, problems: Problems, **kwargs: Any) -> None:

@@ -54,10 +54,16 @@ EXAMPLES = {
         {"request_id": ORDER_ID},
     ),
     "RESERVATION_COMMITTED": Example(
-        409, INVENTORY, f"reservation {ORDER_ID} is committed", {"reservation_id": ORDER_ID}
+        409,
+        INVENTORY,
+        f"reservation {ORDER_ID} is committed and can no longer be released",
+        {"reservation_id": ORDER_ID},
     ),
     "RESERVATION_RELEASED": Example(
-        409, INVENTORY, f"reservation {ORDER_ID} is released", {"reservation_id": ORDER_ID}
+        409,
+        INVENTORY,
+        f"reservation {ORDER_ID} is released and can no longer be committed",
+        {"reservation_id": ORDER_ID},
     ),
     "RESERVATION_EXPIRED": Example(409, INVENTORY, f"reservation {ORDER_ID} has expired", {"reservation_id": ORDER_ID}),
     "CONTENT_TOO_LARGE": Example(413, EDGE, "the body is larger than 1048576 bytes"),

@@ -149,7 +149,7 @@ class PricingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUnsettledQuotes(self, request, context):
-        """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes.
+        """Lists the quotes whose orders are not known to be committed, by id, one page at a time, for SettleQuotes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

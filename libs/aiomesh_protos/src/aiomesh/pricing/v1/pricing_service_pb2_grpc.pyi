@@ -66,7 +66,7 @@ class PricingServiceStub:
     GetQuote: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]
     """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
     ListUnsettledQuotes: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.ListUnsettledQuotesRequest, _pricing_service_pb2.ListUnsettledQuotesResponse]
-    """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+    """Lists the quotes whose orders are not known to be committed, by id, one page at a time, for SettleQuotes."""
     SettleQuotes: _grpc.UnaryUnaryMultiCallable[_pricing_service_pb2.SettleQuotesRequest, _pricing_service_pb2.SettleQuotesResponse]
     """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
 
@@ -117,7 +117,7 @@ class PricingServiceAsyncStub(PricingServiceStub):
     GetQuote: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.GetQuoteRequest, _pricing_service_pb2.GetQuoteResponse]  # type: ignore[assignment]
     """Reads a quote. NOT_FOUND (UNKNOWN_QUOTE)."""
     ListUnsettledQuotes: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.ListUnsettledQuotesRequest, _pricing_service_pb2.ListUnsettledQuotesResponse]  # type: ignore[assignment]
-    """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+    """Lists the quotes whose orders are not known to be committed, by id, one page at a time, for SettleQuotes."""
     SettleQuotes: _aio.UnaryUnaryMultiCallable[_pricing_service_pb2.SettleQuotesRequest, _pricing_service_pb2.SettleQuotesResponse]  # type: ignore[assignment]
     """Keeps the quotes of committed orders for good, and deletes those of orders that can no longer be committed.
 
@@ -207,7 +207,7 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pricing_service_pb2.ListUnsettledQuotesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pricing_service_pb2.ListUnsettledQuotesResponse, _abc.Awaitable[_pricing_service_pb2.ListUnsettledQuotesResponse]]:
-        """Lists the quotes whose orders may not be committed, by id, one page at a time, for SettleQuotes."""
+        """Lists the quotes whose orders are not known to be committed, by id, one page at a time, for SettleQuotes."""
 
     @_abc_1.abstractmethod
     def SettleQuotes(
