@@ -33,8 +33,8 @@ Every error of the REST API is a problem (RFC 9457, `application/problem+json`):
  "errors": [], "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
 ```
 
-- Programs branch on `reason` and `domain`, people read `detail`. `type` ends with the reason in lower case, with `-` for
-  `_`; the tables below list all reasons.
+- Programs branch on `reason` and `domain`, people read `detail`. `type` ends with the reason in lower case, with `-`
+  for `_`; the tables below list all reasons.
 - `metadata` holds the values of `detail`, and `errors` the invalid fields, such as `lines[0].sku`.
 - `Retry-After` says after how many seconds a retry is worthwhile.
 - `trace_id` finds the trace and the log lines of the request.

@@ -118,6 +118,7 @@ async def end(mesh: Backends, model: Model, key: str, action: str) -> None:
     try:
         ended = await ends(order_id(key))
     except ServiceError:
+        assert model.answered is None or model.answered.reservation.state is not OrderState.RESERVED
         return
     if ended.reservation.state is OrderState.COMMITTED and not model.sold:
         model.sold = sum(line.quantity for line in ended.quote.lines)

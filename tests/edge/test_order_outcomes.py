@@ -108,8 +108,10 @@ async def test_an_attempt_returns_what_the_table_says_and_a_refused_one_leaves_n
 ) -> None:
     mesh.script.outcomes = {"ReserveStock": reserve, "CreateQuote": quote}
     before = await mesh.rows()
-    result, answered = await play(mesh, key, other, Killed(role="ours"))
+    process = Killed(role="ours")
+    result, answered = await play(mesh, key, other, process)
     assert_as_the_table_says(result, reserve, quote)
+    assert process.ended - HALVES == needed_undos(reserve, quote)
     if answered:
         assert await order_of(mesh, key) == answered
     elif isinstance(result, ServiceError):

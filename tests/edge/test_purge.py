@@ -15,6 +15,7 @@ from api_edge.domain import Line
 from api_edge.purge import purge, purge_forever
 from api_edge.rules import order_id
 from api_edge.settings import Settings
+from meshkit.errors import FailedPrecondition, Internal
 from meshkit.lifecycle import running
 from meshkit.service import utc_now
 from meshkit.testing import SpanCapture
@@ -24,6 +25,7 @@ from tests.inventory.opened import HOLD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import Path
 
 MOMENT = timedelta(seconds=1)
@@ -138,6 +140,51 @@ async def test_an_order_placed_while_its_old_quote_is_purged_is_not_lost(mesh: B
     assert await mesh.shop.order(order_id(key)) == placed
 
 
+async def test_a_quote_that_a_crash_left_is_purged_although_its_key_is_retried(mesh: Backends) -> None:
+    """Each repeat is refused and uses the quote; the next order has the price of its own moment."""
+    key, too_many = str(uuid.uuid4()), [Line("TEA-0001", 1_000_000)]
+    process = Killed(frozenset({"ReserveStock"}))
+    async with mesh.storefront(process) as storefront:
+        crashed = asyncio.create_task(storefront.place_order(key, too_many, "EUR"))
+        await process.wait({"CreateQuote"}, {"ReserveStock"})
+        crashed.cancel()
+    for _ in range(3):
+        mesh.clock.advance(RETENTION / 2)
+        with pytest.raises(FailedPrecondition):
+            await mesh.shop.place_order(key, too_many, "EUR")
+    await purge_now(mesh)
+    assert (await mesh.rows())["quotes"] == 1
+    mesh.clock.advance(timedelta(minutes=1) + MOMENT)
+    await purge_now(mesh)
+    assert set((await mesh.rows()).values()) == {0}
+
+
+class FailingFirst(grpc.aio.UnaryUnaryClientInterceptor):
+    """The first call of a method fails."""
+
+    def __init__(self, method: str) -> None:
+        self._method, self.failed = method, False
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Passes on every other call."""
+        if not self.failed and details.method.decode().endswith(self._method):
+            self.failed = True
+            raise Internal("failed on purpose")
+        return await continuation(details, request)
+
+
+async def test_a_batch_that_fails_does_not_stop_the_others_and_keeps_its_reservations(mesh: Backends) -> None:
+    for _ in range(105):
+        await place(mesh, release=True)
+    mesh.clock.advance(HOLD + RETENTION + MOMENT)
+    async with open_clients(mesh.addresses, mesh.capture, FailingFirst("SettleQuotes")) as clients:
+        with pytest.raises(Internal):
+            await purge(*clients, mesh.clock() - RETENTION)
+    assert {(await mesh.rows())[table] for table in ("quotes", "reservations")} == {100, 105}
+    await purge_now(mesh)
+    assert set((await mesh.rows()).values()) == {0}
+
+
 class CountingCalls(grpc.aio.UnaryUnaryClientInterceptor):
     """Counts calls, and says when there were enough."""
 
@@ -162,3 +209,21 @@ async def test_an_outage_is_logged_once_and_the_purge_goes_on(caplog: pytest.Log
                 await calls.reached.wait()
     warnings = [record for record in caplog.records if record.name == "api_edge.purge"]
     assert [record.levelname for record in warnings] == ["WARNING"]
+
+
+async def test_an_unexpected_error_is_logged_and_does_not_end_the_edge(
+    mesh: Backends, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls, recovered = 0, asyncio.Event()
+
+    def clock() -> datetime:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("on purpose")
+        recovered.set()
+        return mesh.clock()
+
+    async with running(partial(purge_forever, *mesh.clients, retention=RETENTION, interval=0.001, clock=clock)):
+        await recovered.wait()
+    assert "the purge of orders failed" in caplog.text

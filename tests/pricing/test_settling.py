@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,15 +121,18 @@ async def test_a_committed_quote_is_never_deleted(store: PriceStore, clock: Fake
     assert (await store.get_quote(kept)).state is State.COMMITTED
 
 
-async def test_an_orphaned_quote_stays_while_attempts_use_it(store: PriceStore, clock: FakeClock) -> None:
+async def test_an_orphaned_quote_stays_while_an_attempt_may_still_use_it(store: PriceStore, clock: FakeClock) -> None:
     order = order_of()
     await store.create_quote(order)
     clock.advance(DAY)
     await store.create_quote(order)
-    orphaned = [order.request_id]
-    assert await store.settle_quotes(settlement_of(orphaned=orphaned, create_time_before=NOW + DAY)) == 0
+    orphaned = settlement_of(orphaned=[order.request_id], create_time_before=NOW + DAY)
+    clock.advance(quoting.IN_USE)
+    assert await store.settle_quotes(orphaned) == 0
+    clock.advance(timedelta(microseconds=1))
+    assert await store.settle_quotes(settlement_of(orphaned=[order.request_id], create_time_before=NOW)) == 0
     assert (await store.get_quote(order.request_id)).state is State.OPEN
-    assert await store.settle_quotes(settlement_of(orphaned=orphaned, create_time_before=NOW + 2 * DAY)) == 1
+    assert await store.settle_quotes(orphaned) == 1
 
 
 async def test_an_id_in_several_lists_belongs_to_the_first(store: PriceStore) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from random import random
 from typing import TYPE_CHECKING, NoReturn
 
+from api_edge.concurrency import result_or_error
 from api_edge.domain import OrderState
 from meshkit.deadline import own_budget
 from meshkit.errors import ServiceError, describe
@@ -40,13 +42,14 @@ async def purge_forever(
     interval: float,
     clock: Callable[[], datetime],
 ) -> NoReturn:
-    """Purges every `interval` seconds until cancelled. Continues after an outage, which it logs once.
+    """Purges every `interval` seconds until cancelled, the first time earlier, so that edges take turns.
 
-    Its calls are not traced; a service that deletes something traces that itself.
+    Continues after any error; an outage is logged once. Its calls are not traced; a service that deletes something
+    traces that itself.
     """
+    await asyncio.sleep(interval * random())  # noqa: S311 - not a secret
     reachable = True
     while True:
-        await asyncio.sleep(interval)
         try:
             with unsampled():
                 await purge(inventory, pricing, clock() - retention)
@@ -55,20 +58,30 @@ async def purge_forever(
             if reachable:
                 log.warning("cannot purge orders: %s", describe(error))
             reachable = False
+        except Exception:
+            log.exception("the purge of orders failed")
+        await asyncio.sleep(interval)
 
 
 async def purge(inventory: InventoryClient, pricing: PricingClient, before: datetime) -> None:
     """Deletes both halves of the orders that were released or expired and whose hold ended before a time.
 
-    Also deletes quotes without a reservation that were not used since, which a crash left. Raises ServiceErrors.
+    Also deletes older quotes without a reservation, which a crash left. A batch that fails does not stop the next
+    ones, but then no reservation is deleted.
+
+    Raises:
+        ServiceError: of the listing, or of the last batch that failed.
     """
+    failure: ServiceError | None = None
     page_token: str | None = ""
     while page_token is not None:
         with own_budget(BATCH_SECONDS):
-            order_ids, page_token = await pricing.list_unsettled_quotes(before, page_token)
-            if order_ids:
-                await _settle(order_ids, inventory, pricing, before)
-        page_token = page_token or None
+            order_ids, next_page_token = await pricing.list_unsettled_quotes(before, page_token)
+            page_token = next_page_token or None
+            settled = await result_or_error(_settle(order_ids, inventory, pricing, before))
+        failure = settled or failure
+    if failure:
+        raise failure
     deleted = True
     while deleted:
         with own_budget(BATCH_SECONDS):
@@ -78,6 +91,8 @@ async def purge(inventory: InventoryClient, pricing: PricingClient, before: date
 async def _settle(
     order_ids: Sequence[str], inventory: InventoryClient, pricing: PricingClient, before: datetime
 ) -> None:
+    if not order_ids:
+        return
     reservations, missing = await inventory.batch_get_reservations(order_ids)
     await pricing.settle_quotes(
         committed=[found.id for found in reservations if found.state is OrderState.COMMITTED],

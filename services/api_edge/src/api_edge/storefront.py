@@ -60,7 +60,7 @@ T = TypeVar("T")
 DEGRADING = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, NotFound, Cancelled)
 """The kinds of errors of a service that leave a product without its part; other kinds are the caller's mistakes."""
 
-OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, Internal, Unknown, Cancelled)
+OUTCOME_UNKNOWN = (Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown, Cancelled)
 """The kinds of errors after which a half of an order may exist anyway."""
 
 UNDO_SECONDS = 1.0

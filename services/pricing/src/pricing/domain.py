@@ -159,7 +159,7 @@ class Settlement:
     """What became of the orders of some quotes. An id in several sets belongs to the first of them.
 
     Those in `committed` are kept for good. Those in `finished` are deleted if they were created before
-    `create_time_before`, an aware datetime; those in `orphaned` only if no attempt has used them since then, either.
+    `create_time_before`, an aware datetime; those in `orphaned` only if no attempt has used them for a minute, either.
     """
 
     committed: frozenset[str]

@@ -7,6 +7,7 @@ on PostgreSQL no two transactions deadlock. (SQLite runs one write transaction a
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from pricing.domain import Settlement
 
     Clock = Callable[[], datetime]
+
+IN_USE = timedelta(minutes=1)
+"""How long after its last attempt a quote without a reservation may still get one: no request takes longer."""
 
 _FIND = (
     select(
@@ -87,13 +91,13 @@ async def confirm(quote_id: str, clock: Clock, connection: AsyncConnection) -> Q
     return replace(quote, state=State.CONFIRMED)
 
 
-async def settle(settlement: Settlement, tracer: Tracer, connection: AsyncConnection) -> int:
+async def settle(settlement: Settlement, now: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
     """Makes quotes of committed orders COMMITTED, deletes the others, and returns how many it deleted.
 
     Skips quotes that another process has locked. Its span is the root of a trace, because that of a caller that polls
     is not sampled.
     """
-    lock = select_to_settle(settlement).with_for_update(skip_locked=True)
+    lock = select_to_settle(settlement, now).with_for_update(skip_locked=True)
     locked = set(await connection.scalars(lock))
     if committed := locked & settlement.committed:
         await _finish(committed, connection, state=State.COMMITTED)
@@ -104,17 +108,18 @@ async def settle(settlement: Settlement, tracer: Tracer, connection: AsyncConnec
     return len(unwanted)
 
 
-def select_to_settle(settlement: Settlement) -> Select[str]:
+def select_to_settle(settlement: Settlement, now: datetime) -> Select[str]:
     """Selects the ids of the quotes that a settlement changes."""
-    id_, before = quotes.c.quote_id, settlement.create_time_before
+    id_, is_old = quotes.c.quote_id, quotes.c.create_time < settlement.create_time_before
+    is_unused = quotes.c.last_attempt_time < now - IN_USE
     return (
         select(id_)
         .where(
             quotes.c.state != State.COMMITTED,
             or_(
                 id_.in_(settlement.committed),
-                and_(id_.in_(settlement.finished), quotes.c.create_time < before),
-                and_(id_.in_(settlement.orphaned), quotes.c.last_attempt_time < before),
+                and_(id_.in_(settlement.finished), is_old),
+                and_(id_.in_(settlement.orphaned), is_old, is_unused),
             ),
         )
         .order_by(id_)

@@ -95,11 +95,12 @@ class PriceStore:
 
         Takes no lock when there is nothing to change.
         """
+        now = self._clock()
         async with self._database.read() as connection:
-            unsettled = await connection.scalar(quoting.select_to_settle(settlement).limit(1))
+            unsettled = await connection.scalar(quoting.select_to_settle(settlement, now).limit(1))
         if unsettled is None:
             return 0
-        return await self._database.write(partial(quoting.settle, settlement, self._tracer))
+        return await self._database.write(partial(quoting.settle, settlement, now, self._tracer))
 
     async def set_price(self, change: PriceChange) -> Money:
         """Changes a list price, once, and returns the current list price.

@@ -445,7 +445,7 @@ class SettleQuotesRequest(_message.Message):
 
     @_builtins.property
     def orphaned_quote_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The quotes without an order, to delete unless an attempt has used them since `create_time_before`."""
+        """The quotes without an order, to delete unless an attempt has used them within the last minute."""
 
     @_builtins.property
     def create_time_before(self) -> _timestamp_pb2.Timestamp:
