@@ -159,6 +159,17 @@ async def test_a_quote_that_a_crash_left_is_purged_although_its_key_is_retried(m
     assert set((await mesh.rows()).values()) == {0}
 
 
+async def test_an_order_committed_by_an_edge_of_the_previous_release_keeps_its_quote(mesh: Backends) -> None:
+    """Such an edge commits the reservation and does not confirm the quote."""
+    placed = await place(mesh)
+    inventory, _ = mesh.clients
+    await inventory.commit_reservation(placed, "")
+    committed = await mesh.shop.order(placed)
+    await mesh.expire_and_purge()
+    assert await mesh.shop.order(placed) == committed
+    assert (await mesh.rows())["quotes"] == 1
+
+
 class FailingFirst(grpc.aio.UnaryUnaryClientInterceptor):
     """The first call of a method fails."""
 
