@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from meshkit import errors
@@ -130,6 +132,33 @@ async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, 
         with pytest.raises(kind) as caught, service_errors():
             await service.unary()
     assert "from elsewhere" in describe(caught.value)
+
+
+BROKEN = [
+    pytest.param(b"\xff\xff\xff", id="no Status"),
+    pytest.param(b"\x08\x0e\x12\x7fx", id="cut off"),
+    pytest.param(
+        status_pb2.Status(
+            code=14,
+            message="x",
+            details=[any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")],
+        ).SerializeToString(),
+        id="broken ErrorInfo",
+    ),
+]
+
+
+@pytest.mark.parametrize("details", BROKEN)
+async def test_a_code_is_believed_whatever_its_details_are(details: bytes) -> None:
+    async def handler(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        trailing = (("grpc-status-details-bin", details),)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "x", trailing_metadata=trailing)
+        raise AssertionError
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(errors.Unavailable) as caught, service_errors():
+            await service.unary()
+    assert (caught.value.reason, caught.value.domain, caught.value.fields) == ("UNAVAILABLE", "", {})
 
 
 async def test_an_unreachable_peer_is_unavailable() -> None:

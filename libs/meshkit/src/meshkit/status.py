@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -18,6 +19,9 @@ from meshkit.errors import Cancelled, FieldViolation, ServiceError, Unavailable,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from google.protobuf.any_pb2 import Any
+    from google.protobuf.message import Message
 
 
 def write_status(error: ServiceError) -> status_pb2.Status:
@@ -52,16 +56,14 @@ def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
     With a bare code the text may be gRPC's own, which names addresses and hosts. Then it is a note of the error, for
     logs and tracebacks, and the error's message names the code only.
 
+    Details that cannot be parsed, or that contradict the code, are ignored.
+
     A bare CANCELLED is Unavailable: a server that stops cancels the calls that it has not begun. (The caller's own
     cancellation is no AioRpcError.)
     """
     code, text = error.code().name, error.details() or ""
     kind = mapping_of_code(code).kind
-    try:
-        status = rpc_status.from_call(cast("grpc.Call", error))  # it has the same accessors
-    except ValueError:  # the details contradict the code: use the code
-        status = None
-    if status:
+    if status := _status(error):
         found = _read_details(kind, text or code, status)
     elif text and code in OF_SERVICES:
         found = kind(text)
@@ -87,6 +89,21 @@ def service_errors() -> Iterator[None]:
         raise read_error(error) from error
 
 
+def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    try:
+        return rpc_status.from_call(cast("grpc.Call", error))  # it has the same accessors
+    except (ValueError, DecodeError):
+        return None
+
+
+def _unpack(detail: Any, target: Message) -> None:
+    """Reads a detail of the target's type into it, and leaves the target empty if the detail cannot be parsed."""
+    try:
+        detail.Unpack(target)
+    except DecodeError:
+        target.Clear()
+
+
 def _bad_request(error: ServiceError) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[
@@ -104,7 +121,7 @@ def _read_details(kind: type[ServiceError], message: str, status: status_pb2.Sta
     )
     for detail in status.details:
         for target in (info, bad_request, retry):
-            detail.Unpack(target)
+            _unpack(detail, target)
     violations = [FieldViolation(item.field, item.description) for item in bad_request.field_violations]
     error = kind(message, violations=violations)
     error.fields = dict(info.metadata)
