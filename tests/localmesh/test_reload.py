@@ -116,6 +116,10 @@ def test_a_child_that_fails_after_a_change_is_restarted_by_the_next_change(tmp_p
         ("a.py", b"x = 1", None),
         ("a.py", b"x = '\\d'", None),
         ("a.py", b"\nx =", "2: invalid syntax"),
+        ("a.py", b"import os\nfrom __future__ import annotations", "2: from __future__ imports must occur at "),
+        ("a.py", b"return 5", "1: 'return' outside function"),
+        ("a.py", b"await x", "1: 'await' outside function"),
+        ("a.py", b"assert (x, 'always true')", None),
         ("a.csv", b"\nx =", None),
     ],
 )
@@ -123,7 +127,8 @@ def test_a_syntax_error_is_found_only_in_python_files(
     tmp_path: Path, name: str, content: bytes, error: str | None
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    assert syntax_error(tmp_path / name) == error
+    found = syntax_error(tmp_path / name)
+    assert found is error is None or str(found).startswith(str(error))
 
 
 @pytest.mark.unit

@@ -1,9 +1,8 @@
 """Restarts the children whose sources change: `make up RELOAD=1`.
 
-A file that Python cannot parse restarts nothing: the children run on until the file is saved without the error.
+A file that Python cannot compile restarts nothing: the children run on until the file is saved without the error.
 """
 
-import ast
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ def syntax_error(path: Path) -> str | None:
         return None
     try:
         with warnings.catch_warnings(action="ignore"):
-            ast.parse(path.read_bytes())
+            compile(path.read_bytes(), path, "exec", dont_inherit=True)
     except SyntaxError as error:
         return f"{error.lineno}: {error.msg}"
     except ValueError as error:  # the file contains a null byte
