@@ -12,9 +12,9 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from dotenv import load_dotenv
-
+from localmesh import env_file
 from localmesh.console import Console
 from localmesh.mesh import describe
 from localmesh.patience import Patience
@@ -27,12 +27,12 @@ from localmesh.up import up
 
 def main() -> int:
     """Runs the command of the command line; returns the exit status."""
-    load_dotenv(".env")  # variables that are set already keep their values
     parser = argparse.ArgumentParser(prog="localmesh", description="Runs the mesh as local processes.")
     parser.add_argument("command", nargs="?", choices=("up", "reset"), default="up")
     command = parser.parse_args().command
     console = Console()
     try:
+        env_file.load(Path(".env"))
         services = read_services()
         settings = load(services)
         if command == "reset":
