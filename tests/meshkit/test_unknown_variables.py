@@ -27,7 +27,7 @@ def warnings(
     environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> list[tuple[str, str]]:
     monkeypatch.setattr("os.environ", dict(environ))
-    warn_of_unknown_variables(Settings)
+    warn_of_unknown_variables("shop", Settings)
     return [(record.levelname, record.message) for record in caplog.records]
 
 
@@ -39,7 +39,8 @@ def warnings(
         ("SHOP_LOGLEVEL", "did you mean SHOP_LOG_LEVEL?"),
         ("shop_loglevel", "did you mean SHOP_LOG_LEVEL?"),
         ("SHOP_LISTEN_PORT", "did you mean SHOP_LISTEN?"),
-        ("SHOP_Q", "--help lists the settings"),
+        ("SHOP_PRT", "did you mean SHOP_PORT of `make up`?"),
+        ("SHOP_Q", "`python -m shop --help` lists the settings"),
     ],
 )
 def test_an_unknown_variable_logs_a_warning_with_the_nearest_setting_but_not_its_value(

@@ -146,7 +146,7 @@ def main(
     read_arguments(name, settings_class, sys.argv[1:])
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
-    warn_of_unknown_variables(settings_class)
+    warn_of_unknown_variables(name, settings_class)
     prometheus = has_metrics_route or bool(settings.metrics_listen)
     telemetry = configure(name, instrumentation=settings.telemetry, prometheus=prometheus, set_global=set_global)
 

@@ -24,17 +24,18 @@ SERVICE_LINK = re.compile(
 https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables."""
 
 
-def warn_of_unknown_variables(settings: type[BaseSettings]) -> None:
+def warn_of_unknown_variables(program: str, settings: type[BaseSettings]) -> None:
     """Logs a warning for each variable with the prefix of the settings that is not a setting, with the nearest one.
 
-    The value is not logged: it may hold a password.
+    The value is not logged: it may hold a password. `program` is the one whose `--help` lists the settings.
     """
     prefix = str(settings.model_config.get("env_prefix", "")).upper()
     known = [name.upper() for name in settings.model_fields]
     for variable, value in sorted(os.environ.items()):
         name = variable.upper().removeprefix(prefix)
         if variable.upper().startswith(prefix) and name not in {*known, MAKE_UP} and not _is_service_link(name, value):
-            log.warning("%s is not a setting and is ignored; %s", variable, _advice(prefix, name, known))
+            advice = _advice(prefix, name, known) or f"`python -m {program} --help` lists the settings"
+            log.warning("%s is not a setting and is ignored; %s", variable, advice)
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -43,5 +44,6 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _advice(prefix: str, name: str, known: list[str]) -> str:
-    nearest = get_close_matches(name, known, n=1)
-    return f"did you mean {prefix}{nearest[0]}?" if nearest else "--help lists the settings"
+    nearest = get_close_matches(name, [*known, MAKE_UP], n=1)
+    owner = " of `make up`" if nearest == [MAKE_UP] else ""
+    return f"did you mean {prefix}{nearest[0]}{owner}?" if nearest else ""

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from localmesh import env_file
+from localmesh import env_file, unknown_settings
 from localmesh.console import Console
 from localmesh.mesh import describe
 from localmesh.patience import Patience
@@ -32,12 +32,14 @@ def main() -> int:
     command = parser.parse_args().command
     console = Console()
     try:
-        env_file.load(Path(".env"))
+        given = {*env_file.load(Path(".env")), *unknown_settings.of_make(os.environ)}
         services = read_services()
         settings = load(services)
         if command == "reset":
             reset(settings.state_dir, console.say)
             return 0
+        for line in unknown_settings.warnings(services, settings, given, os.environ):
+            console.warn(line)
         return up(describe(services, settings, os.environ), settings.state_dir, console, Patience())
     except InvalidSettings as error:
         console.bad(str(error))

@@ -30,6 +30,10 @@ class Console:
         """Prints a line about a success, in green."""
         self._print(self.paint(text, GREEN))
 
+    def warn(self, text: str) -> None:
+        """Prints a line about something to correct, in yellow."""
+        self._print(self.paint(text, YELLOW))
+
     def bad(self, text: str, details: Sequence[str] = ()) -> None:
         """Prints a line about a failure in red, and below it `details`, such as the last lines of a log."""
         self._print("\n".join([self.paint(text, RED), *(f"  | {line}" for line in details)]))

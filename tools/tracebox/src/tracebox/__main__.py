@@ -15,7 +15,7 @@ def main() -> int:
     """Serves until a signal; the exit status is 0, 1 if an address cannot be used, or 2 for an invalid setting."""
     read_arguments("tracebox", Settings, sys.argv[1:])
     settings = load_settings(Settings)
-    warn_of_unknown_variables(Settings)
+    warn_of_unknown_variables("tracebox", Settings)
     try:
         run(settings)
     except AddressInUse as error:
