@@ -7,13 +7,14 @@ nothing is restarted. Then the children are stopped stage by stage: each one aft
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from localmesh import left_out
 from localmesh.child import Child
 from localmesh.console import Console
 from localmesh.follow import Tail, follow, warnings
-from localmesh.keeper import CannotRun, keep
+from localmesh.keeper import INVALID_SETTING, CannotRun, keep
 from localmesh.mesh import Mesh
 from localmesh.patience import Patience
 from localmesh.reload import Reload
@@ -51,7 +52,8 @@ class Supervisor:
                 self._console.bad(str(failure), getattr(failure, "details", ()))
                 status = max(status, getattr(failure, "status", 1))
         finally:
-            killed = await self._stop(signals)
+            # The invalid setting is then the last line.
+            killed = await self._stop(signals, quiet=status == INVALID_SETTING)
         return max(status, int(killed))
 
     async def _serve(self, signals: StopSignals) -> None:
@@ -107,24 +109,29 @@ class Supervisor:
                 with suppress(OSError):  # a full disk must not stop the mesh
                     child.log.bound()
 
-    async def _stop(self, signals: StopSignals) -> bool:
-        """Stops the children in order; returns whether one had to be killed."""
-        self._console.say("stopping (Ctrl-C again skips the drain)")
+    async def _stop(self, signals: StopSignals, *, quiet: bool) -> bool:
+        """Stops the children in order; returns whether one had to be killed. `quiet` reports only that."""
+        say = _ignore if quiet else self._console.say
+        say("stopping (Ctrl-C again skips the drain)")
         killed = False
         for stage in self._stages:
-            stops = (self._stop_child(child, signals) for child in stage if child.is_running)
+            stops = (self._stop_child(child, signals, say) for child in stage if child.is_running)
             killed |= any(await asyncio.gather(*stops))
         return killed
 
-    async def _stop_child(self, child: Child, signals: StopSignals) -> bool:
+    async def _stop_child(self, child: Child, signals: StopSignals, say: Callable[[str], None]) -> bool:
         start = time.monotonic()
         killed = await stop(child, signals, self._patience)
         duration = f"{time.monotonic() - start:.2f} s"
         if killed:
             self._console.bad(f"{child.name} did not exit within {duration} and was killed", child.log.last_lines())
         else:
-            self._console.say(f"{child.name} {child.status} after {duration}")
+            say(f"{child.name} {child.status} after {duration}")
         return killed
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 def _row(child: Child) -> tuple[str, ...]:
