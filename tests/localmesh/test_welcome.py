@@ -97,3 +97,9 @@ def test_the_welcome_contains_the_pages_the_logs_and_the_three_commands(tmp_path
     assert str(tmp_path / "logs") in text
     assert product("http://127.0.0.1:1001") in text
     assert trace("http://127.0.0.1:1004", str(tmp_path / "order.headers")) in text
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_the_welcome_tells_whether_an_edit_restarts_a_service(tmp_path: Path, *, reload: bool) -> None:
+    text = welcome(1001, Settings(state_dir=tmp_path, reload=reload))
+    assert ("\n  reload   on: an edit restarts its service\n" in text) is reload

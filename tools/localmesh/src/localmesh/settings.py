@@ -39,11 +39,15 @@ def _check_names(services: Sequence[str], names: Sequence[str]) -> Sequence[str]
     return names
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+MAX_PORT = 65535
+Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 Executable = Annotated[str, AfterValidator(_executable)]
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 Directory = Annotated[Path, AfterValidator(_resolved)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+
+REASONS: dict[object, str] = {int: f"must be a whole number from 1 to {MAX_PORT}", bool: "must be 1 or 0"}
+"""What is wrong with a value, by the type of the setting, instead of pydantic's words: every whole number is a port."""
 
 
 class Settings(BaseSettings):
@@ -110,13 +114,14 @@ def read(settings_class: type[AnySettings]) -> AnySettings:
     try:
         return settings_class()
     except ValidationError as error:
-        lines = [_explain(detail["loc"], detail["msg"]) for detail in error.errors()]
+        lines = [_explain(settings_class, detail["loc"], detail["msg"]) for detail in error.errors()]
         raise InvalidSettings("\n".join(lines)) from error
 
 
-def _explain(location: tuple[int | str, ...], message: str) -> str:
+def _explain(settings_class: type[BaseSettings], location: tuple[int | str, ...], message: str) -> str:
     reason = message.removeprefix("Value error, ")
     if not location:
         return reason
-    variable = str(location[0]).upper()
-    return f"{variable}={os.environ.get(variable, '')}: {reason[0].lower()}{reason[1:]}"
+    field = str(location[0])
+    own = REASONS.get(settings_class.model_fields[field].annotation)
+    return f"{field.upper()}={os.environ.get(field.upper(), '')}: {own or reason[0].lower() + reason[1:]}"

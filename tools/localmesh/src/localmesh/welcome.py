@@ -14,10 +14,11 @@ def welcome(edge_port: int, settings: Settings) -> str:
     """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace."""
     edge, traces = f"http://{HOST}:{edge_port}", f"http://{HOST}:{settings.traces_port}"
     headers = settings.state_dir / "order.headers"
+    reload = "\n  reload   on: an edit restarts its service" if settings.reload else ""
     return f"""
   API      {edge}/docs
   traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its response>)
-  logs     {settings.state_dir / "logs"}
+  logs     {settings.state_dir / "logs"}{reload}
 
 Copy one product, one order, and the address of that order's trace; Ctrl-C stops the mesh:
 
