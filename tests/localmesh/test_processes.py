@@ -179,7 +179,7 @@ def test_a_mesh_that_is_not_ready_in_time_names_the_child_and_stops(tmp_path: Pa
     stages = [[fake("edge", "--status", "503 Service Unavailable")], [fake("left")]]
     with MeshProcess(tmp_path, stages, {"start_notice": 0.2, "start": 3.0}) as mesh:
         assert mesh.wait() == 1
-        assert re.search(r"^still waiting for (left, )?edge$", mesh.text, re.MULTILINE)
+        assert re.search(r"^still waiting for the health checks of (left, )?edge$", mesh.text, re.MULTILINE)
         assert "not ready in time: edge\n  | edge serves" in mesh.text
 
 

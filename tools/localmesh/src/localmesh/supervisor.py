@@ -71,7 +71,8 @@ class Supervisor:
         tails = [Tail(child.log.path) for child in self._children]
         self._console.say(f"starting {', '.join(child.name for child in self._children)}")
         if not await self._all_ready(self._patience.start_notice):
-            self._console.bad(f"still waiting for {self._unready_names()}", self._unready_details())
+            text = f"still waiting for the health checks of {self._unready_names()}"
+            self._console.bad(text, self._unready_details())
             if not await self._all_ready(self._patience.start):
                 text = f"not ready in time: {self._unready_names()}"
                 raise CannotRun(text, self._unready_details())
