@@ -31,7 +31,9 @@ The standard `OTEL_*` variables configure traces and metrics: see [telemetry.md]
 
 MAKE_UP = """\
 Set them in the environment, in a file `.env`, or on the command line: `make up EDGE_PORT=8090`. `make up` passes the
-variables of the services on to them, except for their addresses.
+variables of the services on to them, except for their addresses. It does not pass on `OTEL_SERVICE_NAME`,
+`OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` and `OTEL_EXPORTER_OTLP_*`, except `OTEL_EXPORTER_OTLP_METRICS_*`: the
+services send their traces to its own trace backend.
 """
 
 

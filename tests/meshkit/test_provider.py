@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
+from meshkit.telemetry.invalid_variables import SAMPLERS
 from meshkit.telemetry.provider import configure, resource
 from meshkit.telemetry.variables import exports_metrics, exports_spans
 
@@ -195,16 +196,59 @@ async def test_an_empty_variable_counts_as_unset(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "reason"),
     [
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "7z"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999"),
-        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "must be a number of at least 0"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "-1", "must be a number of at least 0"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "must be a number greater than 0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "must be a whole number of at least 1"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "5s", "must be a whole number of at least 1"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few", "must be a whole number of at least 0"),
+        ("OTEL_TRACES_SAMPLER", "nonsense", f"must be one of {', '.join(SAMPLERS)}"),
     ],
 )
-def test_an_invalid_value_ends_the_start_with_one_line(
+def test_an_invalid_value_ends_the_start_with_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        configure("shop")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{name}={value}: {reason}\n"
+
+
+@pytest.mark.parametrize("argument", ["much", "2", "nan"])
+def test_the_ratio_of_a_sampler_is_from_0_to_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    configure("shop")  # its default sampler has no argument
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    with pytest.raises(SystemExit):
+        configure("shop")
+    assert capsys.readouterr().err == f"OTEL_TRACES_SAMPLER_ARG={argument}: must be a number from 0 to 1\n"
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "ALWAYS_ON"])
+def test_the_samplers_of_the_specification_are_supported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sampler: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    configure("shop")
+    assert messages(caplog) == []
+
+
+def test_no_value_is_invalid_when_telemetry_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    configure("shop")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_EXPORTER_OTLP_COMPRESSION", "7z"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999")]
+)
+def test_a_value_that_an_exporter_rejects_ends_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOWHERE)

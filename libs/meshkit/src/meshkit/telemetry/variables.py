@@ -18,6 +18,8 @@ from opentelemetry.context import get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import default_getter
 
+from meshkit.telemetry.invalid_variables import faults
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,11 +49,16 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
 def prepare() -> None:
     """Prepares the variables for the SDK, and logs the unsupported ones.
 
+    An invalid value ends the process with status 2 and one line for each.
+
     By the specification an empty variable counts as unset, but the SDK fails on some empty variables. It also fails on
     the propagator `none`.
     """
     for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del os.environ[name]
+    if not is_disabled() and (lines := list(faults())):
+        print("\n".join(lines), file=sys.stderr)  # noqa: T201 - for the operator
+        sys.exit(2)
     if "none" in propagators():
         propagate.set_global_textmap(propagator())
     for name, supported in SUPPORTED.items():
