@@ -59,6 +59,23 @@ def test_a_change_of_shared_sources_restarts_every_child_that_uses_them(
         assert traces.is_running()
 
 
+def test_a_temporary_file_that_replaces_a_source_is_not_a_change(tmp_path: Path, edge: Path) -> None:
+    with MeshProcess(tmp_path, [[fake("edge", sources=[edge])]]) as mesh:
+        mesh.wait_until_ready()
+        temporary = edge / "sedXYZ"
+        temporary.write_text(f"{CHILD.read_text()}# edited")
+        temporary.rename(edge / "child.py")
+        assert mesh.read_until("changed") == "child.py changed: restarting edge\n"
+
+
+def test_a_deleted_module_restarts_its_child(tmp_path: Path, edge: Path) -> None:
+    (edge / "unused.py").touch()
+    with MeshProcess(tmp_path, [[fake("edge", sources=[edge])]]) as mesh:
+        mesh.wait_until_ready()
+        (edge / "unused.py").unlink()
+        assert mesh.read_until("changed") == "unused.py changed: restarting edge\n"
+
+
 def test_a_restart_skips_the_drain(tmp_path: Path, edge: Path) -> None:
     with MeshProcess(
         tmp_path, [[fake("edge", "--stop-seconds", "600", sources=[edge])]], {"hurried_stop": 600}

@@ -26,7 +26,7 @@ class Reload:
         folders = {folder for child in self._changed for folder in child.program.sources}
         if folders:
             async for changes in awatch(*folders):
-                self._handle({Path(path) for _, path in changes})
+                self._handle([path for path in sorted({Path(path) for _, path in changes}) if _is_source(path)])
 
     def _handle(self, paths: Collection[Path]) -> None:
         touched = []
@@ -51,6 +51,11 @@ class Reload:
             self._console.say(f"{first.name}{more} changed: restarting {_names(whole)}")
         for path, error in errors.items():
             self._console.bad(f"{path}:{error}; save it without the error to restart {_names(broken)}")
+
+
+def _is_source(path: Path) -> bool:
+    """Whether the change of a path counts: not that of a temporary file, which an editor or `sed -i` renames."""
+    return path.suffix == ".py" or path.exists()
 
 
 def syntax_error(path: Path) -> str | None:
