@@ -42,7 +42,7 @@ class SpanExport(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._delivery = _Delivery(exporter)
-        self._queue_size = _queue_size()
+        self._queue_size = int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
         batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._queue_size)
         self._batches = BatchSpanProcessor(self._delivery, max_export_batch_size=batch)
         self._lock = threading.Lock()
@@ -187,13 +187,6 @@ def filter_failures() -> None:
 
     if FAILURES not in exporter.logger.filters:
         exporter.logger.filters.insert(0, FAILURES)  # before the library's own filter, which hides some of them
-
-
-def _queue_size() -> int:
-    try:
-        return int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
-    except ValueError:  # the SDK logs it
-        return QUEUE_SIZE
 
 
 def _is_sampled(span: ReadableSpan) -> bool:
