@@ -139,6 +139,12 @@ async def test_the_examples_of_errors_are_what_the_seeded_shop_returns(
 
 STATUS = "document.querySelector('.live-responses-table .response .response-col_status')?.textContent.trim()"
 
+EXECUTE = (
+    "Date.now() - (window.executed ?? 0) > 3000"
+    " && (window.executed = Date.now(), document.querySelector('button.execute').click())"
+)
+"""Clicks, and again after 3 s without a response: Swagger UI ignores a click before it has resolved the operation."""
+
 
 @needs_browser
 @pytest.mark.timeout(60)
@@ -151,8 +157,7 @@ async def test_the_prefilled_requests_can_be_executed_unchanged(shop: Mesh, tmp_
         }.items():
             await tab.show("about:blank", until="location.href === 'about:blank'")
             await tab.show(f"{shop.url}/docs#/{operation}", until="document.querySelector('button.execute')")
-            await tab.value("document.querySelector('button.execute').click()")
-            await tab.wait(f"({STATUS})?.startsWith('{status}')")
+            await tab.wait(f"({STATUS})?.startsWith('{status}') || ({EXECUTE}, false)")
 
 
 @needs_browser

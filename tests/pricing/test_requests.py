@@ -221,9 +221,12 @@ def test_a_settlement_has_up_to_a_hundred_ids_together() -> None:
 @pytest.mark.parametrize(
     ("request_", "fields"),
     [
-        (pb.SettleQuotesRequest(orphaned_quote_ids=[REQUEST_ID]), ["create_time_before"]),
+        (pb.SettleQuotesRequest(committed_quote_ids=[REQUEST_ID]), ["create_time_before"]),
         (pb.SettleQuotesRequest(create_time_before=NO_TIME), ["create_time_before"]),
-        (pb.SettleQuotesRequest(finished_quote_ids=[REQUEST_ID, "\x00"]), ["finished_quote_ids[1]"]),
+        (
+            pb.SettleQuotesRequest(finished_quote_ids=[REQUEST_ID, "\x00"], create_time_before=TIME),
+            ["finished_quote_ids[1]"],
+        ),
     ],
 )
 def test_an_invalid_settlement_is_rejected(request_: pb.SettleQuotesRequest, fields: list[str]) -> None:
