@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from meshkit.telemetry.invalid_variables import SAMPLERS
+from meshkit.telemetry.invalid_variables import OTHER_SAMPLERS, SAMPLERS
 from meshkit.telemetry.provider import configure, resource
 from meshkit.telemetry.variables import exports_metrics, exports_spans
 
@@ -215,6 +215,16 @@ def test_an_invalid_value_ends_the_start_with_one_line_that_names_its_variable(
         configure("shop")
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"{name}={value}: {reason}\n"
+
+
+@pytest.mark.parametrize("sampler", OTHER_SAMPLERS)
+def test_a_sampler_that_the_sdk_lacks_is_ignored_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sampler: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    configure("shop")
+    warning = f"OTEL_TRACES_SAMPLER={sampler} is not supported and is ignored; supported: {', '.join(SAMPLERS)}"
+    assert warning in messages(caplog)
 
 
 @pytest.mark.parametrize("argument", ["much", "2", "nan"])

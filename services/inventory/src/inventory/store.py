@@ -144,7 +144,7 @@ class InventoryStore:
     async def purge(self, before: datetime) -> int:
         """Deletes some reservations that are stored as RELEASED or EXPIRED and whose `expire_time` is before a time.
 
-        Deletes the oldest first; returns how many, 0 when none is left. Takes no lock when there is none.
+        Deletes the oldest first, and returns how many it deleted. Takes no lock if there is nothing to delete.
         """
         if not await self._finds(expiring.select_old(before, limit=1)):
             return 0

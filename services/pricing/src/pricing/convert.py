@@ -120,7 +120,7 @@ def to_unsettled_page(request: pb.ListUnsettledQuotesRequest) -> tuple[datetime,
     """
     reject(
         [
-            *_time_violations("create_time_before", request.create_time_before, request.HasField("create_time_before")),
+            *_time_violations(request),
             *_page_size_violations(request.page_size),
             *(uuid_violations("page_token", request.page_token) if request.page_token else ()),
         ],
@@ -138,7 +138,7 @@ def to_settlement(request: pb.SettleQuotesRequest) -> Settlement:
     reject(
         [
             *_quote_ids_violations(request),
-            *_time_violations("create_time_before", request.create_time_before, request.HasField("create_time_before")),
+            *_time_violations(request),
         ],
         InvalidRequest,
     )
@@ -288,10 +288,10 @@ def _page_size_violations(page_size: int) -> Iterator[FieldViolation]:
         yield FieldViolation("page_size", f"must be 1 to {MAX_QUOTES}, or 0 for {MAX_QUOTES}")
 
 
-def _time_violations(field: str, time: Timestamp, present: bool) -> Iterator[FieldViolation]:  # noqa: FBT001
-    if not present:
-        yield FieldViolation(field, "is missing")
+def _time_violations(request: pb.ListUnsettledQuotesRequest | pb.SettleQuotesRequest) -> Iterator[FieldViolation]:
+    if not request.HasField("create_time_before"):
+        yield FieldViolation("create_time_before", "is missing")
     try:
-        time.ToDatetime(UTC)
+        request.create_time_before.ToDatetime(UTC)
     except (OverflowError, ValueError):
-        yield FieldViolation(field, "must be a time of the years 1 to 9999")
+        yield FieldViolation("create_time_before", "must be a time of the years 1 to 9999")

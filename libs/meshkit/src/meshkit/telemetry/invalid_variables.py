@@ -19,6 +19,9 @@ SAMPLERS = (
 )
 """https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration."""
 
+OTHER_SAMPLERS = ("jaeger_remote", "parentbased_jaeger_remote", "xray")
+"""The specification's other samplers, which the SDK does not have."""
+
 
 class Rule(NamedTuple):
     """What the values of a variable are."""
@@ -27,7 +30,7 @@ class Rule(NamedTuple):
     is_valid: Callable[[str], bool]
 
 
-SAMPLER = Rule(f"one of {', '.join(SAMPLERS)}", lambda value: value.lower() in SAMPLERS)
+SAMPLER = Rule(f"one of {', '.join(SAMPLERS)}", lambda value: value.lower() in {*SAMPLERS, *OTHER_SAMPLERS})
 RATIO = Rule("a number from 0 to 1", lambda value: 0 <= float(value) <= 1)
 TIME = Rule("a number of at least 0", lambda value: 0 <= float(value) < math.inf)
 POSITIVE = Rule("a number greater than 0", lambda value: 0 < float(value) < math.inf)

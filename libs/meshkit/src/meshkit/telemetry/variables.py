@@ -18,7 +18,7 @@ from opentelemetry.context import get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import default_getter
 
-from meshkit.telemetry.invalid_variables import faults
+from meshkit.telemetry.invalid_variables import SAMPLERS, faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ log = logging.getLogger("meshkit.telemetry")
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 SUPPORTED: dict[str, tuple[str, ...]] = {
+    "OTEL_TRACES_SAMPLER": SAMPLERS,
     "OTEL_TRACES_EXPORTER": ("otlp", "none"),
     "OTEL_METRICS_EXPORTER": ("otlp", "prometheus", "none"),
     "OTEL_LOGS_EXPORTER": ("none",),
