@@ -1,16 +1,19 @@
 # Every target calls one tool. `make help` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python -m
+unexport PYTHONPATH PYTHONHOME # the packages of the user's other projects are not ours
+# Programs and tests start hundreds of processes: without cached bytecode each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
-TARGETS := help install up test test-fast test-cluster check format generate lock upgrade new-service reset kind-up kind-down
+TARGETS := help install up test test-fast test-clients test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
 .PHONY: $(TARGETS)
 # Checked before any target runs. A rule would run after `up` in `make up docs`, and never for the folder docs/.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
 $(foreach goal,$(UNKNOWN),$(error there is no target `$(goal)`; try $(or $(shell $(PYTHON) tools/nearest_target.py $(goal) $(TARGETS)),`make help`)))
 
 help:  ## List the targets and the settings
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 21
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p; s/^#: ?//p' Makefile | expand -t 25
 
 install:  ## Install requirements.lock into .venv (every target does this first)
 	@$(PYTHON) tools/bootstrap.py
@@ -23,6 +26,9 @@ test: install  ## Run the tests (only some: ARGS="-k orders")
 
 test-fast: install  ## Run the unit and contract tests (about a minute)
 	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
+
+test-clients: install  ## Test clients of other makers against the edge: Node.js, a page, buf curl, curl
+	@exec $(RUN) pytest -n0 tests/clients $(ARGS)
 
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, with load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)
@@ -48,6 +54,15 @@ new-service: install  ## Add a gRPC service: NAME=reviews, and DATABASE=yes if i
 reset: install  ## Delete the state of `make up`
 	@exec $(RUN) localmesh reset
 
+bench: install  ## Compare the CPU of a request with other ways to do its work: QUICK=1, FULL=1, BASE=commit, WRITE=1
+	@exec $(RUN) bench.compare $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(WRITE),--write) $(if $(BASE),--base "$(BASE)")
+
+bench-protocols: install  ## Compare the CPU of a call of the edge in each protocol
+	@exec $(RUN) bench.protocols
+
+pin-images: install  ## Pin the images of production by digest: BUILDS=builds.json of `skaffold build`
+	@exec $(RUN) tools.pin_images "$(BUILDS)"
+
 kind-up: install  ## Run the mesh on a Kubernetes cluster of kind, or roll out a change
 	@exec $(RUN) localmesh.kind up
 
@@ -57,6 +72,7 @@ kind-down: install  ## Delete that cluster
 #:
 #: Settings of `make up`, from .env, the environment, or as `make up EDGE_PORT=8090`:
 #:   EDGE_PORT       REST API                        8080
+#:   EDGE_GRPC_PORT  the same API over gRPC          50050
 #:   NAME_PORT       gRPC port of service NAME; its pyproject.toml has the default
 #:   TRACES_PORT     trace pages and query API       16686
 #:   OTLP_PORT       OpenTelemetry receiver, gRPC    4317
@@ -65,5 +81,5 @@ kind-down: install  ## Delete that cluster
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
 #:   JAEGER_BIN      a Jaeger v2 program to run instead of tracebox
 #:   PYTHON          the Python for .venv            python3
-#: `make kind-up` takes EDGE_PORT, TRACES_PORT and
+#: `make kind-up` takes EDGE_PORT, EDGE_GRPC_PORT, TRACES_PORT and
 #:   KIND_NODE_IMAGE  the image of the cluster's node, instead of kind's default

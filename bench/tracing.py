@@ -22,7 +22,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
@@ -30,6 +29,7 @@ from meshkit.client.channel import open_channel
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
 from meshkit.telemetry import Telemetry
+from meshkit.telemetry.spans import TracerProvider
 from meshkit.testing import start_server
 
 if TYPE_CHECKING:

@@ -27,16 +27,46 @@ FLAGS = (
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
 
 
-class Tab:
-    """One page, at first as narrow as a phone."""
+class Browser:
+    """A running browser."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._calls = 0
+
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[Tab]:
+        """A tab that shares no state with others, and is closed after the block."""
+        context = await self.call("Target.createBrowserContext")
+        try:
+            tab = Tab(self, context)
+            await tab.open()
+            yield tab
+        finally:
+            await self.call("Target.disposeBrowserContext", **context)
+
+    async def call(self, method: str, session: dict[str, str] | None = None, **parameters: object) -> Any:
+        """Calls a method of the browser, or of the session of a tab; returns its result."""
+        self._calls += 1
+        await self._socket.send_json({"id": self._calls, "method": method, "params": parameters, **(session or {})})
+        async for message in self._socket:  # events may come first
+            if (response := message.json()).get("id") == self._calls:
+                return response.get("result", {})
+        raise AssertionError("the browser closed the connection")
+
+
+class Tab:
+    """One page, at first as narrow as a phone."""
+
+    def __init__(self, browser: Browser, context: dict[str, str]) -> None:
+        self._browser = browser
+        self._context = context
         self._session: dict[str, str] = {}
 
     async def open(self) -> None:
-        target = await self._call("Target.createTarget", url="about:blank")
+        """Opens another page in the same context."""
+        self._session = {}
+        target = await self._call("Target.createTarget", url="about:blank", **self._context)
         attached = await self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
         await self.resize(390)
@@ -76,17 +106,19 @@ class Tab:
         await self._call("Runtime.evaluate", expression=twice, awaitPromise=True)
 
     async def _call(self, method: str, **parameters: object) -> Any:
-        self._calls += 1
-        await self._socket.send_json({"id": self._calls, "method": method, "params": parameters, **self._session})
-        async for message in self._socket:  # events may come first
-            if (response := message.json()).get("id") == self._calls:
-                return response.get("result", {})
-        raise AssertionError("the browser closed the connection")
+        return await self._browser.call(method, self._session, **parameters)
 
 
 @asynccontextmanager
 async def browsing(profile: Path) -> AsyncIterator[Tab]:
     """A tab of a new browser, which keeps its files in `profile`."""
+    async with running_browser(profile) as browser, browser.tab() as tab:
+        yield tab
+
+
+@asynccontextmanager
+async def running_browser(profile: Path) -> AsyncIterator[Browser]:
+    """A new browser, which keeps its files in `profile`."""
     flags = (*FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}")
     browser = await asyncio.create_subprocess_exec(str(CHROMIUM), *flags, stdout=DEVNULL, stderr=PIPE)
     assert browser.stderr
@@ -97,9 +129,7 @@ async def browsing(profile: Path) -> AsyncIterator[Tab]:
             aiohttp.ClientSession() as http,
             http.ws_connect(line.split()[-1].decode(), max_msg_size=0) as socket,
         ):
-            tab = Tab(socket)
-            await tab.open()
-            yield tab
+            yield Browser(socket)
     finally:
         browser.terminate()
         await browser.communicate()

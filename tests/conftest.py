@@ -5,23 +5,26 @@ A test that needs a database gets a SQLite file or a PostgreSQL database of its 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-import uuid
-from typing import TYPE_CHECKING
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import blockbuster_ctx
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it ships no types
 
-from tests.private_postgres import PrivatePostgres
+from tests.private_postgres import PrivatePostgres, empty_databases
 from tests.repository import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-    from pathlib import Path
 
+
+# gRPC sends even these to the shell's proxy, and reads only lower case.
+os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,[::1],::1"  # noqa: SIM112
 
 pytest_plugins = ("tests.isolation", "tests.time_limit")
 
@@ -38,9 +41,54 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.fixture(autouse=True)
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than cores, because a third of the time a test waits for another process or a timer."""
+    return (yield) + 1
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # for the same reason
+    """Gives all tests of a file to one process, and so all files that use the mesh of tests/e2e/conftest.py."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Distributes the tests."""
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects without the garbage collector, which afterwards ignores the modules and the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files whose tests may take longest, then those with most tests, so that all processes end soon.
+
+    Within a file the order stays random.
+    """
+    limits, sizes = Counter[Path](), Counter[Path](item.path for item in items)
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits[item.path], limit.args[0] if limit else 0)
+    items.sort(key=lambda item: (limits[item.path], sizes[item.path]), reverse=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_blocking_calls() -> Iterator[None]:
-    """Makes a blocking call of our code in the event loop raise an error."""
+    """Makes a blocking call of our code in any event loop raise an error."""
     with blockbuster_ctx([*OURS]) as detector:
         detector.functions[
             "os.path.abspath"
@@ -48,6 +96,7 @@ def _no_blocking_calls() -> Iterator[None]:
         detector.functions["threading.Lock.acquire"].deactivate()  # grpc.aio joins a thread when it is collected
         for function in detector.functions.values():
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")  # it reads ~/.pgpass
+            function.can_block_in("meshkit/database/sqlite_file.py", ("verify", "_identity"))  # a few microseconds
             function.can_block_in("tests/time_limit.py", "expire")
         yield
 
@@ -63,14 +112,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def postgres_database(postgres_url: str) -> AsyncIterator[str]:
     """An empty PostgreSQL database that is dropped after the test."""
-    name = f"test_{uuid.uuid4().hex}"
-    server = make_url(postgres_url)
-    engine = create_async_engine(server.set(drivername="postgresql+asyncpg"), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-        yield server.set(database=name).render_as_string(hide_password=False)
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await engine.dispose()
+    async with empty_databases(postgres_url, 1) as (url,):
+        yield url
 
 
 @pytest.fixture(scope="session")

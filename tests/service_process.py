@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 FREE = "127.0.0.1:0"
+GRPC_LISTENS = '"logger": "meshkit.lifecycle", "message": "listening on'
+"""A part of the record that a gRPC server logs."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,12 @@ class ServiceProcess:
         return [json.loads(line) for line in self.lines]
 
     async def address(self) -> str:
-        """The address that it listens on."""
+        """The address that it listens on; of the edge that of HTTP, which it names first."""
         return f"127.0.0.1:{(await self.log_record('listening on'))['port']}"
+
+    async def grpc_address(self) -> str:
+        """The address of its gRPC server."""
+        return f"127.0.0.1:{(await self.log_record(GRPC_LISTENS))['port']}"
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -26,14 +26,20 @@ Every process reads its settings from environment variables when it starts. An i
 status 2 and one line for each variable; a misspelt variable logs a warning that names the nearest setting. `--help`
 lists the settings of one process, such as `.venv/bin/python -m {example} --help`.
 
+A listen address is `host:port`, with an IPv6 address in brackets: `[::1]:8080`. `0.0.0.0` and `[::]` both stand for all
+addresses of IPv4 and IPv6. A name stands for one of its addresses: IPv4, if it has one. A
+[gRPC target](https://github.com/grpc/grpc/blob/master/doc/naming.md) needs a port; `dns:///name:port` uses every
+address of the name.
+
 The standard `OTEL_*` variables configure traces and metrics: see [telemetry.md](telemetry.md).
 """
 
 MAKE_UP = """\
 Set them in the environment, in a file `.env`, or on the command line: `make up EDGE_PORT=8090`. `make up` passes the
-variables of the services on to them, except for their addresses. It does not pass on `OTEL_SERVICE_NAME`,
-`OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` and `OTEL_EXPORTER_OTLP_*`, except `OTEL_EXPORTER_OTLP_METRICS_*`: the
-services send their traces to its own trace backend.
+variables of the services on to them, except for their addresses. It does not pass on `OTEL_SERVICE_NAME`, the
+attributes `service.name` and `service.instance.id` in `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_EXPORTER`,
+`OTEL_METRICS_EXPORTER` and `OTEL_EXPORTER_OTLP_*`, except `OTEL_EXPORTER_OTLP_METRICS_*`: the services send their
+traces to its own trace backend.
 """
 
 

@@ -1,19 +1,25 @@
-"""Writes docs/errors.md: the kinds of errors, and every reason with its codes."""
+"""Writes docs/errors.md: the kinds of errors, the statuses of each protocol, and every reason with its codes."""
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from google.rpc import code_pb2
+
 from localmesh.services import read_services
+from meshkit.connect.protocols import HTTP_STATUSES
 from meshkit.errors import TABLE, ServiceError, mapping_of
 from meshkit.fastapi.budget import InvalidTimeout
+from meshkit.fastapi.host import InvalidHost
 from meshkit.fastapi.problem_details import REASONS
 from meshkit.fastapi.server import ShuttingDown
+from meshkit.http.refusals import REFUSALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from localmesh.services import Service
@@ -39,32 +45,88 @@ Every error of the REST API is a problem (RFC 9457, `application/problem+json`):
 - `Retry-After` says after how many seconds a retry is worthwhile.
 - `trace_id` finds the trace and the log lines of the request.
 
-Between the services the same error travels as a `google.rpc.Status` with an `ErrorInfo`, and a `BadRequest` or
-`RetryInfo` where they apply (AIP-193). Each `error_reason.proto` shows an example of every reason.
+Over gRPC and gRPC-Web, to the edge and between the services, the same error travels as a `google.rpc.Status` with an
+`ErrorInfo`, and a `BadRequest` or `RetryInfo` where they apply (AIP-193). Over Connect they are the `details` of its
+JSON. Each `error_reason.proto` shows an example of every
+reason.
 """
 
 KINDS = """\
 ## Kinds
 
-A service raises an error class; its kind decides both codes. An error without a reason of its own, such as a lost
-connection, has the name of its kind as the reason and an empty domain.
+A service raises an error class; its kind decides the code, and the code the status in each protocol. An error without a
+reason of its own, such as a lost connection, has the name of its kind as the reason and an empty domain.
+
+`RESOURCE_EXHAUSTED` with an empty domain is a server under load: it has too many unfinished calls, or those ahead would
+outlast the deadline. It did nothing for the call. The edge then shows products without prices and refuses an order with
+429; retry after `Retry-After`, with the same `Idempotency-Key`. No channel retries it: more calls would not help.
+"""
+
+STATUSES = """\
+## Statuses by protocol
+
+The same error has one status in each protocol of the edge.
 """
 
 HTTP = """\
 ## HTTP
 
-Errors of the HTTP side itself, in the domain of the service that the request was sent to.
+Errors of the HTTP side of REST itself, in the domain of the service that the request was sent to.
 """
 
 MEANINGS = {
     404: "There is no such path.",
     405: "The path does not support this method; `Allow` lists those that it does.",
-    408: "The body did not arrive within the time budget of the request.",
+    408: "The head did not arrive within 10 seconds, or the body within the time budget of the request.",
     413: "The body is too large.",
     415: "The body has an unsupported media type or encoding.",
+    421: "The server does not serve the host that the request names.",
     422: "The request does not match the schema; `errors` lists the fields.",
     500: "A bug or broken data. The log has the exception, under the same trace id.",
 }
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol of the edge, and its status for each code of gRPC, by the code's name.
+
+    Attributes:
+        field: where a response has the status.
+    """
+
+    name: str
+    about: str
+    field: str
+    statuses: Mapping[str, int]
+
+
+PROTOCOLS = (
+    Protocol(
+        "REST",
+        "The status of HTTP. FAILED_PRECONDITION is 409, because it concerns the state of a resource.",
+        "HTTP",
+        {row.code: row.http for row in TABLE},
+    ),
+    Protocol(
+        "gRPC",
+        "The status of HTTP is 200, and a trailer has the code.",
+        "`grpc-status`",
+        {row.code: code_pb2.Code.Value(row.code) for row in TABLE},
+    ),
+    Protocol(
+        "gRPC-Web",
+        "The status of HTTP is 200. The last frame of the body has the code, or a header does if there is no body.",
+        "`grpc-status`",
+        {row.code: code_pb2.Code.Value(row.code) for row in TABLE},
+    ),
+    Protocol(
+        "Connect",
+        "The body is JSON with the code in lower case (`canceled` for CANCELLED). FAILED_PRECONDITION is 400. An"
+        " unsupported content type is 415 and another method of HTTP 405, both with the code `invalid_argument`.",
+        "HTTP",
+        HTTP_STATUSES,
+    ),
+)
 
 
 def generated(root: Path) -> dict[Path, str]:
@@ -75,20 +137,28 @@ def generated(root: Path) -> dict[Path, str]:
 def _parts(services: Sequence[Service]) -> Iterator[str]:
     yield HEAD.replace("EXAMPLE", services[0].name)
     yield KINDS
-    yield _table(("kind", "gRPC", "HTTP", "meaning"), ((f"`{row.kind.__name__}`", *_codes(row.kind)) for row in TABLE))
+    yield _table(
+        ("kind", "code", "meaning"), ((f"`{row.kind.__name__}`", row.code, _meaning(row.kind)) for row in TABLE)
+    )
+    yield STATUSES
+    for protocol in PROTOCOLS:
+        yield f"### {protocol.name}\n\n{protocol.about}\n"
+        yield _table(("code", protocol.field), ((code, str(status)) for code, status in protocol.statuses.items()))
     yield HTTP
     yield _table(("reason", "HTTP", "meaning"), _of_http())
     for name in (service.name for service in services):
         if errors := _errors(name):
             yield f"## {name}\n\nDomain `{errors[0].domain}`.\n"
             rows = ((f"`{error.reason}`", *_codes(error)) for error in errors)
-            yield _table(("reason", "gRPC", "HTTP", "meaning"), rows)
+            yield _table(("reason", "code", "REST", "meaning"), rows)
 
 
 def _of_http() -> Iterator[tuple[str, ...]]:
     for number, reason in REASONS.items():
         yield f"`{reason}`", str(number), MEANINGS[number]
-    for error in (InvalidTimeout, ShuttingDown):
+    for refusal in REFUSALS:
+        yield f"`{refusal.reason}`", str(refusal.status), f"{refusal.detail[0].upper()}{refusal.detail[1:]}."
+    for error in (InvalidHost, InvalidTimeout, ShuttingDown):
         _, status, meaning = _codes(error)
         yield f"`{error.reason}`", status, meaning
 
@@ -104,8 +174,12 @@ def _errors(service: str) -> list[type[ServiceError]]:
 
 
 def _codes(error: type[ServiceError]) -> tuple[str, str, str]:
-    row, meaning = mapping_of(error), (inspect.getdoc(error) or "").replace("\n", " ")
-    return row.code, str(row.http), meaning
+    row = mapping_of(error)
+    return row.code, str(row.http), _meaning(error)
+
+
+def _meaning(error: type[ServiceError]) -> str:
+    return (inspect.getdoc(error) or "").replace("\n", " ")
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -49,7 +49,7 @@ def pins(lock: str) -> list[str]:
 
 def copied_projects(target: Path, constraints: list[str]) -> Path:
     """Copies the project files; the root of the copy has these constraints."""
-    for path in (ROOT / "pyproject.toml", *ROOT.glob("*/*/pyproject.toml")):
+    for path in (ROOT / "pyproject.toml", *ROOT.glob("[!.]*/*/pyproject.toml")):
         (target / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target / path.relative_to(ROOT))
     root = target / "pyproject.toml"

@@ -23,7 +23,13 @@ GENERATED = ROOT / "libs" / "aiomesh_protos" / "src"
 IMPORTED = (Path(money_pb2.__file__).parents[2], Path(grpc_tools.__file__).with_name("_proto"))
 """The folder of the google protos that ours import."""
 PROGRAMS = Path(sys.executable).parent
-PLUGINS = [f"--plugin={PROGRAMS / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+PLUGINS = [
+    f"--plugin={PROGRAMS / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc", "protoc-gen-connectrpc")
+]
+
+
+CONNECT = "aiomesh/storefront/*/*_service.proto"
+"""The protos whose services speak Connect and gRPC-Web."""
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def generate(target: Path, protos: Path = PROTOS) -> None:
     target.mkdir(parents=True, exist_ok=True)
     compile_protos(protos, "*.proto", f"--python_out={target}", f"--mypy_out=quiet:{target}")
     compile_protos(protos, "*_service.proto", f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}")
+    compile_protos(protos, CONNECT, f"--connectrpc_out=protobuf=google,io=async:{target}")
     (target / "aiomesh" / "py.typed").touch()
 
 
@@ -64,7 +71,7 @@ def compile_protos(protos: Path, pattern: str, *options: str) -> None:
     """Runs protoc with the plugins of this environment on the matching files; exits if it fails."""
     includes = [f"-I{folder}" for folder in (protos, *IMPORTED)]
     files = sorted(str(path.relative_to(protos)) for path in protos.rglob(pattern))
-    if status := protoc.main(["protoc", *includes, *PLUGINS, *options, *files]):
+    if files and (status := protoc.main(["protoc", *includes, *PLUGINS, *options, *files])):
         sys.exit(status)
 
 

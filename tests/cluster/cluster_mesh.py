@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from localmesh.kind.programs import NAMESPACE
 from localmesh.services import read_services
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 Json = Any
 
-NAMESPACE = "aiomesh"
 SERVICES = tuple(service.workload for service in read_services())
 PAUSE = "pause"  # the container that holds a pod's network
 
@@ -130,6 +130,7 @@ class ClusterMesh:
     """The mesh behind the node ports, which kind maps to this machine."""
 
     edge: str = f"http://127.0.0.1:{os.environ.get('EDGE_PORT') or 8080}"
+    grpc: str = f"127.0.0.1:{os.environ.get('EDGE_GRPC_PORT') or 50050}"
     traces: str = f"http://localhost:{os.environ.get('TRACES_PORT') or 16686}"
     database: str = "postgresql"
 

@@ -175,19 +175,24 @@ class Audit:
 
 
 def is_whole(spans: list[Json], method: str) -> bool:
-    """Whether a trace has its HTTP span, a client span per backend, and at least one server span below each.
+    """Whether a trace has its HTTP span, a span for each lookup or call of a backend, and a backend's below each.
 
-    A retried call has a server span for each attempt that arrived.
+    A lookup that shared its call has internal spans on both sides. A retried call has a server span for each attempt
+    that arrived.
     """
     ids = {span["spanID"] for span in spans}
     parents = {parent_of(span) for span in spans}
-    clients = [span["spanID"] for span in spans if tags_of(span).get("span.kind") == "client" and _is_rpc(span)]
+    roots = {span["spanID"] for span in spans if parent_of(span) is None}
+    calls = {span["spanID"] for span in spans if _is_call(span, roots)}
     enough = 1 if method == "DELETE" else 2
-    return None in parents and parents - {None} <= ids and len(clients) >= enough and parents >= set(clients)
+    return bool(roots) and parents - {None} <= ids and len(calls) >= enough and parents >= calls
 
 
-def _is_rpc(span: Json) -> bool:
-    return "rpc.method" in tags_of(span)
+def _is_call(span: Json, roots: set[str]) -> bool:
+    """Whether this is the edge's span of a call, or of a lookup that shared one."""
+    tags = tags_of(span)
+    kind, is_rpc = tags.get("span.kind"), "rpc.response.status_code" in tags
+    return is_rpc and (kind == "client" or (kind == "internal" and parent_of(span) in roots))
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:

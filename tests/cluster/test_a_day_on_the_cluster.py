@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from tests.cluster.cluster_mesh import NAMESPACE, pods
+from localmesh.kind.programs import NAMESPACE
+from tests.cluster.cluster_mesh import pods
 from tests.e2e.local_mesh import order, trace
 from tests.e2e.test_a_day_at_the_shop import (  # noqa: F401 - collected here too
     test_a_mistake_is_a_problem_with_a_trace,
@@ -15,6 +16,7 @@ from tests.e2e.test_a_day_at_the_shop import (  # noqa: F401 - collected here to
     test_an_order_is_one_trace_with_its_transactions,
     test_an_unknown_product_is_not_an_error_of_the_edge_and_both_calls_have_a_status,
     test_one_product_in_yen,
+    test_the_same_product_over_grpc,
 )
 from tests.e2e.test_when_things_go_wrong import (  # noqa: F401
     test_frozen_inventory_is_an_error_within_the_budget_and_a_repeat_places_the_order_once,

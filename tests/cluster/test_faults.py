@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localmesh.kind.programs import NAMESPACE
 from tests.cluster.cluster_mesh import Pod, in_thread, kubectl, named, node_port, pods, processes, rolled_out
 from tests.cluster.load import FRESH, KEPT, Load, until
 from tests.e2e.local_mesh import Answer, call, order
@@ -154,7 +155,7 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
     load = Load(mesh, reads_only=True)
     async with load.running():
         await load.until(REQUESTS)
-        async with without_pods("deployment/jaeger", "aiomesh"), without_pods("deployment/coredns", "kube-system"):
+        async with without_pods("deployment/jaeger", NAMESPACE), without_pods("deployment/coredns", "kube-system"):
             await asyncio.sleep(AWAY_SECONDS)
         await load.until(len(load.answers) + REQUESTS)
     assert len(load.failures) <= len(load.answers) / GO_ON, load.failures
@@ -165,7 +166,7 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
 async def test_backends_that_were_away_are_used_soon_after_they_are_ready(mesh: ClusterMesh) -> None:
     """Without pods their names have no address, and gRPC would query DNS less and less often."""
     answers = []
-    async with without_pods("deployment/inventory", "aiomesh"), without_pods("deployment/pricing", "aiomesh"):
+    async with without_pods("deployment/inventory", NAMESPACE), without_pods("deployment/pricing", NAMESPACE):
         gone = time.monotonic() + AWAY_SECONDS
         while time.monotonic() < gone:
             answers.append(await call(mesh, "GET", PRODUCT))

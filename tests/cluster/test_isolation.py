@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, Process, kubectl, objects, pods, processes
+from localmesh.kind.programs import NAMESPACE
+from tests.cluster.cluster_mesh import SERVICES, KubectlFailed, Process, kubectl, objects, pods, processes
 from tests.e2e.local_mesh import call
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def assert_sealed(process: Process) -> None:
 
 ROLE = """
 import asyncio, asyncpg, sys
-user, password, database, *addresses = sys.argv[1:]
+user, database, *addresses = sys.argv[1:]
+password = sys.stdin.read()
 async def main():
     for address in addresses:
         try:
@@ -144,14 +146,15 @@ async def main():
             print(address, type(error).__name__)
 asyncio.run(main())
 """
-"""Runs in a backend's pod and prints the result of a login at each address of PostgreSQL."""
+"""Runs in a backend's pod, reads a password, and prints the result of a login at each address of PostgreSQL."""
 
 
 def login(service: str, database: str, password: str) -> set[str]:
     """The results of logins with a service's role, at PostgreSQL's name and at its pod's address."""
     address = objects("pods", "--selector=app.kubernetes.io/name=postgres")[0]["status"]["podIP"]
     name = pods(service)[0].name
-    said = kubectl("exec", name, "--", "/venv/bin/python", "-c", ROLE, service, password, database, "postgres", address)
+    python = ("exec", "--stdin", name, "--", "/venv/bin/python", "-c", ROLE)
+    said = kubectl(*python, service, database, "postgres", address, given=password)
     verdicts = dict(line.split(" ", 1) for line in said.splitlines())
     assert set(verdicts) == {"postgres", address}
     return set(verdicts.values())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, KubectlFailed, in_thread, kubectl, named, pods, rolled_out
+from localmesh.kind.programs import NAMESPACE
+from tests.cluster.cluster_mesh import SERVICES, KubectlFailed, in_thread, kubectl, named, pods, rolled_out
 from tests.cluster.load import Load, until
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.cluster_mesh import NAMESPACE, SERVICES, Json, KubectlFailed, kubectl, objects
+from localmesh.kind.programs import NAMESPACE
+from tests.cluster.cluster_mesh import SERVICES, Json, KubectlFailed, kubectl, objects
 from tests.repository import ROOT
 
 if TYPE_CHECKING:

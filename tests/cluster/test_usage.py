@@ -7,7 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from tests.cluster.cluster_mesh import NAMESPACE, kubectl, objects
+from localmesh.kind.programs import NAMESPACE
+from tests.cluster.cluster_mesh import kubectl, objects
 
 if TYPE_CHECKING:
     import pytest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.conformance.cell import Cell
 from tests.conformance.document import DOCUMENT, read_verdicts, render, section, verdict
-from tests.conformance.processes import cell_pool
+from tests.conformance.processes import group_pool
 from tests.conformance.table import cells
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ def main(runs: int) -> None:
 def classify(runs: int) -> dict[tuple[Row, Ending], str]:
     """The verdict on each cell."""
     every = cells()
-    with cell_pool(16) as start:
-        running = [start(Cell(*cell, "contrib", patience=3)) for _ in range(runs) for cell in every]
-        found = [each.result()[0] for each in running]
-    return {cell: verdict(found[index :: len(every)]) for index, cell in enumerate(every)}
+    named = {f"{row}: {ending.name}": Cell(row, ending, "contrib", patience=3) for row, ending in every}
+    with group_pool(16) as start:
+        all_verdicts = [start(named) for _ in range(runs)]
+        found = {name: [verdicts(name)[0] for verdicts in all_verdicts] for name in named}
+    return {cell: verdict(found[name]) for cell, name in zip(every, named, strict=True)}
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Caller:
 
     def begin(self) -> Any:
         """Starts the call and returns it."""
-        make = getattr(self._channel, self._row.arity.replace("-", "_"))(f"/{SERVICE}/{method(self._row)}")
+        make = getattr(self._channel, self._row.arity.replace("-", "_"))(f"/{SERVICE}/{self._row.method}")
         if not self._row.streams_requests:
             return make(b"1", timeout=self._timeout)
         return make(self._request_iterator() if "iterator" in self._row.caller else None, timeout=self._timeout)
@@ -92,11 +92,6 @@ class Caller:
             yield request
         if self._open_end:
             await self._let_go.wait()
-
-
-def method(row: Row) -> str:
-    """The method of the echo service for a row: `UnaryStream`."""
-    return row.arity.title().replace("-", "")
 
 
 async def outcome(ending: Awaitable[None]) -> str:
@@ -168,8 +163,10 @@ async def break_and_cancel(caller: Caller, script: Script, service: Echo) -> Non
 
 
 async def break_and_drop(caller: Caller, script: Script, service: Echo) -> None:
-    await caller.take_one(caller.begin())
+    call = caller.begin()
+    await caller.take_one(call)
     await script.started.wait()
+    del call
     gc.collect()
 
 

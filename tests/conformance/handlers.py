@@ -30,7 +30,7 @@ class Script:
         self.started = asyncio.Event()
         self.over = asyncio.Event()
         self.cancelled = False
-        self.remaining = 0.0
+        self.budget = self.remaining = 0.0
 
     @contextmanager
     def watch(self, context: Context) -> Iterator[None]:
@@ -45,6 +45,7 @@ class Script:
 
     async def act(self, context: Context) -> None:
         """The action between the first request and the rest of the work."""
+        self.budget = context.time_remaining() or 0
         self.started.set()
         match self.action:
             case "waits":

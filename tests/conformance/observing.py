@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,9 @@ SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "U
 
 https://opentelemetry.io/docs/specs/semconv/rpc/grpc/, likewise in the older conventions that contrib follows.
 """
+
+METHOD = re.compile(r"/([A-Z][a-z]+[A-Z][a-z]+\d\d)\b")
+"""A method of the table, at the end of its full name."""
 
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -71,8 +75,9 @@ class Observation:
         client: the client spans that had ended after every expected event, or after the patience.
         server: the server spans, likewise.
         started: whether the handler received its first request.
+        budget: the remaining seconds, by the handler's clock, when it had received its first request; otherwise 0.
         cancelled: whether the handler was cancelled.
-        remaining: the remaining seconds, by the handler's clock, when it was cancelled.
+        remaining: likewise, when it was cancelled.
         in_the_end: the number of client and server spans after the teardown.
         logged: the messages of asyncio, grpc and opentelemetry at WARNING or above.
     """
@@ -82,6 +87,7 @@ class Observation:
     client: tuple[Span, ...]
     server: tuple[Span, ...]
     started: bool
+    budget: float
     cancelled: bool
     remaining: float
     in_the_end: tuple[int, int] = (0, 0)
@@ -117,9 +123,9 @@ def faults(observation: Observation, expected: Outcome) -> frozenset[Fault]:
     return frozenset(fault for fault, is_so in wrong.items() if is_so)
 
 
-def spans(capture: SpanCapture, kind: trace.SpanKind) -> tuple[Span, ...]:
-    """The ended spans of a kind."""
-    return tuple(_span(span) for span in capture.spans() if span.kind is kind)
+def spans(capture: SpanCapture, kind: trace.SpanKind, method: str) -> tuple[Span, ...]:
+    """The ended spans of a kind that name the method, or no method of the table."""
+    return tuple(_span(span) for span in capture.spans() if span.kind is kind and is_about(span.name, method))
 
 
 @contextmanager
@@ -131,11 +137,16 @@ def root(capture: SpanCapture) -> Iterator[Span]:
 
 
 async def until(happened: Callable[[], bool], patience: float) -> None:
-    """Waits for a condition, at most `patience` seconds."""
+    """Waits for a condition, at most `patience` seconds.
+
+    It looks every millisecond at first, and then less often, because many calls wait in vain at the same time.
+    """
+    pause = 0.001
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             while not happened():
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.2, 0.1)
 
 
 class Listener(logging.Handler):
@@ -148,6 +159,15 @@ class Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] in {"asyncio", "grpc", "opentelemetry", "py"}:
             self.lines.append(f"{record.name}: {record.getMessage()}")
+
+    def about(self, method: str) -> tuple[str, ...]:
+        """The lines that name the method, or no method of the table."""
+        return tuple(line for line in self.lines if is_about(line, method))
+
+
+def is_about(text: str, method: str) -> bool:
+    methods = METHOD.findall(text)
+    return not methods or method in methods
 
 
 def _span(span: ReadableSpan) -> Span:

@@ -27,6 +27,11 @@ class Row:
     def streams_responses(self) -> bool:
         return self.arity.endswith("-stream")
 
+    @property
+    def method(self) -> str:
+        """The row's own method of the echo service, such as `UnaryStream02`."""
+        return f"{self.arity.title().replace('-', '')}{ROWS.index(self) + 1:02}"
+
     def __str__(self) -> str:
         return f"{self.arity}: {self.handler}; {self.caller}"
 
@@ -92,7 +97,7 @@ class Ending:
     outcome: Outcome
     handler: str
     caller: str
-    timeout: float = 5
+    timeout: float = 30
 
 
 ROWS = (
@@ -135,9 +140,9 @@ ENDINGS = (
     Ending("abort_with_status",               both("UNAVAILABLE"),       "aborts richly", "stays"),
     Ending("service error",                   both("ALREADY_EXISTS"),    "refuses",       "stays"),
     Ending("unhandled exception",             both("INTERNAL"),          "crashes",       "stays"),
-    Ending("client deadline",                 TOO_LATE,                  "waits",         "stays", timeout=0.5),
-    Ending("client deadline, handler reads",  TOO_LATE,                  "reads",         "stays", timeout=0.5),
-    Ending("deadline passed on arrival",      REFUSED,                   "answers",       "is early", timeout=0.5),
+    Ending("client deadline",                 TOO_LATE,                  "waits",         "stays", timeout=1),
+    Ending("client deadline, handler reads",  TOO_LATE,                  "reads",         "stays", timeout=1),
+    Ending("deadline passed on arrival",      REFUSED,                   "answers",       "is early", timeout=1),
     Ending("budget spent before the call",    one("DEADLINE_EXCEEDED"),  "answers",       "has no time"),
     Ending("task cancelled",                  CANCELLED,                 "waits",         "task.cancel"),
     Ending("task cancelled, handler reads",   CANCELLED,                 "reads",         "task.cancel"),

@@ -13,13 +13,12 @@ import pytest
 from tests.conformance.cell import Cell
 from tests.conformance.document import CLEAN, DOCUMENT, UNSTABLE, VARIES, read_verdicts, render, section
 from tests.conformance.observing import Fault
-from tests.conformance.processes import cell_pool, judge
+from tests.conformance.processes import group_pool, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
-    from tests.conformance.processes import Verdict
+    from tests.conformance.processes import Verdict, Verdicts
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,29 +40,38 @@ def expected_failure(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
+def verdicts() -> Iterator[Verdicts]:
     """The verdict on each cell."""
-    with cell_pool(24) as start:
-        yield {name: start(cell) for name, cell in CELLS.items()}
+    with group_pool(12) as start:
+        yield start(CELLS)
 
 
-def verdict_on(name: str, verdicts: dict[str, Future[Verdict]]) -> Verdict:
+def verdict_on(name: str, verdicts: Verdicts) -> Verdict:
     """The verdict on a cell; repeats the call if closing its channel failed, which happens sometimes."""
-    faults, observation = verdicts[name].result()
-    return judge(CELLS[name]) if Fault.CRASHES in faults else (faults, observation)
+    faults, observation = verdicts(name)
+    return judge([CELLS[name]])[0] if Fault.CRASHES in faults else (faults, observation)
 
 
 @pytest.mark.parametrize("cell", [expected_failure(name) for name in CELLS])
-def test_a_call_leaves_a_true_trace(cell: str, verdicts: dict[str, Future[Verdict]]) -> None:
+def test_a_call_leaves_a_true_trace(cell: str, verdicts: Verdicts) -> None:
     faults, observation = verdict_on(cell, verdicts)
     assert not faults, observation
 
 
-def test_the_document_lists_the_faults(verdicts: dict[str, Future[Verdict]]) -> None:
-    """Does not distinguish a span with a wrong status (small letter) from one that ends too late (capital)."""
-    found = {name: {fault.casefold() for fault in verdict_on(name, verdicts)[0]} for name in CELLS}
-    missing = {name: signs_of(name) - signs for name, signs in found.items()}
-    assert not {name: signs for name, signs in missing.items() if signs}
+def test_the_document_lists_the_faults(verdicts: Verdicts) -> None:
+    """Does not distinguish a span with a wrong status (small letter) from one that ends too late (capital).
+
+    Repeats a cell that lacks a fault, because a call that a busy machine delays ends in another way.
+    """
+    lacking = {name: missing_signs(name, verdict_on(name, verdicts)) for name in CELLS}
+    for _ in range(2):
+        lacking = {name: signs and missing_signs(name, judge([CELLS[name]])[0]) for name, signs in lacking.items()}
+    assert not {name: signs for name, signs in lacking.items() if signs}
+
+
+def missing_signs(name: str, verdict: Verdict) -> set[str]:
+    """The signs in the document of faults that are not in a verdict."""
+    return signs_of(name) - {fault.casefold() for fault in verdict[0]}
 
 
 def signs_of(name: str) -> set[str]:

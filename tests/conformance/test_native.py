@@ -1,38 +1,45 @@
-"""The conformance table of RPC traces, on meshkit's own instrumentation: see `table.py`."""
+"""The conformance table of RPC traces, on meshkit's own instrumentation: see `table.py`.
+
+Every cell is tested again with the spans of the SDK, which a library's user may choose.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry.sdk import trace as sdk
 
 from tests.conformance.cell import Cell
-from tests.conformance.processes import cell_pool
+from tests.conformance.processes import group_pool
 from tests.conformance.table import cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
-    from tests.conformance.processes import Verdict
+    from tests.conformance.processes import Verdicts
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 CELLS = {f"{row}: {ending.name}": Cell(row, ending, "native", patience=20) for row, ending in cells()}
+CELLS |= {
+    f"{row}: {ending.name}, spans of the SDK": Cell(row, ending, "native", patience=20, provider=sdk.TracerProvider)
+    for row, ending in cells()
+}
 
 
 @pytest.fixture(scope="module")
-def verdicts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Verdict]]]:
+def verdicts(request: pytest.FixtureRequest) -> Iterator[Verdicts]:
     """The verdict on each selected cell."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     names = [
         str(item.callspec.params["cell"]) for item in items if item.originalname == "test_a_call_leaves_a_true_trace"
     ]
-    with cell_pool(6) as start:
-        yield {name: start(CELLS[name]) for name in names}
+    with group_pool(4) as start:
+        yield start({name: CELLS[name] for name in names})
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_call_leaves_a_true_trace(cell: str, verdicts: dict[str, Future[Verdict]]) -> None:
-    faults, observation = verdicts[cell].result()
+def test_a_call_leaves_a_true_trace(cell: str, verdicts: Verdicts) -> None:
+    faults, observation = verdicts(cell)
     assert not faults, observation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import shutil
 import tokenize
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ OWN = "|".join(
     for service in SERVICES
     for place in (
         f"services/{service.name}/",
-        f"protos/aiomesh/{service.name}/",
+        f"protos/aiomesh/{service.area}/",
         f"deploy/k8s/base/{service.workload}/",
         f"tests/{service.name.removeprefix('api_')}/",
     )
@@ -118,15 +117,12 @@ def test_no_test_harness_or_contract_lists_the_services() -> None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    """A copy of the files that the generator reads, with one more service."""
-    for name in ("deploy", "services"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("src"))
-    shutil.copy(ROOT / "skaffold.yaml", tmp_path)
-    project = tmp_path / "services" / "gift_cards" / "pyproject.toml"
+def shop(copy: Path) -> Path:
+    """The copy, with one more service."""
+    project = copy / "services" / "gift_cards" / "pyproject.toml"
     project.parent.mkdir()
     project.write_text('[project]\nversion = "2.0"\n[tool.aiomesh]\nport = 50099\ndatabase = true\n')
-    return tmp_path
+    return copy
 
 
 def test_every_generated_list_includes_a_new_service(shop: Path) -> None:

@@ -28,7 +28,7 @@ PURE = {f"{service}.domain" for service in SERVICES} | {"pricing.price_book", "a
 PURE_MESHKIT = {"meshkit.errors", "meshkit.validation"}
 """The kinds of errors, and the checks of fields."""
 
-SPEAKS_PROTOBUF = {"servicer", "convert", "clients"}
+SPEAKS_PROTOBUF = {"servicer", "convert", "clients", "rpc"}
 """The modules of a service that import generated code; `app` may import the function that registers a servicer."""
 
 IMPORTERS = {
@@ -36,9 +36,10 @@ IMPORTERS = {
     "app": {"__main__"},
     "settings": {"__main__", "app"},
     "servicer": {"app"},
-    "convert": {"servicer"},
+    "convert": {"servicer", "clients"},
     "rest": {"app", "rest"},
-    "storefront": {"app", "rest", "servicer"},
+    "rpc": {"app", "rpc"},
+    "storefront": {"app", "rest", "rpc"},
     "clients": {"app", "storefront", "purge"},
     "store": {"app", "servicer", "sweeper"},
 }
@@ -72,6 +73,10 @@ def within(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+OTLP = ("tracebox", "meshkit.telemetry.encoding")
+"""What reads and writes the messages of OTLP."""
+
+
 def refusals(module: str, source: str) -> list[str]:
     """The violations of the rules by the imports of a module."""
     return [f"{module}: {name}: {reason}" for name in imported_names(source) for reason in objections(module, name)]
@@ -83,8 +88,8 @@ def objections(module: str, name: str) -> Iterator[str]:
         yield "imports are absolute"
     if top(name) in {*KNOWS, "aiomesh"} - {package} - KNOWS[package]:
         yield f"{package} does not know {top(name)}"
-    if within(name, "opentelemetry.proto") and not within(module, "tracebox"):
-        yield "only tracebox speaks OTLP"
+    if within(name, "opentelemetry.proto") and not any(within(module, each) for each in OTLP):
+        yield "only tracebox and the encoder speak OTLP"
     if module in PURE and top(name) not in sys.stdlib_module_names and not within(name, *PURE_MESHKIT, *PURE):
         yield "a domain imports the standard library and meshkit.errors"
     if package in SERVICES:
@@ -93,7 +98,7 @@ def objections(module: str, name: str) -> Iterator[str]:
 
 def objections_in_service(module: str, name: str) -> Iterator[str]:
     if within(name, "aiomesh", "google") and not speaks_protobuf(module, name):
-        yield "generated code stays in servicer, convert and clients"
+        yield "generated code stays in servicer, convert, clients and rpc"
     if top(name) in SPEAKS_HTTP and part(module) != "rest":
         yield "HTTP stays in rest"
     if within(name, "meshkit.fastapi") and part(module) not in {"rest", "app"}:
@@ -162,8 +167,8 @@ def test_no_module_has_a_meaningless_name(package: str) -> None:
             "from api_edge.clients import PRICING",
             "clients is for app, purge, storefront",
         ),
-        ("api_edge.rest.routes.orders", "from api_edge.servicer import EdgeServicer", "servicer is for app"),
-        ("api_edge.servicer", "from api_edge.rest.schemas import Order", "rest is for app, rest"),
+        ("api_edge.rest.routes.orders", "from api_edge.rpc.servicer import StorefrontServicer", "rpc is for app, rpc"),
+        ("api_edge.rpc.servicer", "from api_edge.rest.schemas import Order", "rest is for app, rest"),
         ("api_edge.storefront", "from starlette.requests import Request", "HTTP stays in rest"),
         ("api_edge.app", "from fastapi import FastAPI", "HTTP stays in rest"),
         ("api_edge.clients", "from meshkit.fastapi.middleware import TraceHeaders", "HTTP stays in rest"),
@@ -183,8 +188,16 @@ def test_no_module_has_a_meaningless_name(package: str) -> None:
         ("meshkit.status", "import aiomesh.inventory.v1", "meshkit does not know aiomesh"),
         ("localmesh.mesh", "from api_edge.settings import Settings", "localmesh does not know api_edge"),
         ("localmesh.logs", "import meshkit.logs", "localmesh does not know meshkit"),
-        ("meshkit.logs", "from opentelemetry.proto.trace.v1 import trace_pb2", "only tracebox speaks OTLP"),
-        ("localmesh.mesh", "from opentelemetry.proto.trace.v1 import trace_pb2", "only tracebox speaks OTLP"),
+        (
+            "meshkit.logs",
+            "from opentelemetry.proto.trace.v1 import trace_pb2",
+            "only tracebox and the encoder speak OTLP",
+        ),
+        (
+            "localmesh.mesh",
+            "from opentelemetry.proto.trace.v1 import trace_pb2",
+            "only tracebox and the encoder speak OTLP",
+        ),
         (
             "inventory.tables",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from inventory.store import Store",
@@ -203,7 +216,7 @@ def test_a_forbidden_import_is_reported(module: str, source: str, reason: str) -
         ("pricing.price_book", "from pricing.domain import Money"),
         ("api_edge.rules", "from api_edge.domain import Line\nfrom meshkit.validation import is_uuid"),
         ("api_edge.rest.routes.orders", "from api_edge.rules import KEY\nfrom api_edge.storefront import Storefront"),
-        ("api_edge.servicer", "from api_edge.storefront import Storefront"),
+        ("api_edge.rpc.servicer", "from api_edge.storefront import Storefront"),
         ("inventory.convert", "from aiomesh.inventory.v1 import inventory_pb2"),
         ("inventory.app", "from aiomesh.inventory.v1.inventory_service_pb2 import DESCRIPTOR"),
         ("tracebox.store", "from opentelemetry.proto.trace.v1.trace_pb2 import Span"),

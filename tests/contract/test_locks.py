@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -125,3 +126,11 @@ def test_the_pins_of_a_lock_are_the_constraints_of_the_next_one(tmp_path: Path) 
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*.toml")} == {
         path.relative_to(ROOT) for path in (ROOT / "pyproject.toml", *members().values())
     }
+
+
+def test_the_lock_of_npm_has_names_versions_and_hashes_but_no_addresses() -> None:
+    lock = (ROOT / "tests" / "clients" / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages = {path: package for path, package in json.loads(lock)["packages"].items() if path}
+    assert packages
+    assert all(package["version"] and package["integrity"] for package in packages.values())

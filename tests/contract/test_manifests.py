@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import shutil
 import subprocess
@@ -13,13 +15,17 @@ import kubernetes_validate  # type: ignore[import-untyped] # it has no types
 import pytest
 import yaml
 
+from localmesh.kind import programs
 from localmesh.services import read_services
 from meshkit.server.health import LIVENESS
 from meshkit.telemetry.export import FLUSH_SECONDS
+from tests.contract.test_pin_images import builds, pushed
 from tests.repository import ROOT
+from tools.pin_images import pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from pydantic_settings import BaseSettings
 
@@ -27,9 +33,10 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-OVERLAYS = ("kind", "dev", "production")
+NAMESPACES = {"kind": "aiomesh-kind", "dev": "aiomesh-dev", "production": "aiomesh"}
+OVERLAYS = tuple(NAMESPACES)
 WORKLOADS = {"Deployment", "StatefulSet"}
-POOL = 10
+POOL = 11
 """The connections of one backend process: 5 to read, 5 to write."""
 
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -43,12 +50,12 @@ def each(services: Sequence[Service]) -> pytest.MarkDecorator:
 
 
 @cache
-def build_overlay(overlay: str) -> list[Manifest]:
+def build_overlay(overlay: str, root: Path = ROOT) -> list[Manifest]:
     """The objects of an overlay, as `kubectl apply -k` would send them."""
     build = _build_command()
     if build is None:
         pytest.skip("neither kustomize nor kubectl is on the PATH")
-    path = str(ROOT / "deploy" / "k8s" / "overlays" / overlay)
+    path = str(root / "deploy" / "k8s" / "overlays" / overlay)
     done = subprocess.run([*build, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "a warning"
@@ -120,9 +127,12 @@ def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _own_peers(policy: Manifest) -> list[Manifest]:
+    return [peer for peer in _peers(policy) if "namespaceSelector" not in peer]
+
+
+def _peers(policy: Manifest) -> list[Manifest]:
     rules = [*policy.get("ingress", []), *policy.get("egress", [])]
-    peers = [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
-    return [peer for peer in peers if "namespaceSelector" not in peer]
+    return [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
 
 
 def workloads_with(overlay: str, labels: dict[str, str]) -> list[Manifest]:
@@ -274,7 +284,25 @@ def test_a_service_listens_at_the_port_of_its_container(overlay: str, service: S
     assert settings_of(service).model_fields["listen"].default == f"127.0.0.1:{service.port}"
     ports = {port["name"]: port["containerPort"] for port in server_of(overlay, service)["ports"]}
     assert ports.pop(service.protocol) == service.port
+    if service.grpc_port:
+        assert load_settings(overlay, service).grpc_listen == f"0.0.0.0:{service.grpc_port}"
+        assert ports.pop("grpc") == service.grpc_port
     assert ports == ({"metrics": metrics_port(overlay, service)} if service in BACKENDS else {})
+
+
+@each_overlay
+@each([service for service in SERVICES if service.grpc_port])
+def test_an_edge_with_grpc_has_a_headless_service_for_it(overlay: str, service: Service) -> None:
+    spec = named(overlay, "Service", f"{service.workload}-grpc")["spec"]
+    assert (spec["clusterIP"], spec["publishNotReadyAddresses"]) == ("None", True)
+    [port] = spec["ports"]
+    assert (port["port"], port["targetPort"]) == (service.grpc_port, "grpc")
+
+
+@pytest.mark.parametrize("overlay", ["kind", "production"])
+def test_anyone_may_call_both_protocols_of_an_edge(overlay: str) -> None:
+    [rule] = named(overlay, "NetworkPolicy", "edge")["spec"]["ingress"]
+    assert rule == {"ports": [{"port": name, "protocol": "TCP"} for name in ("http", "grpc")]}
 
 
 def metrics_port(overlay: str, service: Service) -> int:
@@ -361,12 +389,21 @@ def test_every_service_has_a_disruption_budget(overlay: str) -> None:
 
 
 @each_overlay
-def test_images_are_pinned_by_tag(overlay: str) -> None:
+def test_images_are_pinned_by_tag_or_digest(overlay: str) -> None:
     for workload in of_kind(overlay, *WORKLOADS):
         for container in pod_of(workload)["containers"]:
             _, _, tag = container["image"].rpartition(":")
             assert re.fullmatch(r"[\w.-]+", tag), container["image"]
             assert tag != "latest"
+
+
+def test_production_runs_the_images_that_make_pin_images_has_written(copy: Path) -> None:
+    references = pin(builds(copy, *(pushed(service.workload) for service in SERVICES)), copy)
+    assert all(re.search("@sha256:[0-9a-f]{64}$", reference) for reference in references)
+    deployments = [one for one in build_overlay("production", copy) if one["kind"] == "Deployment"]
+    running = {pod_of(one)["containers"][0]["image"] for one in deployments}
+    assert set(references) < running
+    assert not [image for image in running if image.startswith("aiomesh/")]
 
 
 @each_overlay
@@ -399,8 +436,59 @@ def test_the_namespace_enforces_the_restricted_standard(overlay: str) -> None:
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/warn": "restricted",
     }
+
+
+@each_overlay
+def test_every_object_is_in_the_namespace_of_its_overlay(overlay: str) -> None:
+    [namespace] = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["name"] == NAMESPACES[overlay]
     others = [found for found in build_overlay(overlay) if found is not namespace]
-    assert {found["metadata"]["namespace"] for found in others} == {namespace["metadata"]["name"]}
+    assert {found["metadata"]["namespace"] for found in others} == {NAMESPACES[overlay]}
+
+
+@each_overlay
+def test_nothing_in_an_overlay_names_the_namespace_of_another(overlay: str) -> None:
+    """Services are called by their short names, which are those of the pod's own namespace."""
+    assert not re.findall(r"[\w-]\.aiomesh(?:-\w+)?\b", json.dumps(build_overlay(overlay)))
+    peers = [peer for policy in of_kind(overlay, "NetworkPolicy") for peer in _peers(policy["spec"])]
+    selectors = [peer["namespaceSelector"]["matchLabels"] for peer in peers if "namespaceSelector" in peer]
+    assert {one["kubernetes.io/metadata.name"] for one in selectors} <= {"kube-system", "monitoring"}
+
+
+def test_what_uses_the_cluster_of_kind_uses_its_namespace() -> None:
+    assert NAMESPACES["kind"] == programs.NAMESPACE
+
+
+@pytest.mark.parametrize("overlay", ["kind", "dev"])
+def test_applying_a_demo_overlay_leaves_the_objects_of_production_alone(overlay: str) -> None:
+    def keys(overlay: str) -> set[tuple[str, str, str]]:
+        found = [(one["kind"], one["metadata"]) for one in build_overlay(overlay)]
+        return {(kind, about.get("namespace", ""), about["name"]) for kind, about in found}
+
+    assert of_kind(overlay, "Secret"), "it has passwords that everyone knows"
+    assert not keys(overlay) & keys("production")
+
+
+@each_overlay
+def test_the_roles_are_created_only_in_the_postgresql_of_the_same_pod(overlay: str) -> None:
+    [container] = pod_of(named(overlay, "StatefulSet", "postgres"))["containers"]
+    [_, _, script] = container["lifecycle"]["postStart"]["exec"]["command"]
+    assert not re.findall(r"psql.* (-h|--host|postgres\w*://)", script), (
+        "without a host, psql uses the pod's own socket"
+    )
+    assert not {variable["name"] for variable in container["env"]} & {"PGHOST", "PGHOSTADDR", "PGSERVICE"}
+
+
+def test_kubectl_reads_the_password_of_a_secret_from_standard_input() -> None:
+    """As docs/operations.md creates the Secrets; a dry run needs no cluster."""
+    if not shutil.which("kubectl"):
+        pytest.skip("needs kubectl")
+    create = ("create", "secret", "generic", "one", "--from-file=password=/dev/stdin", "--dry-run=client")
+    given = """it's "$HOME" \\ %L"""
+    done = subprocess.run(
+        ("kubectl", *create, "--output=json"), input=given, check=True, capture_output=True, text=True
+    )
+    assert base64.b64decode(json.loads(done.stdout)["data"]["password"]).decode() == given
 
 
 def test_production_has_no_passwords_and_no_node_ports() -> None:
@@ -414,5 +502,5 @@ def test_only_kind_has_node_ports(overlay: str) -> None:
         services = of_kind(overlay, "Service")
         return {port["nodePort"] for found in services for port in found["spec"]["ports"] if "nodePort" in port}
 
-    assert open_ports("kind") == {30080, 30686}
+    assert open_ports("kind") == {30050, 30080, 30686}
     assert not open_ports(overlay)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.test_passwords import commands, run
 from tests.private_postgres import PrivatePostgres
 from tests.repository import ROOT
 
@@ -43,13 +44,14 @@ def start(server: str, folder: Path, passwords: Mapping[str, str]) -> None:
     psql(server, "postgres", "postgres", "-v", f"passwords={folder}", "-f", str(ROLES))
 
 
-def psql(server: str, user: str, database: str, *arguments: str) -> str:
-    """The output of psql. Raises CalledProcessError."""
+def psql(server: str, user: str, database: str, *arguments: str, given: str | None = None) -> str:
+    """The output of psql for this input. Raises CalledProcessError."""
     if (program := shutil.which("psql")) is None:
         pytest.skip("needs psql: install postgresql-client")
     command = (program, "-qtAX", f"postgresql://{user}@{server}/{database}", *arguments)
     environment = {"POSTGRES_PASSWORD": "any"}
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(command, env=environment, input=given, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def hashes(server: str) -> dict[str, str]:
@@ -82,3 +84,19 @@ def test_a_start_sets_changed_passwords_and_adds_new_services(server: str, folde
     assert after["one"] != before["one"]
     assert psql(server, "late", "late", "-c", "SELECT 1") == "1"
     assert is_refused(server, "one", "late")
+
+
+def test_a_new_password_is_set_as_documented_and_is_never_an_argument(
+    server: str, folder: Path, tmp_path: Path
+) -> None:
+    start(server, folder, PASSWORDS | {"inventory": "old"})
+    before = hashes(server)
+    calls = run(commands("### A new password"), tmp_path)
+    [new] = {given for call, given in calls.items() if " create secret " in call or call.startswith("replace")}
+    assert len(new) == 32
+    assert not [call for call in calls if new in call]
+    [sql] = [given for call, given in calls.items() if " psql " in call]
+    assert sql == f"ALTER ROLE inventory PASSWORD '{new}'"
+    psql(server, "postgres", "postgres", given=sql)
+    after = hashes(server)
+    assert {name for name in after if after[name] != before[name]} == {"inventory"}

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import code_pb2
 
-from localmesh.services import read_services
+from localmesh.services import Service, read_services
 from meshkit.errors import ServiceError, mapping_of
 from tests.repository import modules
 from tools.protos import describe
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-APIS = tuple(service.name for service in read_services() if service.protocol == "grpc")
+each_api = pytest.mark.parametrize("api", [one for one in read_services() if one.has_api], ids=lambda one: one.area)
 PREFIX = "ERROR_REASON_"
 ENUM, VALUE, SERVICE, METHOD = 5, 2, 6, 2  # field numbers in descriptor.proto: the paths of source info
 
@@ -54,8 +54,8 @@ def comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
     }
 
 
-def documented_reasons(descriptors: FileDescriptorSet, api: str) -> list[Reason]:
-    file = file_of(descriptors, f"aiomesh/{api}/v1/error_reason.proto")
+def documented_reasons(descriptors: FileDescriptorSet, api: Service) -> list[Reason]:
+    file = file_of(descriptors, f"aiomesh/{api.area}/v1/error_reason.proto")
     said = comments(file)
     (enum,) = file.enum_type
     return [read(value.name, said[ENUM, 0, VALUE, index]) for index, value in enumerate(enum.value) if index]
@@ -68,18 +68,20 @@ def read(name: str, comment: str) -> Reason:
     return Reason(name.removeprefix(PREFIX), code, details, json.loads(example))
 
 
-def examples(api: str) -> list[ServiceError]:
+def examples(api: Service) -> list[ServiceError]:
     """The errors in the comments of error_reason.proto, from the service's tests."""
-    found: list[ServiceError] = importlib.import_module(f"tests.{api}.error_examples").EXAMPLES
+    folder = api.name.removeprefix("api_")
+    found: list[ServiceError] = importlib.import_module(f"tests.{folder}.error_examples").EXAMPLES
     return found
 
 
-def domain_errors(api: str) -> list[type[ServiceError]]:
-    found = vars(importlib.import_module(f"{api}.domain")).values()
+def domain_errors(api: Service) -> list[type[ServiceError]]:
+    """Those of its own domain, and not those that stand for an error of another service."""
+    module = importlib.import_module(f"{api.name}.domain")
     return [
         cls
-        for cls in found
-        if isinstance(cls, type) and issubclass(cls, ServiceError) and cls.__module__ == f"{api}.domain"
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, ServiceError) and cls.domain == module.DOMAIN
     ]
 
 
@@ -106,28 +108,28 @@ def handed_on(node: ast.AST) -> Iterator[ast.expr]:
             yield from node.values
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_reasons_and_domain_errors_are_the_same(descriptors: FileDescriptorSet, api: str) -> None:
+@each_api
+def test_reasons_and_domain_errors_are_the_same(descriptors: FileDescriptorSet, api: Service) -> None:
     reasons = [reason.name for reason in documented_reasons(descriptors, api)]
     assert sorted(reasons) == sorted(error.reason for error in domain_errors(api))
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_there_is_one_example_of_each_domain_error(api: str) -> None:
+@each_api
+def test_there_is_one_example_of_each_domain_error(api: Service) -> None:
     assert [type(error) for error in examples(api)] == domain_errors(api)
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_every_error_has_the_error_info_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
+@each_api
+def test_every_error_has_the_error_info_in_its_comment(descriptors: FileDescriptorSet, api: Service) -> None:
     shown = {error.reason: error for error in examples(api)}
     for reason in documented_reasons(descriptors, api):
         error = shown[reason.name]
         assert reason.example == {"reason": error.reason, "domain": error.domain, "metadata": error.fields}
-        assert error.domain == f"{api}.aiomesh"
+        assert error.domain == f"{api.name}.aiomesh"
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_every_error_has_the_code_and_the_details_in_its_comment(descriptors: FileDescriptorSet, api: str) -> None:
+@each_api
+def test_every_error_has_the_code_and_the_details_in_its_comment(descriptors: FileDescriptorSet, api: Service) -> None:
     shown = {error.reason: error for error in examples(api)}
     for reason in documented_reasons(descriptors, api):
         error = shown[reason.name]
@@ -140,10 +142,12 @@ def details_of(error: ServiceError) -> set[str]:
     return {name for name, value in found.items() if value}
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_the_comments_of_the_calls_name_every_reason_with_its_code(descriptors: FileDescriptorSet, api: str) -> None:
+@each_api
+def test_the_comments_of_the_calls_name_every_reason_with_its_code(
+    descriptors: FileDescriptorSet, api: Service
+) -> None:
     """Such as `NOT_FOUND (UNKNOWN_SKU)`: each reason exists, has the code, and none is missing."""
-    file = file_of(descriptors, f"aiomesh/{api}/v1/{api}_service.proto")
+    file = file_of(descriptors, f"aiomesh/{api.area}/v1/{api.area}_service.proto")
     said = comments(file)
     (service,) = file.service
     calls = [said[SERVICE, 0], *(said[SERVICE, 0, METHOD, index] for index in range(len(service.method)))]
@@ -156,9 +160,9 @@ def codes_and_reasons(comment: str) -> Iterator[tuple[str, str]]:
         yield from ((code, reason) for reason in reasons.split(", "))
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_every_domain_error_is_raised_somewhere(api: str) -> None:
-    used = {name for source in modules(api).values() for name in named_values(source)}
+@each_api
+def test_every_domain_error_is_raised_somewhere(api: Service) -> None:
+    used = {name for source in modules(api.name).values() for name in named_values(source)}
     assert {error.__name__ for error in domain_errors(api)} <= used
 
 

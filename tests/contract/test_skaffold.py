@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from localmesh.kind.settings import EDGE_PORT, TRACES_PORT
+from localmesh.kind.settings import EDGE_GRPC_PORT, EDGE_PORT, TRACES_PORT
 from localmesh.services import read_services
 from tests.repository import ROOT
 
@@ -72,7 +72,7 @@ def test_forwarded_ports_belong_to_services_in_the_namespace_of_the_overlay(conf
 
 def test_dev_can_run_in_parallel_to_kind_and_its_trace_links_use_its_own_jaeger() -> None:
     forwarded = {one["resourceName"]: one["localPort"] for one in SKAFFOLD["portForward"]}
-    assert not {EDGE_PORT, TRACES_PORT} & set(forwarded.values())
+    assert not {EDGE_PORT, EDGE_GRPC_PORT, TRACES_PORT} & set(forwarded.values())
     assert kustomization("dev")["namespace"] != kustomization("kind")["namespace"]
     [settings] = kustomization("dev")["configMapGenerator"]
     [port] = re.findall(r"EDGE_TRACE_URL=http://localhost:(\d+)/", *settings["literals"])

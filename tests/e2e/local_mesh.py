@@ -40,6 +40,10 @@ class Mesh(Protocol):
         """The URL of the REST API."""
 
     @property
+    def grpc(self) -> str:
+        """The address of the same API over gRPC."""
+
+    @property
     def traces(self) -> str:
         """The URL of the trace backend."""
 
@@ -69,6 +73,10 @@ class LocalMesh:
     @property
     def edge(self) -> str:
         return f"http://127.0.0.1:{self.ports['EDGE_PORT']}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.ports['EDGE_GRPC_PORT']}"
 
     @property
     def traces(self) -> str:

@@ -6,12 +6,14 @@ import asyncio
 import shutil
 import subprocess
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import grpc
 import psutil
 import pytest
 
+from aiomesh.storefront.v1 import storefront_service_pb2, storefront_service_pb2_grpc
 from tests.e2e.local_mesh import LocalMesh, Mesh, call, order, pids_of_table, trace
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 INVENTORY = "aiomesh.inventory.v1.InventoryService"
 PRICING = "aiomesh.pricing.v1.PricingService"
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
 
 @pytest.fixture(
@@ -29,9 +31,10 @@ pytestmark = pytest.mark.e2e
 )
 def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
     """The whole mesh, once with tracebox and once with the real Jaeger."""
-    environment = {}
-    if request.param == "jaeger":
-        environment["JAEGER_BIN"] = request.getfixturevalue("jaeger_bin")
+    if request.param == "tracebox":
+        yield request.getfixturevalue("shared_mesh")
+        return
+    environment = {"JAEGER_BIN": request.getfixturevalue("jaeger_bin")}
     with LocalMesh(tmp_path_factory.mktemp("state"), environment).running() as running:
         yield running
 
@@ -82,6 +85,21 @@ async def test_one_product_in_yen(mesh: Mesh) -> None:
     assert max(one.start, other.start) < min(one.end, other.end), "the two calls did not overlap"
     databases = [leaf for client in root.children for leaf in client.children[0].children]
     assert [leaf.tags["db.system.name"] for leaf in databases] == [mesh.database] * 2
+
+
+async def test_the_same_product_over_grpc(mesh: Mesh) -> None:
+    async with grpc.aio.insecure_channel(mesh.grpc) as channel:
+        stub: Any = storefront_service_pb2_grpc.StorefrontServiceStub(channel)
+        call = stub.GetProduct(storefront_service_pb2.GetProductRequest(sku="TEA-0001", strict=True))
+        product, trailing = (await call).product, dict(await call.trailing_metadata())
+
+    assert (product.sku, product.price.unit_price.currency_code) == ("TEA-0001", "EUR")
+    root = await trace(mesh, trailing["x-trace-id"], spans=5)
+    assert root.tree() == (
+        "api_edge",
+        "aiomesh.storefront.v1.StorefrontService/GetProduct",
+        [pair("inventory", f"{INVENTORY}/GetStock"), pair("pricing", f"{PRICING}/GetPrice")],
+    )
 
 
 async def test_an_order_from_reservation_to_commit(mesh: Mesh) -> None:

@@ -6,15 +6,19 @@ AIOMESH_SIGTERM_ROUNDS is the number of times that each process is stopped; 1 by
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import secrets
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from aiomesh.storefront.v1 import storefront_service_pb2, storefront_service_pb2_grpc
 from localmesh.services import read_services
 from meshkit.testing import start_server
 from tests.ports import held_port
@@ -32,8 +36,9 @@ CLIENTS, ORDERS = 4, 12
 
 PATIENT = {"X-Request-Timeout-Ms": "15000"}
 RPC_STATUS = "rpc.response.status_code"
+HTTP_STATUS = "http.response.status_code"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 30 * ROUNDS)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 60 * ROUNDS)]
 
 
 (EDGE,) = [service for service in read_services() if service.protocol == "http"]
@@ -42,11 +47,17 @@ VICTIMS = [EDGE.name, *EDGE.after]
 
 
 class Mesh:
-    """The edge and the services that it calls, which export to a store, and the statuses that their clients got."""
+    """The edge and the services that it calls, which export to a store.
+
+    Attributes:
+        statuses: what clients got, by trace id.
+        refused: the traces of the gRPC calls that the edge refused, or that did not reach it.
+    """
 
     def __init__(self, folder: Path, store: TraceStore, exporter: str) -> None:
         self.store = store
-        self.statuses: dict[str, int] = {}
+        self.statuses: dict[str, int | str] = {}
+        self.refused: list[str] = []
         self.processes: list[ServiceProcess] = []
         self._exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": exporter}
         self._ports = {name: held_port() for name in VICTIMS}
@@ -55,7 +66,8 @@ class Mesh:
             if service.database:
                 self._settings[service.name]["database_url"] = f"sqlite:///{folder / service.name}.db"
         targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in EDGE.after}
-        self._settings[EDGE.name] = {"drain_seconds": "0.2", **targets}
+        self._grpc_address = f"127.0.0.1:{held_port()}"
+        self._settings[EDGE.name] = {"drain_seconds": "0.2", "grpc_listen": self._grpc_address, **targets}
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[ServiceProcess]:
@@ -83,8 +95,32 @@ class Mesh:
                 except (aiohttp.ClientConnectionError, ConnectionError):  # the edge has read nothing of this request
                     return
 
+    async def grpc_load(self, stop: asyncio.Event) -> None:
+        """As `load`, over gRPC, until the edge refuses a call."""
+        line = storefront_service_pb2.NewOrderLine(sku="ACC-0005", quantity=1)
+        requests = {
+            "GetProduct": storefront_service_pb2.GetProductRequest(sku="TEA-0001"),
+            "PlaceOrder": storefront_service_pb2.PlaceOrderRequest(lines=[line]),
+        }
+        async with grpc.aio.insecure_channel(self._grpc_address) as channel:
+            stub: Any = storefront_service_pb2_grpc.StorefrontServiceStub(channel)
+            for method in itertools.cycle(requests):
+                trace_id = secrets.token_hex(16)
+                traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
+                call = getattr(stub, method)(requests[method], timeout=15, metadata=[("traceparent", traceparent)])
+                code = (await call.code()).name
+                if "x-trace-id" not in (await call.trailing_metadata() or ()):
+                    # CANCELLED if it came after the time in which the server refuses calls: gRPC never began it.
+                    assert code in {"UNAVAILABLE", "CANCELLED"}, await call.details()
+                    self.refused.append(trace_id)
+                    return
+                assert code in {"OK", "UNAVAILABLE"}, await call.details()
+                self.statuses[trace_id] = code
+                if stop.is_set():
+                    return
+
     def orders(self) -> int:
-        """The number of orders placed so far. Each needs all processes."""
+        """The number of orders placed so far over HTTP. Each needs all processes."""
         return sum(status == 201 for status in self.statuses.values())
 
 
@@ -95,32 +131,34 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
         yield Mesh(tmp_path, store, f"http://{address}")
 
 
-async def end_under_load(mesh: Mesh, victim: str) -> None:
-    """Starts the process, and stops it by SIGTERM while clients send requests."""
+async def end_under_load(mesh: Mesh, victim: ServiceProcess) -> None:
+    """Stops the process by SIGTERM while clients send requests."""
     stop = asyncio.Event()
-    async with mesh.process(victim) as process, aiohttp.ClientSession() as http, asyncio.TaskGroup() as clients:
+    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as clients:
         before = mesh.orders()
         for _ in range(CLIENTS):
             clients.create_task(mesh.load(http, stop))
+            clients.create_task(mesh.grpc_load(stop))
         while mesh.orders() < before + ORDERS:
             await asyncio.sleep(0.01)
-        process.signal(signal.SIGTERM)
-        await process.exit_status()
+        victim.signal(signal.SIGTERM)
+        await victim.exit_status()
         stop.set()
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-async def test_sigterm_under_load_loses_no_span_of_a_completed_request(mesh: Mesh, victim: str) -> None:
-    others = [name for name in VICTIMS if name != victim]
+async def test_sigterm_under_load_loses_no_span_of_a_completed_request(mesh: Mesh) -> None:
     async with AsyncExitStack() as stack:
-        for name in others:
-            await stack.enter_async_context(mesh.process(name))
-        for _ in range(ROUNDS):
-            await end_under_load(mesh, victim)
+        processes: dict[str, ServiceProcess] = {}
+        for victim in VICTIMS * ROUNDS:
+            for name in set(VICTIMS) - set(processes):
+                processes[name] = await stack.enter_async_context(mesh.process(name))
+            await end_under_load(mesh, processes.pop(victim))
 
-    assert len(mesh.processes) == ROUNDS + len(others)
+    assert len(mesh.processes) == len(VICTIMS) * (ROUNDS + 1) - 1
     for trace_id, status in mesh.statuses.items():
         assert_complete(spans_of(mesh.store, trace_id), status)
+    assert [trace_id for trace_id in mesh.refused if len(spans_of(mesh.store, trace_id)) > 1] == []
+    assert {"OK", 200, 201} <= {*mesh.statuses.values()}
     for process in mesh.processes:
         assert_no_loss(process, mesh.store)
 
@@ -135,12 +173,15 @@ def attribute(span: Span, key: str) -> object:
     return getattr(values[key], str(values[key].WhichOneof("value")))
 
 
-def assert_complete(spans: list[Span], status: int) -> None:
-    """The trace has one HTTP span with this status, every parent, and a server span for each successful call."""
-    (root,) = [span for span in spans if not span.parent_span_id]
-    assert attribute(root, "http.response.status_code") == status
-    assert {span.parent_span_id for span in spans if span is not root} <= {span.span_id for span in spans}
-    calls = [span for span in spans if span.kind == Span.SPAN_KIND_CLIENT and span.parent_span_id == root.span_id]
+def assert_complete(spans: list[Span], status: int | str) -> None:
+    """The trace has one root with this status of HTTP or gRPC, every parent, and the server's span of each good call.
+
+    A lookup that shared its call has internal spans on both sides.
+    """
+    (root,) = [span for span in spans if span.parent_span_id not in {other.span_id for other in spans}]
+    assert attribute(root, HTTP_STATUS if isinstance(status, int) else RPC_STATUS) == status
+    kinds = {Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_INTERNAL}
+    calls = [span for span in spans if span.kind in kinds and span.parent_span_id == root.span_id]
     assert len(calls) >= 2
     for call in calls:
         statuses = [attribute(span, RPC_STATUS) for span in spans if span.parent_span_id == call.span_id]

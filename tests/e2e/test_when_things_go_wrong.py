@@ -24,9 +24,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 PRODUCT = "/v1/products/TEA-0001"
 
 
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[LocalMesh]:
-    with LocalMesh(tmp_path / "state").running() as running:
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
+    """A mesh in which every test leaves every process running and in use."""
+    with LocalMesh(tmp_path_factory.mktemp("state")).running() as running:
         yield running
 
 
@@ -63,7 +64,8 @@ async def test_killed_pricing_is_reported_and_restarted_while_the_others_serve(m
     victim = mesh.pid("pricing")
     psutil.Process(victim).kill()
     answers = [await call(mesh, "GET", PRODUCT)]
-    assert "pricing" in mesh.read_until("pricing")
+    assert "restarting it" in mesh.read_until("pricing")
+    await asyncio.to_thread(mesh.read_until, "pricing is ready again")
     await until(priced(mesh), 10)
     answers.append(await call(mesh, "GET", PRODUCT))
 
@@ -132,7 +134,7 @@ async def test_ctrl_c_under_load_completes_requests_in_flight_and_exports_every_
 
 @pytest.mark.timeout(120)
 async def test_killing_everything_loses_no_order_and_oversells_nothing(tmp_path: Path) -> None:
-    environment = {"INVENTORY_RESERVATION_TTL_SECONDS": "8"}
+    environment = {"INVENTORY_RESERVATION_TTL_SECONDS": "5", "INVENTORY_SWEEP_SECONDS": "0.2"}
     mesh = LocalMesh(tmp_path / "state", environment)
     with mesh.running():
         before = (await call(mesh, "GET", PRODUCT)).body["stock"]

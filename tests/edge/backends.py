@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -26,19 +27,32 @@ from meshkit.client.channel import open_channel
 from meshkit.errors import FailedPrecondition, Internal
 from meshkit.testing import FakeClock, SpanCapture
 from pricing.servicer import PricingServicer
+from tests.databases import Seeded
 from tests.edge.mesh import start_inventory, start_pricing
 from tests.inventory.opened import HOLD, store_on
+from tests.open_spans import OpenSpans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from inventory.store import InventoryStore
-    from meshkit.database.database import Database
 
 RETENTION = timedelta(hours=24)
 MADE, REFUSED, LOST, FAILED = "made", "refused", "lost", "failed"
 ROLE = "test-role"
 """Metadata that marks the calls to which the outcomes apply."""
+
+COUNTS = {
+    name: select(
+        *(
+            select(func.count()).select_from(table).scalar_subquery().label(table.name)
+            for table in metadata.sorted_tables
+            if table.name.startswith(("reservation", "quote_", "quotes"))
+        )
+    )
+    for name, metadata in (("inventory", inventory.tables.metadata), ("pricing", pricing.tables.metadata))
+}
+"""The statement that counts the rows of the tables that orders fill, by service."""
 
 
 @dataclass
@@ -54,6 +68,12 @@ class Script:
     outcomes: dict[str, str] = field(default_factory=dict)
     reached: int = 0
     respond: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self, outcomes: dict[str, str] | None = None, *, respond: bool = False) -> None:
+        """Begins another attempt, with these outcomes."""
+        self.outcomes, self.reached, self.respond = outcomes or {}, 0, asyncio.Event()
+        if respond:
+            self.respond.set()
 
     async def play(self, method: str, context: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         """Does the work of a call, and what the script has for it."""
@@ -131,40 +151,59 @@ class Killed(grpc.aio.UnaryUnaryClientInterceptor):
             await self._changed.wait()
 
 
+_process: ContextVar[Killed] = ContextVar("process")
+
+
+class OfProcess(grpc.aio.UnaryUnaryClientInterceptor):
+    """Lets processes share channels: a call passes through the process whose task makes it."""
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Passes the call on."""
+        return await _process.get().intercept_unary_unary(continuation, details, request)
+
+
 @dataclass
 class Backends:
     """Both services with their databases, clients of them, and a storefront that is never killed."""
 
     addresses: dict[str, str]
-    databases: dict[str, Database]
+    seeded: dict[str, Seeded]
     stock: InventoryStore
     clock: FakeClock
     script: Script
     capture: SpanCapture
+    open_spans: OpenSpans
     clients: tuple[InventoryClient, PricingClient]
+    clients_of_processes: tuple[InventoryClient, PricingClient]
     shop: Storefront
+
+    async def restore(self) -> None:
+        """Gives the databases the rows of their seeds, when all calls have ended, and forgets script and spans."""
+        await self.open_spans.until_ended()
+        for seeded in self.seeded.values():
+            await seeded.restore()
+        self.capture.exporter.clear()
+        self.script.reset()
 
     @asynccontextmanager
     async def storefront(self, process: Killed) -> AsyncIterator[Storefront]:
         """The storefront of another process. If it was killed, its calls are dropped at the end of the block."""
-        async with open_clients(self.addresses, self.capture, process) as clients:
-            storefront = Storefront(*clients)
-            yield storefront
-            if not process.held:
-                await storefront.close()
-            for task in list(storefront._tasks):
+        _process.set(process)
+        storefront = Storefront(*self.clients_of_processes)
+        yield storefront
+        if not process.held:
+            await storefront.close()
+        while dropped := list(storefront._tasks):
+            for task in dropped:
                 task.cancel()
+            await asyncio.wait(dropped)
 
     async def rows(self) -> dict[str, int]:
         """The number of rows in each table that orders fill."""
-        tables = [*inventory.tables.metadata.sorted_tables, *pricing.tables.metadata.sorted_tables]
-        names = ("reservation", "quote_", "quotes")
-        found = {}
-        for table in tables:
-            if table.name.startswith(names):
-                database = self.databases["inventory" if table.name.startswith("reservation") else "pricing"]
-                async with database.read() as connection:
-                    found[table.name] = await connection.scalar(select(func.count()).select_from(table)) or 0
+        found: dict[str, int] = {}
+        for name, statement in COUNTS.items():
+            async with self.seeded[name].database.read() as connection:
+                found |= (await connection.execute(statement)).mappings().one()
         return found
 
     async def expire_and_purge(self) -> None:
@@ -198,15 +237,22 @@ async def open_clients(
 @asynccontextmanager
 async def backends(inventory_url: str, pricing_url: str) -> AsyncIterator[Backends]:
     """Starts both on two databases, which are migrated and seeded."""
-    capture, clock, script = SpanCapture("test"), FakeClock(), Script()
+    capture, clock, script, open_spans = SpanCapture("test"), FakeClock(), Script(), OpenSpans()
+    capture.telemetry.tracer_provider.add_span_processor(open_spans)
     async with (
         start_inventory(inventory_url, capture, clock, partial(ScriptedInventory, script)) as stock,
         start_pricing(pricing_url, capture, clock, partial(ScriptedPricing, script)) as prices,
         tests.inventory.opened.prepare_database(inventory_url, capture) as stock_database,
         tests.pricing.opened.prepare_database(pricing_url, capture) as price_database,
         open_clients(addresses := {"inventory": stock, "pricing": prices}, capture) as clients,
+        open_clients(addresses, capture, OfProcess()) as clients_of_processes,
         open_storefront(*clients) as shop,
     ):
-        databases = {"inventory": stock_database, "pricing": price_database}
+        seeded = {
+            "inventory": await Seeded.read(stock_database, inventory.tables.metadata),
+            "pricing": await Seeded.read(price_database, pricing.tables.metadata),
+        }
         store = store_on(stock_database, capture, clock)
-        yield Backends(addresses, databases, store, clock, script, capture, clients, shop)
+        yield Backends(
+            addresses, seeded, store, clock, script, capture, open_spans, clients, clients_of_processes, shop
+        )

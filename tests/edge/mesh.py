@@ -8,13 +8,12 @@ import io
 import json
 import socket
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from multidict import CIMultiDict
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import SpanProcessor
 from yarl import URL
 
 import inventory.app
@@ -32,6 +31,8 @@ from meshkit.server.health import SERVING
 from meshkit.telemetry.prometheus import MetricsPage
 from meshkit.testing import FakeClock, SpanCapture, start_server
 from pricing.servicer import PricingServicer
+from tests.open_spans import OpenSpans
+from tests.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -62,19 +63,6 @@ class Answer:
         return self.headers["X-Trace-Id"]
 
 
-@dataclass
-class OpenSpans(SpanProcessor):
-    """The spans that have started and not yet ended."""
-
-    spans: set[ReadableSpan] = field(default_factory=set)
-
-    def on_start(self, span: Any, parent_context: object = None) -> None:
-        self.spans.add(span)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans = {other for other in self.spans if other.context != span.context}
-
-
 @dataclass(frozen=True)
 class Mesh:
     """A running mesh. `edge`, `inventory` and `pricing` hold the spans of each service."""
@@ -90,6 +78,7 @@ class Mesh:
     inventory_address: str
     pricing_address: str
     server_task: asyncio.Task[None]
+    grpc_address: str = ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -127,8 +116,7 @@ class Mesh:
 
     async def spans(self, trace_id: str | None = None) -> list[ReadableSpan]:
         """The spans of one trace, or of all traces. Waits until every span has ended."""
-        while self.open_spans.spans:
-            await asyncio.sleep(0.001)
+        await self.open_spans.until_ended()
         every = [span for capture in (self.edge, self.inventory, self.pricing) for span in capture.spans()]
         return [span for span in every if trace_id in {None, trace_id_of(span)}]
 
@@ -202,11 +190,15 @@ async def mesh(
     trace_url: str = TRACE_URL,
     drain_seconds: float = 0,
     grace_seconds: float = 5.0,
+    grpc: bool = False,
+    **edge_settings: Any,
 ) -> AsyncIterator[Mesh]:
     """Starts all three services, with their databases in `folder` and the given servicers on the real stores.
 
-    The edge calls a service at its `target`, if one is given.
+    The edge calls a service at its `target`, if one is given. It serves HTTP, and with `grpc` also gRPC. It has further
+    settings as `edge_settings`.
     """
+    grpc_address = f"127.0.0.1:{held_port()}" if grpc else ""
     open_spans, clock = OpenSpans(), FakeClock()
     captures = [SpanCapture(name) for name in ("api_edge", "inventory", "pricing")]
     for capture in captures:
@@ -222,13 +214,26 @@ async def mesh(
                 trace_url=trace_url,
                 drain_seconds=drain_seconds,
                 grace_seconds=grace_seconds,
+                grpc_listen=grpc_address,
+                **edge_settings,
             ),
             edge,
         ) as (url, stop, server_task),
         aiohttp.ClientSession() as http,
     ):
         yield Mesh(
-            url, http, edge, stock, prices, stop, clock, open_spans, inventory_address, pricing_address, server_task
+            url,
+            http,
+            edge,
+            stock,
+            prices,
+            stop,
+            clock,
+            open_spans,
+            inventory_address,
+            pricing_address,
+            server_task,
+            grpc_address,
         )
 
 

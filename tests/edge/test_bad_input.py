@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from meshkit.fastapi.middleware import DISCARD_SECONDS
+from meshkit.fastapi.refusal import DISCARD_SECONDS
 from tests.edge.mesh import PROBLEM, Answer, Mesh, assert_problem, get, mesh, post_order, wire
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MIB = 1024 * 1024
+MAX = 128 * 1024
 CHUNKED = get(
     "/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked", X_Request_Timeout_Ms="50"
 ).replace(b"GET", b"POST", 1)
@@ -63,7 +63,7 @@ def line(**fields: object) -> bytes:
         (b"5", ["body"]),
         (b'"lines"', ["body"]),
         (b"[" * 100_000, ["body"]),
-        (b'{"lines":' * 100_000, ["body"]),
+        (b'{"lines":' * 10_000, ["body"]),
         (b'{"lines":' + b"[" * 500 + b"]" * 500 + b"}", ["lines[0]"]),
         (b"{}", ["lines"]),
         (order(lines=None), ["lines"]),
@@ -78,6 +78,7 @@ def line(**fields: object) -> bytes:
         (order(currency=5), ["currency"]),
         (order(extra=1), ["extra"]),
         (order(**{"\ud800": 1}), ["body"]),
+        (order(currency="\ud800"), ["currency"]),
         (line(extra=1), ["lines[0].extra"]),
         (line(sku=5), ["lines[0].sku"]),
         (line(sku="S" * 65), ["lines[0].sku"]),
@@ -94,7 +95,22 @@ def line(**fields: object) -> bytes:
         (line(quantity=True), ["lines[0].quantity"]),
         (line(quantity="1"), ["lines[0].quantity"]),
         (line(quantity=None), ["lines[0].quantity"]),
-        (b'{"lines": [{"sku": "TEA-0001", "quantity": ' + b"9" * 5000 + b"}]}", ["body"]),
+        (b'{"lines": [{"sku": "TEA-0001", "quantity": ' + b"9" * 5000 + b"}]}", ["lines[0].quantity"]),
+        (order().decode().encode("utf-16"), ["body"]),
+        (order().decode().encode("utf-16-le"), ["body"]),
+        (order().decode().encode("utf-32"), ["body"]),
+        (order().decode().encode("utf-8-sig"), ["body"]),
+        (b'{"lines": "\xc0\xaf"}', ["body"]),  # an overlong form of a slash
+        (b'{"lines": "\xed\xa0\x80"}', ["body"]),  # a surrogate
+        (b'{"lines": [], "lines": []}', ["lines"]),
+        (b'{"currency": "EUR", "lines": [{"sku": "A", "quantity": 1, "s\\u006bu": "B"}]}', ["lines[0].sku"]),
+        (b'{"extra": {"a": [0, {"b": 1, "b": 1}]}}', ["extra.a[1].b"]),
+        (b'[{"a": 1, "a": 2}, ' + b"[" * 100_000, ["body"]),
+        (b'{"extra": [1, -Infinity]}', ["extra[1]"]),
+        (b'{"lines": NaN}', ["lines"]),
+        (b'{"lines": 1e999}', ["lines"]),
+        (b'{"lines": [' + b"{}," * 10_000 + b"{}]}", ["body"]),
+        (order(**{f"{number:x}": 0 for number in range(1000)}), ["body"]),
     ],
 )
 async def test_an_invalid_body_is_422_with_the_paths_of_its_fields(shop: Mesh, body: bytes, fields: list[str]) -> None:
@@ -105,13 +121,13 @@ async def test_an_invalid_body_is_422_with_the_paths_of_its_fields(shop: Mesh, b
 
 
 async def test_a_body_with_countless_invalid_fields_gets_a_short_response(shop: Mesh) -> None:
-    answer = await post(shop, order(**{f"{number}" * 5000: 1 for number in range(100)}))
+    answer = await post(shop, order(**{f"{number}" * 500: 1 for number in range(100)}))
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert len(answer.body["errors"]) == 30
     assert len(answer.text) < 20_000
 
 
-@pytest.mark.parametrize("currency", ["XXX", "eur", "", "\ud800", "E" * 100_000])
+@pytest.mark.parametrize("currency", ["XXX", "eur", "", "\ud83d\ude00", "E" * 100_000])
 async def test_an_unknown_currency_in_the_body_is_400(shop: Mesh, currency: str) -> None:
     answer = await post(shop, order(currency=currency))
     assert_problem(answer, 400, "UNKNOWN_CURRENCY")
@@ -140,23 +156,23 @@ async def test_the_media_type_of_json_is_accepted_in_any_spelling(shop: Mesh, me
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/orders/00000000-0000-0000-0000-000000000000/commit", "/v1/x"])
-async def test_a_body_with_a_declared_length_above_1_mib_is_413(shop: Mesh, path: str) -> None:
-    assert_problem(await shop.ask("POST", path, data=b" " * (MIB + 1)), 413, "CONTENT_TOO_LARGE")
+async def test_a_body_with_a_declared_length_above_128_kib_is_413(shop: Mesh, path: str) -> None:
+    assert_problem(await shop.ask("POST", path, data=b" " * (MAX + 1)), 413, "CONTENT_TOO_LARGE")
 
 
-async def test_a_body_that_grows_beyond_1_mib_is_413(shop: Mesh) -> None:
+async def test_a_body_that_grows_beyond_128_kib_is_413(shop: Mesh) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(17):
-            yield b" " * (MIB // 16)
+            yield b" " * (MAX // 16)
 
     answer = await shop.ask("POST", "/v1/orders", data=chunks(), headers={"Content-Type": "application/json"})
     assert_problem(answer, 413, "CONTENT_TOO_LARGE")
 
 
-async def test_a_body_whose_last_chunk_exceeds_1_mib_is_413_at_once(shop: Mesh) -> None:
+async def test_a_body_whose_last_chunk_exceeds_128_kib_is_413_at_once(shop: Mesh) -> None:
     head = CHUNKED.replace(b"-Ms: 50", b"-Ms: 30000")
     async with wire(shop) as connection, asyncio.timeout(DISCARD_SECONDS):
-        await connection.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (MIB + 1, b" " * (MIB + 1)))
+        await connection.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (MAX + 1, b" " * (MAX + 1)))
         assert_problem(await connection.answer(), 413, "CONTENT_TOO_LARGE")
 
 
@@ -175,7 +191,7 @@ async def test_a_body_that_does_not_arrive_within_the_budget_is_408_and_closes_t
 async def test_a_too_large_body_with_expect_continue_is_413_and_closes_the_connection(shop: Mesh) -> None:
     async with wire(shop) as connection:
         await connection.send(
-            CHUNKED.replace(b"Transfer-Encoding: chunked", b"Expect: 100-continue\r\nContent-Length: 1048577")
+            CHUNKED.replace(b"Transfer-Encoding: chunked", b"Expect: 100-continue\r\nContent-Length: 131073")
         )
         answer = await connection.answer()
         assert await connection.rest() == b""
@@ -198,11 +214,11 @@ def post_before_reading(address: tuple[str, int], size: int) -> int:
 
 
 async def test_a_client_that_sends_its_whole_body_before_reading_gets_the_413(shop: Mesh) -> None:
-    assert [await asyncio.to_thread(post_before_reading, shop.address, 30 * MIB) for _ in range(5)] == [413] * 5
+    assert [await asyncio.to_thread(post_before_reading, shop.address, 30 * 1024 * 1024) for _ in range(5)] == [413] * 5
 
 
-async def test_a_body_of_1_mib_is_accepted(shop: Mesh) -> None:
-    assert (await post(shop, order().ljust(MIB))).status == 201
+async def test_a_body_of_128_kib_is_accepted(shop: Mesh) -> None:
+    assert (await post(shop, order().ljust(MAX))).status == 201
 
 
 @pytest.mark.parametrize(
@@ -223,7 +239,7 @@ async def test_a_valid_time_budget_is_accepted(shop: Mesh, timeout_ms: str) -> N
     assert (await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": timeout_ms})).status == 200
 
 
-@pytest.mark.parametrize("key", ["", "\u00e4", "k" * 256, "k" * 100_000, "a\tb"])
+@pytest.mark.parametrize("key", ["", "\u00e4", "k" * 256, "k" * 50_000, "a\tb"])
 async def test_an_invalid_idempotency_key_is_400(shop: Mesh, key: str) -> None:
     assert_problem(await post(shop, order(), {"Idempotency-Key": key}), 400, "INVALID_IDEMPOTENCY_KEY")
 
@@ -276,12 +292,12 @@ async def test_an_unknown_path_outside_the_api_is_a_problem(shop: Mesh) -> None:
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/v1/products", "GET"),
-        ("/v1/products/TEA-0001", "GET"),
+        ("/v1/products", "GET, HEAD"),
+        ("/v1/products/TEA-0001", "GET, HEAD"),
         ("/v1/orders", "POST"),
-        ("/v1/orders/x", "DELETE, GET"),
+        ("/v1/orders/x", "DELETE, GET, HEAD"),
         ("/v1/orders/x/commit", "POST"),
-        ("/livez", "GET"),
+        ("/livez", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
         ("/docs/assets/swagger-ui.css", "GET, HEAD"),
     ],
@@ -295,18 +311,10 @@ async def test_an_unsupported_method_is_405_and_lists_the_allowed_ones(
     assert answer.body["reason"] == "METHOD_NOT_ALLOWED"
 
 
-async def test_head_is_405_without_a_body(shop: Mesh) -> None:
-    answer = await shop.ask("HEAD", "/v1/products")
-    assert (answer.status, answer.headers["Content-Type"], answer.headers["Allow"]) == (405, PROBLEM, "GET")
+async def test_head_of_a_path_without_get_is_405_without_a_body(shop: Mesh) -> None:
+    answer = await shop.ask("HEAD", "/v1/orders")
+    assert (answer.status, answer.headers["Content-Type"], answer.headers["Allow"]) == (405, PROBLEM, "POST")
     assert answer.text == ""
-
-
-@pytest.mark.parametrize("host", ["[", "[::1", "a b", "x/y?z", "", "\u00e4", "user:pass@host:99999999"])
-async def test_a_malformed_host_header_changes_no_response(shop: Mesh, host: str) -> None:
-    assert (await shop.get("/v1/products/TEA-0001", headers={"Host": host})).status == 200
-    answer = await shop.get("/v1/products/NO-1", headers={"Host": host})
-    assert_problem(answer, 404, "UNKNOWN_SKU")
-    assert answer.body["instance"] == "/v1/products/NO-1"
 
 
 @pytest.mark.parametrize("traceparent", ["", "00", "00-xyz-1-01", "ff-" + "0" * 32 + "-" + "0" * 16 + "-01", "\u00e4"])

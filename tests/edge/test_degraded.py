@@ -233,7 +233,7 @@ async def test_the_text_of_an_exception_in_a_backend_is_not_returned(tmp_path: P
     assert "secret" not in answer.text
 
 
-async def test_a_bug_in_the_edge_is_500_and_only_the_log_has_its_text(
+async def test_only_the_log_has_the_reason_why_a_response_makes_no_sense(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Confused(InventoryServicer):

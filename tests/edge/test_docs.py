@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 from tests.browser import CHROMIUM, FLAGS, browsing, needs_browser
 from tests.edge.mesh import PROBLEM, Mesh, mesh
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 DUMP = ["--disable-component-update", "--disable-sync", "--virtual-time-budget=15000", "--dump-dom"]
 
 
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Mesh]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """A shop in which no test places an order."""
+    async with mesh(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def new_shop(tmp_path: Path) -> AsyncIterator[Mesh]:
     async with mesh(tmp_path) as shop:
         yield shop
 
@@ -48,6 +58,7 @@ async def test_an_asset_is_returned_whole_for_any_range(shop: Mesh, range_: str)
 
 
 @needs_browser
+@pytest.mark.timeout(60)
 async def test_a_browser_without_internet_shows_every_operation(shop: Mesh, tmp_path: Path) -> None:
     nowhere_else = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
     browser = await asyncio.create_subprocess_exec(
@@ -93,8 +104,8 @@ async def test_the_examples_of_products_are_what_the_seeded_shop_returns(shop: M
     assert (await shop.get(f"/v1/products/{path['schema']['example']}")).body == product
 
 
-async def test_the_example_order_can_be_placed_read_and_committed_as_documented(shop: Mesh) -> None:
-    path = "/v1/orders/{order_id}"
+async def test_the_example_order_can_be_placed_read_and_committed_as_documented(new_shop: Mesh) -> None:
+    shop, path = new_shop, "/v1/orders/{order_id}"
     order = await shop.ask("POST", "/v1/orders", **await new_order(shop))
     assert order.status == 201
     assert order.body == (await examples(shop, "post", "/v1/orders", 201))["reserved"]
@@ -147,8 +158,8 @@ EXECUTE = (
 
 
 @needs_browser
-@pytest.mark.timeout(60)
-async def test_the_prefilled_requests_can_be_executed_unchanged(shop: Mesh, tmp_path: Path) -> None:
+@pytest.mark.timeout(240)
+async def test_the_prefilled_requests_can_be_executed_unchanged(new_shop: Mesh, tmp_path: Path) -> None:
     async with browsing(tmp_path / "profile") as tab:
         for operation, status in {
             "products/get_product": 200,
@@ -156,7 +167,7 @@ async def test_the_prefilled_requests_can_be_executed_unchanged(shop: Mesh, tmp_
             "orders/place_order": 201,
         }.items():
             await tab.show("about:blank", until="location.href === 'about:blank'")
-            await tab.show(f"{shop.url}/docs#/{operation}", until="document.querySelector('button.execute')")
+            await tab.show(f"{new_shop.url}/docs#/{operation}", until="document.querySelector('button.execute')")
             await tab.wait(f"({STATUS})?.startsWith('{status}') || ({EXECUTE}, false)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from datetime import timedelta
@@ -26,7 +27,7 @@ Table = dict[tuple[str, str], set[str]]
 """The attributes of spans, by their subject, such as `http`, and their kind."""
 
 SUBJECTS = ("http.", "rpc.", "db.", "inventory.", "pricing.")
-INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size"} | {
+INTEGERS = {"server.port", "client.port", "http.response.status_code", "db.operation.batch.size", "rpc.batch.size"} | {
     "inventory.expired_reservations",
     "inventory.purged_reservations",
     "pricing.deleted_quotes",
@@ -72,6 +73,7 @@ async def traffic(shop: Mesh, folder: Path) -> None:
     await shop.get("/v1/products/TEA-0001?currency=EUR")
     await shop.get("/v1/products/TEA-0001", headers={"X-Request-Timeout-Ms": "1"})
     await shop.ask("PURGE", "/v1/products/TEA-0001")
+    await asyncio.gather(*(shop.get("/v1/products/NO-1") for _ in range(10)))  # which share their calls
     await shop.order(("TEA-0001", 1), ("TEA-0002", 2))
     async with grpc.aio.insecure_channel(shop.inventory_address) as channel:
         sell: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/shop.v1.Shop/Sell")

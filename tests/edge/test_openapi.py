@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +66,16 @@ async def test_headers_are_documented_with_their_limits(document: Any) -> None:
     budget, key = headers["X-Request-Timeout-Ms"], headers["Idempotency-Key"]
     assert (budget["type"], budget["minimum"], budget["maximum"]) == ("integer", 1, 30_000)
     assert (key["type"], key["pattern"]) == ("string", "^[ -~]{1,255}$")
+
+
+async def test_the_idempotency_key_is_documented_as_a_secret_and_every_example_has_128_bits(document: Any) -> None:
+    place = document["paths"]["/v1/orders"]["post"]
+    (sent,) = [item for item in place["parameters"] if item["name"] == "Idempotency-Key"]
+    assert "secret" in sent["description"]
+    assert "at least 128 random bits" in sent["description"]
+    returned = place["responses"]["201"]["headers"]["Idempotency-Key"]
+    assert "secret" in returned["description"]
+    assert re.fullmatch("[0-9a-f]{32}", returned["example"])
 
 
 async def test_every_reference_resolves(document: Any) -> None:

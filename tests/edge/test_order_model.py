@@ -18,8 +18,8 @@ from aiomesh.pricing.v1.pricing_service_pb2_grpc import PricingServiceStub
 from api_edge.domain import Line, OrderState
 from api_edge.rules import order_id
 from meshkit.errors import ServiceError
+from tests.databases import new_databases
 from tests.edge.backends import FAILED, LOST, MADE, REFUSED, Backends, Killed, backends
-from tests.edge.databases import two_databases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,15 +58,15 @@ class Model:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
 async def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backends]:
-    async with two_databases(request, tmp_path_factory.mktemp("orders")) as urls, backends(*urls) as running:
-        running.script.respond.set()
+    async with new_databases(request, tmp_path_factory.mktemp("orders"), 2) as urls, backends(*urls) as running:
+        running.script.reset(respond=True)
         yield running
 
 
 @pytest.mark.timeout(120)
 @given(steps=STEPS)
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is short enough to read, and shrinking takes long
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -173,6 +174,7 @@ async def test_50_concurrent_posts_of_one_key_are_one_order(shop: Mesh, sku: str
 async def test_a_generated_key_is_returned_and_identifies_its_order(shop: Mesh, sku: str) -> None:
     first, second = await shop.order((sku, 1)), await shop.order((sku, 1))
     assert first.body["id"] != second.body["id"]
+    assert re.fullmatch("[0-9a-f]{32}", first.headers["Idempotency-Key"]), "128 random bits"
     again = await shop.order((sku, 1), key=first.headers["Idempotency-Key"])
     assert again.body == first.body
 
@@ -345,6 +347,7 @@ async def test_half_an_order_is_an_unknown_order(shop: Mesh, sku: str, verb: str
 
 
 async def test_a_client_that_disconnects_in_the_middle_of_its_order_reserves_nothing(shop: Mesh, sku: str) -> None:
+    await shop.open_spans.until_ended()
     async with wire(shop) as connection:
         await connection.send(post_order(sku)[:-10])
         while not shop.open_spans.spans:

@@ -14,10 +14,11 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from aiomesh.storefront.v1 import storefront_service_pb2, storefront_service_pb2_grpc
 from inventory.servicer import InventoryServicer
 from meshkit.testing import FakeClock, SpanCapture, start_server
 from tests.edge.mesh import absent_server, seed, start_inventory, start_pricing
-from tests.service_process import ServiceProcess, running
+from tests.service_process import FREE, ServiceProcess, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -128,6 +129,30 @@ async def test_a_signal_ends_the_process_with_status_0_after_its_last_response(
     assert shop.log[-1]["message"] == "stopped"
 
 
+async def test_one_process_for_rest_and_one_for_grpc_serve_the_same_orders(tmp_path: Path) -> None:
+    """As in docs/operations.md."""
+    clock = FakeClock()
+    async with (
+        start_inventory(await seed(tmp_path / "inventory.db"), SpanCapture("i"), clock) as stock,
+        start_pricing(await seed(tmp_path / "pricing.db"), SpanCapture("p"), clock) as prices,
+        running("api_edge", inventory_target=stock, pricing_target=prices, drain_seconds="0") as rest,
+        running(
+            "api_edge", listen="", grpc_listen=FREE, inventory_target=stock, pricing_target=prices, drain_seconds="0"
+        ) as rpc,
+        aiohttp.ClientSession() as http,
+        grpc.aio.insecure_channel(await rpc.grpc_address()) as channel,
+    ):
+        stub: Any = storefront_service_pb2_grpc.StorefrontServiceStub(channel)
+        line = storefront_service_pb2.NewOrderLine(sku="TEA-0001", quantity=2)
+        order = (await stub.PlaceOrder(storefront_service_pb2.PlaceOrderRequest(lines=[line]))).order
+        async with http.get(f"http://{await rest.address()}/v1/orders/{order.order_id}") as response:
+            assert (response.status, (await response.json())["state"]) == (200, "RESERVED")
+        for process in (rest, rpc):
+            process.signal(signal.SIGTERM)
+            assert await process.exit_status() == 0
+            assert len([line for line in process.lines if "listening on" in line]) == 1
+
+
 async def test_a_second_signal_skips_drain_and_grace_and_ends_the_process_with_status_0(tmp_path: Path) -> None:
     slow = Slow()
     async with edge(tmp_path, slow.servicer(), EDGE_DRAIN_SECONDS="60") as shop:
@@ -138,17 +163,6 @@ async def test_a_second_signal_skips_drain_and_grace_and_ends_the_process_with_s
         shop.process.signal(signal.SIGTERM)
         status, problem = await answer
         assert (status, problem["reason"]) == (503, "SHUTTING_DOWN")
-        assert await shop.exit_status() == 0
-
-
-async def test_a_disconnected_client_cancels_its_request_to_the_process(tmp_path: Path) -> None:
-    slow = Slow()
-    async with edge(tmp_path, slow.servicer()) as shop:
-        answer = asyncio.create_task(read(shop))
-        await slow.reached.wait()
-        answer.cancel()
-        await shop.process.log_record("GET /v1/products/TEA-0001 499")
-        shop.process.signal(signal.SIGTERM)
         assert await shop.exit_status() == 0
 
 
@@ -223,14 +237,20 @@ async def test_without_a_collector_the_process_serves_stops_and_logs_the_lost_sp
     assert [entry["message"].partition(":")[0] for entry in before] in ([], ["spans cannot be exported and are lost"])
 
 
-async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -> None:
-    async with edge(tmp_path) as shop:
+async def test_each_request_is_one_line_of_json_with_its_trace_also_if_its_client_disconnects(tmp_path: Path) -> None:
+    slow = Slow()
+    async with edge(tmp_path, slow.servicer()) as shop:
+        answer = asyncio.create_task(read(shop))
+        await slow.reached.wait()
+        answer.cancel()
+        await shop.process.log_record("GET /v1/products/TEA-0001 499")
+        slow.free.set()
         assert (await read(shop))[0] == 200
         status, problem = await read(shop, "NO-1")
         await shop.http.get(f"{shop.url}/livez")
         shop.process.signal(signal.SIGTERM)
         assert await shop.exit_status() == 0
-    found, missing = [entry for entry in shop.log if "GET " in entry["message"]]
+    _, found, missing = [entry for entry in shop.log if "GET " in entry["message"]]
     assert found["message"] == "GET /v1/products/TEA-0001 200"
     assert (missing["message"], missing["trace_id"]) == ("GET /v1/products/NO-1 404", problem["trace_id"])
     assert status == 404
@@ -238,13 +258,26 @@ async def test_each_request_is_one_line_of_json_with_its_trace(tmp_path: Path) -
     assert missing["peer"].startswith("127.0.0.1:")
 
 
+async def test_addresses_in_the_log_are_written_as_in_a_url() -> None:
+    async with running("api_edge", listen="[::]:0", drain_seconds="0") as process, aiohttp.ClientSession() as http:
+        port = (await process.log_record("listening on [::]:"))["port"]
+        for host in ("127.0.0.1", "[::1]"):
+            async with http.get(f"http://{host}:{port}/nothing") as response:
+                assert response.status == 404
+        reader, writer = await asyncio.open_connection("::1", port)
+        writer.write(b"nonsense\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await process.log_record("refused a request from [::1]:")
+    peers = [record["peer"] for record in process.records if "peer" in record]
+    assert [peer.rpartition(":")[0] for peer in peers] == ["127.0.0.1", "[::1]", "[::1]"]
+
+
 @pytest.mark.parametrize(
     ("sampler", "argument", "sampled"),
     [
-        ("always_on", "", True),
         ("always_off", "", False),
-        ("traceidratio", "1", True),
-        ("parentbased_traceidratio", "0", False),
+        ("parentbased_traceidratio", "1", True),
     ],
 )
 async def test_the_response_and_the_log_show_the_decision_of_the_sampler(

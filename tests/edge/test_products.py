@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import pytest_asyncio
 
+from api_edge.rest.routes import products
+from meshkit.fastapi.plain_route import plain_app
 from tests.edge.mesh import Mesh, assert_problem, mesh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi.routing import APIRoute
+
+    from api_edge.storefront import Storefront
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -205,3 +213,18 @@ async def test_all_invalid_parameters_are_listed(shop: Mesh) -> None:
     answer = await shop.get("/v1/products?quantity=0&page_size=0&strict=perhaps")
     assert_problem(answer, 422, "INVALID_REQUEST")
     assert {error["field"] for error in answer.body["errors"]} == {"quantity", "page_size", "strict"}
+
+
+@pytest.mark.parametrize("route", products.router(cast("Storefront", None)).routes, ids=str)
+async def test_each_read_takes_the_shorter_way_through_fastapi(route: APIRoute) -> None:
+    assert plain_app(route) is not None
+
+
+async def test_no_read_is_handed_to_a_worker_thread(shop: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI runs what is not `async` in threads of anyio, which stay for 10 s; asyncio has an executor of its own."""
+    executed: list[object] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", lambda *call: executed.append(call))
+    for path in ("/TEA-0001", "/TEA-9999", "?page_size=2", "?sku=TEA-0001", "?page_size=0"):
+        assert (await shop.get(f"/v1/products{path}")).status in {200, 404, 422}
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO worker")] == []
+    assert executed == []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from api_edge.domain import Line
 from api_edge.purge import purge, purge_forever
@@ -26,16 +27,26 @@ from tests.inventory.opened import HOLD
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
-    from pathlib import Path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MOMENT = timedelta(seconds=1)
+PAGE = 100
+"""How many orders a purge lists, reads and deletes at a time."""
 
 
-@pytest.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Backends]:
-    async with backends(await seed(tmp_path / "inventory.db"), await seed(tmp_path / "pricing.db")) as running:
-        running.script.respond.set()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backends]:
+    folder = tmp_path_factory.mktemp("purge")
+    async with backends(await seed(folder / "inventory.db"), await seed(folder / "pricing.db")) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mesh(shared_mesh: Backends) -> Backends:
+    await shared_mesh.restore()
+    shared_mesh.script.reset(respond=True)
+    return shared_mesh
 
 
 async def place(mesh: Backends, *, commit: bool = False, release: bool = False) -> str:
@@ -59,7 +70,9 @@ async def test_the_edge_purges_ended_orders_while_it_runs_and_only_deletions_mak
     await place(mesh, commit=True)
     await place(mesh, release=True)
     settings = Settings(
-        inventory_target=mesh.addresses["inventory"], pricing_target=mesh.addresses["pricing"], purge_seconds=0.01
+        inventory_target=mesh.addresses["inventory"],
+        pricing_target=mesh.addresses["pricing"],
+        purge_seconds=0.01,
     )
     async with start_edge(settings, edge):
         while (await mesh.rows())["reservations"] > 1:
@@ -101,15 +114,15 @@ async def test_an_order_whose_hold_ended_recently_is_kept_though_its_quote_is_ol
 
 async def test_more_orders_than_a_page_are_purged_and_committed_ones_are_listed_once(mesh: Backends) -> None:
     committed = [await place(mesh, commit=True) for _ in range(3)]
-    for _ in range(120):
-        await place(mesh, release=True)
+    for _ in range(PAGE):
+        await place(mesh)
     await mesh.expire_and_purge()
     assert (await mesh.rows())["quotes"] == len(committed)
     assert await mesh.clients[1].list_unsettled_quotes(mesh.clock(), "") == ([], "")
 
 
 async def test_two_edges_that_purge_at_the_same_time_delete_each_order_once(mesh: Backends) -> None:
-    for _ in range(30):
+    for _ in range(20):
         await place(mesh, release=True)
     kept = await place(mesh, commit=True)
     mesh.clock.advance(HOLD + RETENTION + MOMENT)
@@ -185,13 +198,15 @@ class FailingFirst(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 async def test_a_batch_that_fails_does_not_stop_the_others_and_keeps_its_reservations(mesh: Backends) -> None:
-    for _ in range(105):
-        await place(mesh, release=True)
+    for _ in range(PAGE + 1):
+        await place(mesh)
     mesh.clock.advance(HOLD + RETENTION + MOMENT)
+    while await mesh.stock.sweep():
+        pass
     async with open_clients(mesh.addresses, mesh.capture, FailingFirst("SettleQuotes")) as clients:
         with pytest.raises(Internal):
             await purge(*clients, mesh.clock() - RETENTION)
-    assert {(await mesh.rows())[table] for table in ("quotes", "reservations")} == {100, 105}
+    assert {(await mesh.rows())[table] for table in ("quotes", "reservations")} == {PAGE, PAGE + 1}
     await purge_now(mesh)
     assert set((await mesh.rows()).values()) == {0}
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
+from aiomesh.pricing.v1 import pricing_service_pb2
 from api_edge.app import build
 from api_edge.domain import InvalidIdempotencyKey, InvalidRequest, Line, UnknownCurrency, UnknownOrder
 from api_edge.rest.schemas import NewOrder
 from api_edge.rules import MAX_LINES, MAX_PAGE, MAX_QUANTITY, MAX_SKU, canonical_id, check_order, check_products
 from api_edge.settings import Settings
 from meshkit.errors import AlreadyExists
+from meshkit.server.build import OPTIONS
 from tests.edge.mesh import Mesh, mesh
 
 if TYPE_CHECKING:
@@ -149,3 +152,12 @@ async def test_the_largest_requests_are_within_the_rules() -> None:
 async def test_rest_accepts_the_largest_order_that_the_rules_accept() -> None:
     lines = [{"sku": f"{number:0{MAX_SKU}}", "quantity": MAX_QUANTITY} for number in range(MAX_LINES)]
     assert len(NewOrder.model_validate({"lines": lines}).lines) == MAX_LINES
+
+
+async def test_the_largest_order_fits_into_a_message() -> None:
+    lines = [pricing_service_pb2.PriceLine(sku="茶" * MAX_SKU, quantity=MAX_QUANTITY)] * MAX_LINES
+    id_ = str(uuid.uuid4())
+    request = pricing_service_pb2.CreateQuoteRequest(
+        request_id=id_, attempt_id=id_, lines=lines, currency_code="EUR", fingerprint="f" * 64
+    )
+    assert request.ByteSize() < dict(OPTIONS)["grpc.max_receive_message_length"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
+
 import pytest
 
 from api_edge.settings import Settings
@@ -13,15 +15,18 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("EDGE_LISTEN", ""),
         ("EDGE_LISTEN", "8080"),
         ("EDGE_LISTEN", "127.0.0.1:"),
         ("EDGE_LISTEN", "127.0.0.1:x"),
         ("EDGE_LISTEN", "127.0.0.1:-1"),
         ("EDGE_LISTEN", "127.0.0.1:65536"),
         ("EDGE_LISTEN", "127.0.0.1:\u0661"),
+        ("EDGE_GRPC_LISTEN", "50050"),
+        ("EDGE_MAX_PENDING", "0"),
         ("EDGE_INVENTORY_TARGET", ""),
         ("EDGE_PRICING_TARGET", ""),
+        ("EDGE_INVENTORY_TARGET", "http://127.0.0.1:50051"),
+        ("EDGE_PRICING_TARGET", "127.0.0.1"),
         ("EDGE_TRACE_URL", "http://traces/{trace_id}\nX-Evil: 1"),
         ("EDGE_TRACE_URL", "http://traces/{trace_id}?\u00e4"),
         ("EDGE_ORDER_RETENTION_SECONDS", "59"),  # a purge would delete the quote of an order that is just being placed
@@ -31,6 +36,23 @@ pytestmark = pytest.mark.unit
         ("EDGE_GRACE_SECONDS", "0"),
         ("EDGE_GRACE_SECONDS", "nan"),
         ("EDGE_TELEMETRY", "none"),
+        ("EDGE_TRUSTED_PROXIES", "proxy.example.com"),
+        ("EDGE_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("EDGE_TRUSTED_PROXIES", "10.0.0.0/8,*"),
+        ("EDGE_PATH_PREFIX", "shop"),
+        ("EDGE_PATH_PREFIX", "//shop"),
+        ("EDGE_PATH_PREFIX", "https://shop.example.com/shop"),
+        ("EDGE_PATH_PREFIX", "/a/../b"),
+        ("EDGE_ALLOWED_HOSTS", "shop.example.com:443"),
+        ("EDGE_ALLOWED_HOSTS", "https://shop.example.com"),
+        ("EDGE_ALLOWED_HOSTS", "*"),
+        ("EDGE_CORS_ORIGINS", "*"),
+        ("EDGE_CORS_ORIGINS", "null"),
+        ("EDGE_CORS_ORIGINS", "shop.example.com"),
+        ("EDGE_CORS_ORIGINS", "https://shop.example.com/"),
+        ("EDGE_CORS_ORIGINS", "https://shop.example.com:443"),
+        ("EDGE_CORS_ORIGINS", "https://Shop.example.com"),
+        ("EDGE_PUBLIC", "maybe"),
         ("EDGE_LOG_LEVEL", "LOUD"),
     ],
 )
@@ -43,3 +65,42 @@ def test_an_invalid_setting_ends_the_start_and_is_named(
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{variable}: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("EDGE_TRUSTED_PROXIES", "", ()),
+        ("EDGE_TRUSTED_PROXIES", "10.0.0.0/8, ::1,", (IPv4Network("10.0.0.0/8"), IPv6Network("::1/128"))),
+        ("EDGE_PATH_PREFIX", "", ""),
+        ("EDGE_PATH_PREFIX", "/", ""),
+        ("EDGE_PATH_PREFIX", "/a/b/", "/a/b"),
+        ("EDGE_ALLOWED_HOSTS", "Shop.example.com., [::1],127.0.0.1", ("shop.example.com", "::1", "127.0.0.1")),
+        ("EDGE_CORS_ORIGINS", "http://localhost:3000,https://a", ("http://localhost:3000", "https://a")),
+        ("EDGE_PUBLIC", "1", True),
+    ],
+)
+def test_lists_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(Settings), variable.removeprefix("EDGE_").lower()) == setting
+
+
+@pytest.mark.parametrize(("http", "rpc"), [("", "127.0.0.1:50060"), ("127.0.0.1:8090", "")])
+def test_one_protocol_may_be_left_out(monkeypatch: pytest.MonkeyPatch, http: str, rpc: str) -> None:
+    monkeypatch.setenv("EDGE_LISTEN", http)
+    monkeypatch.setenv("EDGE_GRPC_LISTEN", rpc)
+    settings = load_settings(Settings)
+    assert (settings.listen, settings.grpc_listen) == (http, rpc)
+
+
+def test_a_process_without_any_protocol_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGE_LISTEN", "")
+    monkeypatch.setenv("EDGE_GRPC_LISTEN", "")
+    with pytest.raises(SystemExit):
+        load_settings(Settings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("EDGE_GRPC_LISTEN: must be an address if EDGE_LISTEN is empty")

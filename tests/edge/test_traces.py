@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from opentelemetry.trace import SpanKind, StatusCode
 
-from aiomesh.inventory.v1.inventory_pb2 import Reservation
-from aiomesh.inventory.v1.inventory_service_pb2 import ReserveStockResponse
 from api_edge import rules
-from api_edge.rest.routes.orders import ORDER_SECONDS
+from api_edge.rest.build import PROBLEMS, build_app
+from api_edge.rules import ORDER_SECONDS
 from inventory.servicer import InventoryServicer
+from meshkit.fastapi.server import listen_socket, serve
+from meshkit.lifecycle import Stop
+from meshkit.testing import SpanCapture
 from tests.edge.mesh import Answer, Mesh, absent_server, assert_problem, get, mesh, post_order, wire
+from tests.edge.trees import tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from opentelemetry.sdk.trace import ReadableSpan
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,16 +37,6 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     async with mesh(tmp_path_factory.mktemp("shop")) as shop:
         yield shop
-
-
-def tree(spans: list[ReadableSpan], parent: int | None = None) -> list[Any]:
-    """The spans below a parent, as `(service, name, children)`, sorted by name."""
-    children = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
-    return sorted(
-        (span.resource.attributes["service.name"], span.name, tree(spans, span.context.span_id))
-        for span in children
-        if span.context
-    )
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -157,25 +151,30 @@ async def test_a_5xx_is_an_error_of_the_http_span(tmp_path: Path) -> None:
     assert span.status.status_code is StatusCode.ERROR
 
 
-async def test_an_unexpected_exception_is_an_event_of_the_http_span(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with mesh(tmp_path, inventory_servicer=Nonsense) as shop:
-        answer = await shop.order(("TEA-0001", 1))
-        (span,) = [span for span in await shop.spans(answer.trace_id) if span.name.startswith("POST")]
-    assert_problem(answer, 500, "INTERNAL")
+async def test_an_unexpected_exception_is_an_event_of_the_http_span(caplog: pytest.LogCaptureFixture) -> None:
+    broken: Any = Broken()
+    capture, stop, listener = SpanCapture("edge"), Stop(), listen_socket("127.0.0.1:0")
+    app = build_app(broken, stop=stop, telemetry=capture.telemetry, trace_url="")
+    server_task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/products/TEA-0001"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        problem = await response.json(content_type="application/problem+json")
+    stop.request()
+    await server_task
+    (span,) = capture.spans()
+    assert (response.status, problem["reason"]) == (500, "INTERNAL")
+    assert "a bug" not in str(problem)
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "500"
     assert [event.name for event in span.events] == ["exception"]
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
-class Nonsense(InventoryServicer):
-    """Returns a reservation in an unknown state."""
+class Broken:
+    """A storefront with a bug."""
 
-    async def ReserveStock(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the proto
-        state: Any = 99
-        return ReserveStockResponse(reservation=Reservation(state=state))
+    async def product(self, *_: object, **__: object) -> None:
+        raise LookupError("a bug")
 
 
 CHUNKED = get("/v1/orders", Content_Type="application/json", Transfer_Encoding="chunked").replace(b"GET", b"POST", 1)
@@ -414,7 +413,7 @@ async def test_the_request_after_a_large_body_has_its_own_budget_and_trace(tmp_p
             return await super().GetStock(request, context)
 
     async with mesh(tmp_path, inventory_servicer=Watch) as shop, wire(shop) as connection:
-        await connection.send(post_order().replace(b"Length: ", b"Length: 9000") + b" " * 900_000)
+        await connection.send(post_order().replace(b"Length: ", b"Length: 1000") + b" " * 100_000)
         order = await connection.answer()
         await connection.send(get("/v1/products/TEA-0001", X_Request_Timeout_Ms="30000"))
         read = await connection.answer()

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
@@ -17,6 +18,8 @@ from aiomesh.inventory.v1 import inventory_service_pb2 as pb
 from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceStub
 from meshkit.errors import ServiceError
 from meshkit.status import service_errors
+from meshkit.testing import FakeClock, SpanCapture
+from tests.edge.mesh import start_inventory
 from tests.service_process import channel_to, running
 
 if TYPE_CHECKING:
@@ -98,7 +101,10 @@ async def test_every_reservation_returned_survives_sigkill_and_no_other_units_ar
         await asyncio.gather(*orders, return_exceptions=True)
     assert 20 <= len(answered) < 100
 
-    async with running("inventory", database_url=database_url) as process, channel_to(process) as channel:
+    async with (
+        start_inventory(database_url, SpanCapture("inventory"), FakeClock(datetime.now(UTC))) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
         stub = InventoryServiceStub(channel)
         kept = set()
         for request in requests:
@@ -113,8 +119,9 @@ async def test_every_reservation_returned_survives_sigkill_and_no_other_units_ar
     assert stock.reserved == len(kept)
 
 
-async def test_the_sweeper_releases_an_expired_reservation_without_a_request(database_url: str) -> None:
-    settings = {"database_url": database_url, "reservation_ttl_seconds": "0.2", "sweep_seconds": "0.05"}
+async def test_the_sweeper_releases_an_expired_reservation_without_a_request(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'inventory.db'}"
+    settings = {"database_url": url, "reservation_ttl_seconds": "0.2", "sweep_seconds": "0.05"}
     async with running("inventory", **settings) as process, channel_to(process) as channel:
         stub = InventoryServiceStub(channel)
         made = (await stub.ReserveStock(reserve("TEA-0001", 7))).reservation

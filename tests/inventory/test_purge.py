@@ -15,20 +15,24 @@ from sqlalchemy import select, text
 from inventory import expiring, reserving, tables
 from inventory.domain import Line, State, UnknownReservation
 from inventory.expiring import PURGE_BATCH
+from tests.databases import Hold
 from tests.inventory.opened import HOLD, another_attempt, count, prepare_database, request_for, stock_of, store_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from inventory.domain import ReservationRequest
     from inventory.store import InventoryStore
     from meshkit.database import Database
     from meshkit.testing import FakeClock, SpanCapture
 
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
+
 MOMENT = timedelta(microseconds=1)
+ON_POSTGRESQL = pytest.mark.parametrize("shared_url", ["postgresql"], indirect=True)
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 TABLES_OF_A_RESERVATION = ("reservations", "reservation_lines", "reservation_attempts")
 
@@ -72,23 +76,20 @@ async def purge_all(store: InventoryStore, before: datetime) -> list[int]:
 
 
 @asynccontextmanager
-async def holding(database: Database, work: Callable[[AsyncConnection], Awaitable[object]]) -> AsyncIterator[None]:
+async def holding(database: Database, work: Callable[[Connection], object]) -> AsyncIterator[None]:
     """Within the block a transaction has done its work and is not committed."""
-    done, let_go = asyncio.Event(), asyncio.Event()
+    hold = Hold()
 
-    async def work_and_wait(connection: AsyncConnection) -> None:
-        try:
-            await work(connection)
-        finally:
-            done.set()
-        await let_go.wait()
+    def work_and_wait(connection: Connection) -> None:
+        work(connection)
+        hold(connection)
 
     write = asyncio.create_task(database.write(work_and_wait))
-    await done.wait()
+    await asyncio.wait({write, asyncio.create_task(hold.begun.wait())}, return_when="FIRST_COMPLETED")
     try:
         yield
     finally:
-        let_go.set()
+        hold.let_go.set()
         await write
 
 
@@ -165,10 +166,10 @@ async def test_a_purge_is_limited_and_deletes_the_oldest_of_both_states(
 
 
 async def test_concurrent_purges_of_two_processes_count_each_reservation_once(
-    database_url: str, store: InventoryStore, database: Database, clock: FakeClock, capture: SpanCapture
+    shared_url: str, store: InventoryStore, database: Database, clock: FakeClock, capture: SpanCapture
 ) -> None:
     await insert_rows(database, alternating(clock.now, 5 * PURGE_BATCH + 7, (State.RELEASED, State.EXPIRED)))
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         second = store_on(other, capture, clock)
         counts = await asyncio.gather(*(purge_all(each, FAR) for each in [store, second] * 2))
     assert sum(map(sum, counts)) == 5 * PURGE_BATCH + 7
@@ -176,20 +177,20 @@ async def test_concurrent_purges_of_two_processes_count_each_reservation_once(
 
 
 async def test_a_purge_takes_no_lock_when_there_is_nothing_to_delete(
-    store: InventoryStore, database: Database, database_url: str, capture: SpanCapture
+    store: InventoryStore, database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
-    async def lock_table(connection: AsyncConnection) -> None:
+    def lock_table(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            await connection.execute(text("LOCK TABLE reservations IN EXCLUSIVE MODE"))
+            connection.execute(text("LOCK TABLE reservations IN EXCLUSIVE MODE"))
 
-    async with prepare_database(database_url, capture) as other, holding(other, lock_table):
+    async with prepare_database(shared_url, capture) as other, holding(other, lock_table):
         assert await store.purge(FAR) == 0
 
 
 async def test_a_replay_that_races_with_a_purge_gets_the_old_reservation_or_makes_a_new_one(
-    database_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
+    shared_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         second = store_on(other, capture, clock)
         for turn in range(10):
             request = await released(store)
@@ -205,29 +206,27 @@ async def test_a_replay_that_races_with_a_purge_gets_the_old_reservation_or_make
                 await store.release(request.request_id)
 
 
+@ON_POSTGRESQL
 async def test_a_replay_waits_for_the_purge_of_its_reservation_and_makes_a_new_one(
-    postgres_database: str, capture: SpanCapture, clock: FakeClock
+    store: InventoryStore, database: Database, capture: SpanCapture
 ) -> None:
     tracer = capture.telemetry.tracer_provider.get_tracer("inventory")
-    async with prepare_database(postgres_database, capture) as database:
-        store = store_on(database, capture, clock)
-        request = await released(store)
-        async with holding(database, partial(expiring.purge, FAR, tracer)):
-            replay = asyncio.create_task(store.reserve(replace(another_attempt(request), fingerprint="other")))
-            await until_it_waits_for_a_lock(database, replay)
-        assert (await replay).state is State.RESERVED
+    request = await released(store)
+    async with holding(database, partial(expiring.purge, FAR, tracer)):
+        replay = asyncio.create_task(store.reserve(replace(another_attempt(request), fingerprint="other")))
+        await until_it_waits_for_a_lock(database, replay)
+    assert (await replay).state is State.RESERVED
 
 
+@ON_POSTGRESQL
 async def test_a_purge_skips_a_reservation_that_a_replay_reads(
-    postgres_database: str, capture: SpanCapture, clock: FakeClock
+    store: InventoryStore, database: Database, clock: FakeClock
 ) -> None:
-    async with prepare_database(postgres_database, capture) as database:
-        store = store_on(database, capture, clock)
-        request, other = await released(store), await released(store)
-        async with holding(database, partial(reserving.reserve, another_attempt(request), HOLD, clock)):
-            assert await store.purge(FAR) == 1
-            assert (await store.reservations([request.request_id, other.request_id])).keys() == {request.request_id}
+    request, other = await released(store), await released(store)
+    async with holding(database, partial(reserving.reserve, another_attempt(request), HOLD, clock)):
         assert await store.purge(FAR) == 1
+        assert (await store.reservations([request.request_id, other.request_id])).keys() == {request.request_id}
+    assert await store.purge(FAR) == 1
 
 
 async def test_a_purge_is_traced_only_when_it_deletes_something(store: InventoryStore, capture: SpanCapture) -> None:
@@ -247,11 +246,11 @@ async def test_a_purge_finds_its_reservations_by_the_index(database: Database, c
     await insert_rows(database, alternating(clock.now, 5000, tuple(State)))
     explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
 
-    async def plan(connection: AsyncConnection) -> list[str]:
-        await connection.execute(text("ANALYZE"))
+    def plan(connection: Connection) -> list[str]:
+        connection.execute(text("ANALYZE"))
         query = expiring.select_old(FAR, PURGE_BATCH, lock=True)
-        compiled = query.compile(connection.sync_engine, compile_kwargs={"literal_binds": True})
-        rows = await connection.execute(text(f"{explain[connection.dialect.name]} {compiled}"))
+        compiled = query.compile(connection.engine, compile_kwargs={"literal_binds": True})
+        rows = connection.execute(text(f"{explain[connection.dialect.name]} {compiled}"))
         return [str(row[-1]) for row in rows]
 
     steps = await database.write(plan)
@@ -263,15 +262,15 @@ async def test_a_purge_finds_its_reservations_by_the_index(database: Database, c
 async def test_purged_reservations_do_not_grow_a_sqlite_file(
     tmp_path: Path, capture: SpanCapture, clock: FakeClock
 ) -> None:
-    requests = [request_for(("TEA-0001", 1), ("TEA-0002", 1)) for _ in range(50)]
+    requests = [request_for(("TEA-0001", 1), ("TEA-0002", 1)) for _ in range(20)]
     sizes = []
     async with prepare_database(f"sqlite:///{tmp_path / 'test.db'}", capture) as database:
         store = store_on(database, capture, clock)
-        for _ in range(20):
+        for _ in range(5):
             for request in requests:
                 await store.reserve(request)
                 await store.release(request.request_id)
             await purge_all(store, FAR)
             async with database.read() as connection:
                 sizes.append(await connection.scalar(text("PRAGMA page_count")))
-    assert sizes == sizes[:1] * 20
+    assert sizes == sizes[:1] * 5

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select
 
@@ -21,10 +22,12 @@ from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceStub
 from inventory.app import INVENTORY, build
 from inventory.settings import Settings
 from inventory.tables import reservation_lines, stock
-from meshkit.errors import ServiceError, mapping_of
+from meshkit.client.channel import open_channel
+from meshkit.errors import DeadlineExceeded, ServiceError, mapping_of
 from meshkit.status import service_errors
 from meshkit.testing import FakeClock, SpanCapture, start_server
-from tests.inventory.opened import HOLD, prepare_database
+from tests.inventory.opened import HOLD, PATIENCE, prepare_database
+from tests.open_spans import OpenSpans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
     from aiomesh.inventory.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
     from meshkit.service import GrpcApp
+    from tests.databases import Seeded
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
 
 FOREIGN = "x"
 NOT_SAMPLED = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-00"),)
@@ -42,12 +48,14 @@ State = inventory_pb2.Reservation.State
 
 @dataclass(frozen=True)
 class Inventory:
-    """The running service: its stub, the service itself, its clock and its spans."""
+    """The running service: its stub, the service itself, its clock, and its ended and open spans."""
 
+    address: str
     stub: InventoryServiceAsyncStub
     app: GrpcApp
     clock: FakeClock
     capture: SpanCapture
+    open_spans: OpenSpans
 
     async def stock(self, sku: str = "TEA-0001") -> inventory_pb2.Stock:
         return (await self.stub.GetStock(pb.GetStockRequest(sku=sku))).stock
@@ -56,21 +64,32 @@ class Inventory:
 @asynccontextmanager
 async def start_service(database_url: str) -> AsyncIterator[Inventory]:
     """The service on a database that is not prepared yet."""
-    capture, clock = SpanCapture("inventory"), FakeClock()
+    capture, clock, open_spans = SpanCapture("inventory"), FakeClock(), OpenSpans()
+    capture.telemetry.tracer_provider.add_span_processor(open_spans)
     settings = Settings(database_url=database_url)
     async with (
         build(settings, capture.telemetry, clock=clock) as app,
         start_server(app.server) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        yield Inventory(InventoryServiceStub(channel), app, clock, capture)
+        yield Inventory(address, InventoryServiceStub(channel), app, clock, capture, open_spans)
 
 
-@pytest.fixture
-async def inventory(database_url: str) -> AsyncIterator[Inventory]:
-    async with start_service(database_url) as inventory:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_service(shared_url: str) -> AsyncIterator[Inventory]:
+    async with start_service(shared_url) as inventory:
         await inventory.app.check()
         yield inventory
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def inventory(shared_service: Inventory, seeded: Seeded) -> Inventory:
+    """The shared service as after its start, on the database as its seeds left it."""
+    await shared_service.open_spans.until_ended()
+    await seeded.restore()
+    shared_service.capture.exporter.clear()
+    shared_service.clock.now = FakeClock().now
+    return shared_service
 
 
 def new_id() -> str:
@@ -92,14 +111,17 @@ async def refusal(call: Awaitable[object]) -> ServiceError:
     return failure.value
 
 
-async def outcome(inventory: Inventory, request: pb.ReserveStockRequest) -> str:
-    """The outcome of a reservation that is retried after its RetryInfo while the database is busy."""
-    try:
-        with service_errors():
-            await inventory.stub.ReserveStock(request)
-    except ServiceError as error:
-        return await outcome(inventory, request) if error.retry_after else error.reason
-    return "RESERVED"
+async def outcome(stub: InventoryServiceAsyncStub, request: pb.ReserveStockRequest) -> str:
+    """The outcome of a reservation that is repeated while the database is busy, or a slow machine exceeds a limit."""
+    while True:
+        try:
+            with service_errors():
+                await stub.ReserveStock(request, timeout=PATIENCE)
+        except ServiceError as error:
+            if not error.retry_after and not isinstance(error, DeadlineExceeded):
+                return error.reason
+        else:
+            return "RESERVED"
 
 
 async def test_a_stock_includes_the_available_units(inventory: Inventory) -> None:
@@ -300,7 +322,17 @@ async def test_an_error_names_all_invalid_fields_by_their_paths(inventory: Inven
 @pytest.mark.timeout(120)
 async def test_two_hundred_concurrent_reservations_of_the_last_fifty_units_give_fifty(inventory: Inventory) -> None:
     await inventory.stub.AdjustStock(pb.AdjustStockRequest(request_id=new_id(), sku="TEA-0001", delta=-450))
-    outcomes = await asyncio.gather(*(outcome(inventory, reserve(("TEA-0001", 1))) for _ in range(200)))
+    telemetry, no_health_checks = SpanCapture("callers").telemetry, [("grpc.service_config", "{}")]
+    async with open_channel(
+        inventory.address,
+        service=INVENTORY.name,
+        repeatable=(),
+        limit=60,
+        telemetry=telemetry,
+        options=no_health_checks,
+    ) as channel:
+        stub = InventoryServiceStub(channel)
+        outcomes = await asyncio.gather(*(outcome(stub, reserve(("TEA-0001", 1))) for _ in range(200)))
     assert Counter(outcomes) == {"RESERVED": 50, "INSUFFICIENT_STOCK": 150}
     left = await inventory.stock()
     assert (left.on_hand, left.reserved, left.available) == (50, 50, 0)
@@ -332,22 +364,19 @@ async def test_a_call_does_not_wait_for_a_locked_database_beyond_its_deadline(tm
         assert (await inventory.stock()).reserved == 1, "a request that waited too long reserves nothing"
 
 
-async def test_a_reservation_of_a_disconnected_client_is_complete_or_absent(
-    inventory: Inventory, database_url: str
-) -> None:
+async def test_a_reservation_of_a_disconnected_client_is_complete_or_absent(database_url: str) -> None:
     requests = [reserve(("TEA-0001", 1), ("TEA-0004", 1)) for _ in range(40)]
-    calls = [inventory.stub.ReserveStock(request) for request in requests]
-    await calls[0]
-    for call in calls[1:]:
-        call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
     lines = select(reservation_lines.c.sku, func.sum(reservation_lines.c.quantity).label("held"))
     by_sku = lines.group_by(reservation_lines.c.sku).subquery()
-    async with (
-        prepare_database(database_url, inventory.capture) as database,
-        database.read() as connection,  # while the last ones are still being made
-    ):
-        books = (await connection.execute(select(stock.c.reserved, by_sku.c.held).join(by_sku))).all()
+    async with start_service(database_url) as inventory, prepare_database(database_url, inventory.capture) as database:
+        await inventory.app.check()
+        calls = [inventory.stub.ReserveStock(request) for request in requests]
+        await calls[0]
+        for call in calls[1:]:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        async with database.read() as connection:  # while the last ones are still being made
+            books = (await connection.execute(select(stock.c.reserved, by_sku.c.held).join(by_sku))).all()
     assert len(books) == 2
     assert len({units for book in books for units in book}) == 1
 

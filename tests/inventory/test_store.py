@@ -36,6 +36,7 @@ from inventory.domain import (
 from inventory.expiring import SWEEP_BATCH
 from inventory.seed import read_catalogue
 from meshkit.service import utc_now
+from tests.databases import Hold
 from tests.inventory.opened import (
     HOLD,
     another_attempt,
@@ -50,14 +51,17 @@ from tests.inventory.opened import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from inventory.store import InventoryStore
     from meshkit.database.database import Database
     from meshkit.errors import ServiceError
     from meshkit.testing import FakeClock, SpanCapture
 
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
+
 MOMENT = timedelta(microseconds=1)
+ON_POSTGRESQL = pytest.mark.parametrize("shared_url", ["postgresql"], indirect=True)
 
 
 # The catalogue
@@ -163,9 +167,9 @@ async def test_the_error_names_the_unknown_sku(store: InventoryStore) -> None:
 
 
 async def test_concurrent_attempts_over_two_connections_make_one_reservation(
-    database_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
+    shared_url: str, store: InventoryStore, clock: FakeClock, capture: SpanCapture
 ) -> None:
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         second = store_on(other, capture, clock)
         request = request_for(("TEA-0001", 1))
         stores = [store, second] * 10
@@ -226,14 +230,14 @@ async def test_undoing_an_unknown_attempt_changes_nothing(store: InventoryStore)
     assert (await store.reservation(request.request_id)).state is State.RESERVED
 
 
-async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, capture: SpanCapture) -> None:
+@ON_POSTGRESQL
+async def test_an_undo_waits_for_its_concurrent_attempt(database: Database, capture: SpanCapture) -> None:
     """An attempt of a disconnected client still waits for a lock; the undo waits for it and undoes it."""
-    request, locked, let_go = request_for(("TEA-0001", 3)), asyncio.Event(), asyncio.Event()
+    request, hold = request_for(("TEA-0001", 3)), Hold()
 
-    async def lock_stock(connection: AsyncConnection) -> None:
-        await connection.execute(select(tables.stock).with_for_update())
-        locked.set()
-        await let_go.wait()
+    def lock_stock(connection: Connection) -> None:
+        connection.execute(select(tables.stock).with_for_update())
+        hold(connection)
 
     async def until_waiting(database: Database, *writes: asyncio.Task[Any]) -> None:
         """Waits until all of the writes wait for locks, or the last one has ended."""
@@ -242,21 +246,20 @@ async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, 
             while not writes[-1].done() and await connection.scalar(waiting) < len(writes):
                 await asyncio.sleep(0)
 
-    async with prepare_database(postgres_database, capture) as database:
-        store = store_on(database, capture, utc_now)
-        lock = asyncio.create_task(database.write(lock_stock))
-        await locked.wait()
-        attempt = asyncio.create_task(store.reserve(request))
-        await until_waiting(database, attempt)
-        attempt.cancel()
-        undo = asyncio.create_task(store.undo(request.request_id, request.attempt_id))
-        await until_waiting(database, attempt, undo)
-        let_go.set()
-        await asyncio.wait({lock, attempt})
-        assert await undo
-        with pytest.raises(UnknownReservation):
-            await store.reservation(request.request_id)
-        assert (await stock_of(store, "TEA-0001")).reserved == 0
+    store = store_on(database, capture, utc_now)
+    lock = asyncio.create_task(database.write(lock_stock))
+    await hold.begun.wait()
+    attempt = asyncio.create_task(store.reserve(request))
+    await until_waiting(database, attempt)
+    attempt.cancel()
+    undo = asyncio.create_task(store.undo(request.request_id, request.attempt_id))
+    await until_waiting(database, attempt, undo)
+    hold.let_go.set()
+    await asyncio.wait({lock, attempt})
+    assert await undo
+    with pytest.raises(UnknownReservation):
+        await store.reservation(request.request_id)
+    assert (await stock_of(store, "TEA-0001")).reserved == 0
 
 
 async def test_after_an_undo_the_id_may_be_used_for_a_different_request(store: InventoryStore) -> None:
@@ -514,7 +517,7 @@ STEPS = st.lists(
 @pytest.mark.timeout(120)
 @given(steps=STEPS)
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is short enough to read, and shrinking takes long
     suppress_health_check=[HealthCheck.function_scoped_fixture],

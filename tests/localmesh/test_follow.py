@@ -54,6 +54,9 @@ def test_a_record_is_one_line_followed_by_the_end_of_its_traceback() -> None:
     assert format_record(failed, console).splitlines()[1:] == ["  | b", "  | c", "  | d", "  | ValueError: no"]
 
 
-def test_control_characters_are_replaced() -> None:
-    line = format_record(RECORD | {"message": "GET /\x1b[2J\x07\n 404"}, Console())
-    assert line.endswith("GET /\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} 404")
+def test_control_characters_are_escaped_in_every_field() -> None:
+    foreign = dict.fromkeys(("level", "service", "message", "trace_id", "duration_ms", "exception"), "\x1b[2J")
+    shown = format_record(RECORD | foreign | {"time": "\x1b" * 30}, Console())
+    assert shown.replace("\n", "").isprintable()
+    assert shown.count(r"\x1b[2J") == len(foreign)
+    assert format_record(RECORD | {"message": "a\nb"}, Console()).endswith(r"a\nb")

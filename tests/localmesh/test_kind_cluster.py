@@ -16,7 +16,7 @@ CONFIG = (ROOT / "deploy/kind/cluster.yaml").read_text()
 
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("EDGE_PORT", "TRACES_PORT", "KIND_NODE_IMAGE"):
+    for variable in ("EDGE_PORT", "EDGE_GRPC_PORT", "TRACES_PORT", "KIND_NODE_IMAGE"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -25,10 +25,11 @@ def test_the_default_ports_leave_the_config_unchanged() -> None:
 
 
 def test_other_ports_change_only_the_host_ports_of_the_config() -> None:
-    moved = config(CONFIG, KindSettings(edge_port=16686, traces_port=8080))
+    moved = config(CONFIG, KindSettings(edge_port=16686, edge_grpc_port=50060, traces_port=8080))
     changed = [pair for pair in zip(CONFIG.splitlines(), moved.splitlines(), strict=True) if len(set(pair)) > 1]
     assert changed == [
         ("        hostPort: 8080", "        hostPort: 16686"),
+        ("        hostPort: 50050", "        hostPort: 50060"),
         ("        hostPort: 16686", "        hostPort: 8080"),
     ]
 
@@ -50,7 +51,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("EDGE_PORT", "8090")
     monkeypatch.setenv("KIND_NODE_IMAGE", "")
     settings = read(KindSettings)
-    assert (settings.ports, settings.kind_node_image) == ({"EDGE_PORT": 8090, "TRACES_PORT": 16686}, None)
+    assert settings.ports == {"EDGE_PORT": 8090, "EDGE_GRPC_PORT": 50050, "TRACES_PORT": 16686}
+    assert settings.kind_node_image is None
 
 
 def test_the_two_ports_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from localmesh.kind.greeting import addresses, text, trace_link
 from localmesh.kind.images import image_of, images
-from localmesh.kind.programs import CannotGoOn
+from localmesh.kind.programs import NAMESPACE, CannotGoOn
 from localmesh.kind.settings import KindSettings
 
 MANIFESTS = """\
@@ -49,7 +49,7 @@ def test_an_address_on_this_machine_is_preferred() -> None:
     settings = KindSettings(edge_port=8090, traces_port=9000)
     assert addresses(["jaeger 4317: 16686:30686", "tax 50052:", "api-edge 80:30080"], settings) == {
         "jaeger": "http://127.0.0.1:9000",
-        "tax": "tax.aiomesh:50052",
+        "tax": f"tax.{NAMESPACE}:50052",
         "api-edge": "http://127.0.0.1:8090",
     }
 
@@ -60,7 +60,10 @@ def test_the_link_to_a_trace_is_found_among_other_links() -> None:
 
 
 def test_the_greeting_contains_the_link_and_three_commands() -> None:
-    greeting = text("http://127.0.0.1:8080", "http://127.0.0.1:9000", "http://localhost:9000/trace/abc")
+    greeting = text(
+        "http://127.0.0.1:8080", "http://127.0.0.1:9000", "http://localhost:9000/trace/abc", "127.0.0.1:50050"
+    )
     assert "http://localhost:9000/trace/abc" in greeting
-    assert (greeting.count("curl "), greeting.count("echo ")) == (2, 1)
+    assert "gRPC     127.0.0.1:50050" in greeting
+    assert (greeting.count("\ncurl "), greeting.count("echo ")) == (2, 1)
     assert "make kind-down" in greeting

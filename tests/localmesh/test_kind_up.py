@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 UP = [sys.executable, "-m", "localmesh.kind", "up"]
 OVERLAY = "deploy/k8s/overlays/kind"
 ON_CLUSTER = f" --context={CONTEXT} --namespace={NAMESPACE}"
-OBJECTS = "namespace/aiomesh deployment.apps/tax statefulset.apps/postgres horizontalpodautoscaler.autoscaling/tax"
+OBJECTS = f"namespace/{NAMESPACE} deployment.apps/tax statefulset.apps/postgres horizontalpodautoscaler.autoscaling/tax"
 
 
 class Programs:
@@ -145,7 +146,8 @@ def test_an_interrupt_during_the_rollout_exits_without_a_traceback(programs: Pro
     waits = tmp_path / "waits"
     os.mkfifo(waits)
     overlay = "\n".join(f"  image: aiomesh/{service.replace('_', '-')}:dev" for service in SERVICES)
-    ports = '{"30080/tcp": [{"HostPort": "8080"}], "30686/tcp": [{"HostPort": "16686"}]}'
+    host_ports = {"30080": "8080", "30050": "50050", "30686": "16686"}
+    ports = json.dumps({f"{port}/tcp": [{"HostPort": host_port}] for port, host_port in host_ports.items()})
     programs.on('"kind get clusters"', "echo aiomesh")
     programs.on('"docker inspect "*', f"echo '{ports}'")
     programs.on('"kubectl kustomize "*', f"echo '{overlay}'")
@@ -153,7 +155,7 @@ def test_an_interrupt_during_the_rollout_exits_without_a_traceback(programs: Pro
     programs.on('"kubectl rollout status deployment"*', f"echo waiting >{waits}; exec sleep 60")
     process = subprocess.Popen(
         UP,
-        env={**os.environ, "EDGE_PORT": "8080", "TRACES_PORT": "16686"},
+        env={**os.environ, "EDGE_PORT": "8080", "EDGE_GRPC_PORT": "50050", "TRACES_PORT": "16686"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -23,10 +23,14 @@ def program(settings: Mapping[str, str]) -> Program:
     return Program("tax", (sys.executable, "-c", SHOW), {}, "127.0.0.1:1", accepts(1), settings)
 
 
-def test_the_command_passes_the_settings_and_removes_other_otel_variables() -> None:
+def test_the_command_passes_the_settings_and_removes_other_otel_variables(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    write_environment(program(SETTINGS), folder)
     shell = {"PATH": "/usr/bin:/bin", "OTEL_SERVICE_NAME": "shell", "OTEL_BSP_SCHEDULE_DELAY": "1"}
-    line = command(program(SETTINGS), shell)
+    line = command(program(SETTINGS), folder, shell)
     assert "\n" not in line
+    assert not [value for value in SETTINGS.values() if value in line], "it may be a password"
     done = subprocess.run(["/bin/sh", "-c", line], env=shell, check=True, capture_output=True, text=True)
     environment = json.loads(done.stdout)
     assert environment.items() >= SETTINGS.items()

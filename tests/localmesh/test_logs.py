@@ -74,3 +74,16 @@ def test_a_json_line_becomes_readable_with_the_end_of_its_traceback() -> None:
 @pytest.mark.parametrize("line", ["plain text", "{}", '{"time": 1, "level": 2, "message": 3}', "[1]", "null", '"a"'])
 def test_any_other_line_is_shown_unchanged(line: str) -> None:
     assert readable(line) == [line]
+
+
+def test_control_characters_of_a_crash_are_escaped_and_its_lines_stay_lines(tmp_path: Path) -> None:
+    record = {
+        "time": "2026-11-24T06:13:04",
+        "level": "ERROR",
+        "message": "GET /\x1b]0;x\x07",
+        "exception": "a\n\x85b\n",
+    }
+    log = written(Log(tmp_path / "a.log"), f"raw \x1b[2J\u2028\r\n{json.dumps(record)}\n{'[' * 5_000}\n")
+    *shown, deep = log.last_lines()
+    assert shown == [r"raw \x1b[2J\u2028", r"06:13:04 ERROR GET /\x1b]0;x\x07", "a", r"\x85b"]
+    assert deep.startswith("[[")

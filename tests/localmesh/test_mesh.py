@@ -17,11 +17,14 @@ SERVICES = (
     Service("stock", 50051, "grpc", database=True, after=()),
     Service("tax", 50052, "grpc", database=True, after=()),
     Service("reviews", 50053, "grpc", database=False, after=("tax",)),
-    Service("api_edge", 8080, "http", database=False, after=("stock", "tax", "reviews")),
+    Service(
+        "api_edge", 8080, "http", database=False, after=("stock", "tax", "reviews"), api="gift_shop", grpc_port=50050
+    ),
 )
 SETTINGS = settings_for(SERVICES).model_validate(
     {
         "edge_port": 1001,
+        "edge_grpc_port": 1007,
         "stock_port": 1002,
         "tax_port": 1003,
         "traces_port": 1004,
@@ -70,7 +73,6 @@ def test_the_settings_of_a_program_are_the_variables_that_configure_it() -> None
         "TAX_DRAIN_SECONDS": "0",
         "TAX_LISTEN": "127.0.0.1:1003",
         "TAX_LOG_LEVEL": "DEBUG",
-        "no_grpc_proxy": "127.0.0.1",
     }
 
 
@@ -83,6 +85,7 @@ def test_the_processes_get_each_others_addresses() -> None:
     assert found["reviews"].environment["REVIEWS_TAX_TARGET"] == "127.0.0.1:1003"
     edge = found["api_edge"].environment
     assert edge["EDGE_LISTEN"] == "127.0.0.1:1001"
+    assert edge["EDGE_GRPC_LISTEN"] == "127.0.0.1:1007"
     assert edge["EDGE_STOCK_TARGET"] == "127.0.0.1:1002"
     assert edge["EDGE_TAX_TARGET"] == "127.0.0.1:1003"
     assert edge["EDGE_REVIEWS_TARGET"] == "127.0.0.1:1006"
@@ -137,15 +140,17 @@ def test_a_database_a_sampler_and_delays_of_the_shell_replace_the_defaults() -> 
 
 
 @pytest.mark.parametrize(
-    ("environ", "direct"),
+    ("given", "passed"),
     [
-        ({}, "127.0.0.1"),
-        ({"no_proxy": "example.org"}, "example.org,127.0.0.1"),
-        ({"no_proxy": "example.org", "no_grpc_proxy": "example.com"}, "example.com,127.0.0.1"),
+        ("service.name=mine,team=x", "team=x"),
+        ("team=x, service.name = mine ,service.instance.id=7,service.version=2", "team=x,service.version=2"),
+        ("service.name=mine", None),
+        ("", None),
     ],
 )
-def test_no_call_within_the_mesh_goes_through_a_proxy(environ: dict[str, str], direct: str) -> None:
-    assert programs(environ)["api_edge"].environment["no_grpc_proxy"] == direct
+def test_the_resource_attributes_of_the_shell_do_not_rename_the_services(given: str, passed: str | None) -> None:
+    environment = programs({"OTEL_RESOURCE_ATTRIBUTES": given, "OTEL_SERVICE_NAME": "mine"})["tax"].environment
+    assert (environment.get("OTEL_RESOURCE_ATTRIBUTES"), "OTEL_SERVICE_NAME" in environment) == (passed, False)
 
 
 def test_a_jaeger_replaces_tracebox_on_the_same_ports() -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.localmesh.fakes.running import MeshProcess, fake
 from tests.processes import left_of
 
+pytestmark = pytest.mark.timeout(60)  # the tests start processes
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: prctl and /proc")
 EXIT_LIMIT = 10.0  # seconds that a process may take to exit
 

@@ -38,6 +38,15 @@ def test_the_names_of_a_service_follow_from_its_package() -> None:
     assert (stock.prefix, stock.grpc_name) == ("STOCK_LIST_", "aiomesh.stock_list.v1.StockListService")
 
 
+def test_a_service_with_http_may_also_serve_an_api_of_another_name(tmp_path: Path) -> None:
+    declare(tmp_path, "api_edge", '[tool.aiomesh]\nport = 1\nprotocol = "http"\napi = "gift_shop"\ngrpc_port = 2')
+    declare(tmp_path, "tax", "[tool.aiomesh]\nport = 3")
+    edge, tax = read_services(tmp_path)
+    assert (edge.area, edge.grpc_name) == ("gift_shop", "aiomesh.gift_shop.v1.GiftShopService")
+    assert (edge.ports, edge.has_api) == ({"EDGE_PORT": 1, "EDGE_GRPC_PORT": 2}, True)
+    assert (tax.area, tax.ports, tax.has_api) == ("tax", {"TAX_PORT": 3}, True)
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -50,6 +59,12 @@ def test_the_names_of_a_service_follow_from_its_package() -> None:
         ("[tool.aiomesh]\nport = 1\nafter = ['nobody']", "services/tax: `after` names an unknown service: nobody"),
         ("[tool.aiomesh]\nport = 1\nafter = ['tax']", "services call each other in a cycle: tax → tax"),
         ("[tool.aiomesh]\nport = 1\nprot = 'http'", "does not support the key prot"),
+        ("[tool.aiomesh]\nport = 1\napi = 2", "`api` must be the name of a folder"),
+        (
+            "[tool.aiomesh]\nport = 1\ngrpc_port = 2",
+            '`grpc_port` must be a port, 1 to 65535, beside the protocol "http"',
+        ),
+        ("[tool.aiomesh]\nport = 1\nprotocol = 'http'\ngrpc_port = 0", "`grpc_port` must be a port"),
     ],
 )
 def test_an_invalid_declaration_is_an_error_that_names_the_mistake(tmp_path: Path, table: str, message: str) -> None:
@@ -62,4 +77,7 @@ def test_two_services_cannot_have_the_same_port(tmp_path: Path) -> None:
     declare(tmp_path, "stock", "[tool.aiomesh]\nport = 7")
     declare(tmp_path, "tax", "[tool.aiomesh]\nport = 7")
     with pytest.raises(InvalidDeclaration, match="services/stock and services/tax both have port 7"):
+        read_services(tmp_path)
+    declare(tmp_path, "api_edge", "[tool.aiomesh]\nport = 8\nprotocol = 'http'\ngrpc_port = 7")
+    with pytest.raises(InvalidDeclaration, match="services/api_edge and services/stock both have port 7"):
         read_services(tmp_path)

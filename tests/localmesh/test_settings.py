@@ -13,10 +13,11 @@ pytestmark = pytest.mark.unit
 SERVICES = (
     Service("stock", 50051, "grpc", database=True, after=()),
     Service("tax", 50052, "grpc", database=True, after=()),
-    Service("api_edge", 8080, "http", database=False, after=("stock", "tax")),
+    Service("api_edge", 8080, "http", database=False, after=("stock", "tax"), grpc_port=50050),
 )
 VARIABLES = (
     "EDGE_PORT",
+    "EDGE_GRPC_PORT",
     "STOCK_PORT",
     "TAX_PORT",
     "TRACES_PORT",
@@ -37,6 +38,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documented_ports_are_the_defaults() -> None:
     assert load(SERVICES).ports == {
         "EDGE_PORT": 8080,
+        "EDGE_GRPC_PORT": 50050,
         "STOCK_PORT": 50051,
         "TAX_PORT": 50052,
         "TRACES_PORT": 16686,
@@ -77,6 +79,7 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("EDGE_PORT", "http", r"EDGE_PORT=http: must be a whole number from 1 to 65535"),
         ("OTLP_PORT", "70000", r"OTLP_PORT=70000: must be a whole number from 1 to 65535"),
         ("TRACES_PORT", "0", r"TRACES_PORT=0: must be a whole number from 1 to 65535"),
+        ("EDGE_GRPC_PORT", "50051", r"STOCK_PORT and EDGE_GRPC_PORT are both 50051: give each its own port"),
         ("TAX_PORT", "50051", r"STOCK_PORT and TAX_PORT are both 50051: give each its own port"),
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
         ("RELOAD", "perhaps", r"RELOAD=perhaps: must be 1 or 0"),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from string import digits
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from meshkit.client.channel import open_channel
+from meshkit.config import MAX_PENDING
 from meshkit.server.build import build_server
 from meshkit.server.health import SERVING, Health
+from meshkit.telemetry.spans import TracerProvider
 from meshkit.testing import SpanCapture, start_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from opentelemetry.sdk import trace as sdk
 
     from meshkit.telemetry import Instrumentation
     from meshkit.telemetry.prometheus import MetricsPage
@@ -52,8 +57,10 @@ class Echo:
 async def echo(
     *,
     instrumentation: Instrumentation = "native",
+    provider: type[sdk.TracerProvider] = TracerProvider,
     repeatable: tuple[str, ...] = (),
     limit: float = 5.0,
+    max_pending: int = MAX_PENDING,
     listen: str = "127.0.0.1:0",
     pages: tuple[MetricsPage, MetricsPage] | None = None,
     credentials: tuple[grpc.ServerCredentials | None, grpc.ChannelCredentials | None] = (None, None),
@@ -63,17 +70,17 @@ async def echo(
     client_options: Sequence[tuple[str, int | str]] = (),
     **handlers: Any,
 ) -> AsyncIterator[Echo]:
-    """Serves the handlers, named by their arity such as `UnaryUnary`.
+    """Serves the handlers, named by their arity such as `UnaryUnary`, with or without a number.
 
     `pages` show the metrics of client and server; `credentials` are those of server and client.
     """
 
     def add(server: grpc.aio.Server) -> None:
-        methods = {name: MAKERS[name](handler) for name, handler in handlers.items()}
+        methods = {name: MAKERS[name.rstrip(digits)](handler) for name, handler in handlers.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 
     client, server = (
-        SpanCapture(name, instrumentation, page)
+        SpanCapture(name, instrumentation, page, provider)
         for name, page in zip(("client", "server"), pages or (None, None), strict=True)
     )
     health = Health(SERVICE, always_healthy)
@@ -82,6 +89,7 @@ async def echo(
         services={SERVICE: add},
         health=health,
         telemetry=server.telemetry,
+        max_pending=max_pending,
         interceptors=server_interceptors,
         options=server_options,
     )

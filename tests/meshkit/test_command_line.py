@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meshkit.command_line import help_text, rows
 from meshkit.config import Address, OptionalAddress, Seconds
-from meshkit.database.engines import DatabaseUrl
+from meshkit.database.urls import DatabaseUrl
 from tests.service_process import PROGRAMS, Program
 
 pytestmark = pytest.mark.unit
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 class Settings(BaseSettings):
     """Settings from SHOP_* variables."""
 
-    model_config = SettingsConfigDict(env_prefix="SHOP_", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
 
     listen: Address = "127.0.0.1:80"
     """Where it listens."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from opentelemetry.sdk.trace import ReadableSpan
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from meshkit.database.database import Database
 
@@ -45,9 +45,9 @@ def request(capture: SpanCapture) -> Iterator[None]:
         yield
 
 
-async def insert_rows(connection: AsyncConnection) -> None:
-    await connection.execute(stock.insert(), [{"sku": "NEW-1", **ROW}, {"sku": "NEW-2", **ROW}])
-    await connection.execute(stock.update().where(stock.c.sku == "NEW-1").values(on_hand=9))
+def insert_rows(connection: Connection) -> None:
+    connection.execute(stock.insert(), [{"sku": "NEW-1", **ROW}, {"sku": "NEW-2", **ROW}])
+    connection.execute(stock.update().where(stock.c.sku == "NEW-1").values(on_hand=9))
 
 
 def attributes(span: ReadableSpan) -> dict[str, object]:
@@ -129,8 +129,8 @@ async def test_there_are_no_spans_without_a_traced_request(database: Database, c
 async def test_a_failed_statement_is_an_error_and_its_rollback_has_a_span(
     database: Database, database_url: str, capture: SpanCapture
 ) -> None:
-    async def oversell(connection: AsyncConnection) -> None:
-        await connection.execute(stock.update().values(reserved=-1))
+    def oversell(connection: Connection) -> None:
+        connection.execute(stock.update().values(reserved=-1))
 
     with request(capture), pytest.raises(DBAPIError):
         await database.write(oversell)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import grpc
 import pytest
 from google.protobuf import any_pb2
-from google.rpc import status_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from meshkit import errors
@@ -84,6 +85,18 @@ async def test_a_domain_error_keeps_reason_domain_fields_violations_and_delay() 
     assert error.retry_after == 1.5
 
 
+async def test_the_trailing_metadata_that_a_handler_has_set_arrive_with_its_error() -> None:
+    async def handler(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        context.set_trailing_metadata((("left", "one cup"),))
+        raise TeapotIsShort(120)
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.unary()
+    assert caught.value.trailing_metadata()["left"] == "one cup"
+    assert read_error(caught.value).reason == "TEAPOT_IS_SHORT"
+
+
 async def test_an_unexpected_exception_is_logged_and_hidden_from_the_caller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -134,6 +147,13 @@ async def test_a_foreign_status_becomes_the_nearest_kind(code: grpc.StatusCode, 
     assert "from elsewhere" in describe(caught.value)
 
 
+def details_with_delay(seconds: int) -> bytes:
+    status = status_pb2.Status(code=14, message="x")
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds)))
+    encoded: bytes = status.SerializeToString()
+    return encoded
+
+
 BROKEN = [
     pytest.param(b"\xff\xff\xff", id="no Status"),
     pytest.param(b"\x08\x0e\x12\x7fx", id="cut off"),
@@ -144,6 +164,10 @@ BROKEN = [
             details=[any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")],
         ).SerializeToString(),
         id="broken ErrorInfo",
+    ),
+    *(
+        pytest.param(details_with_delay(seconds), id=f"a delay of {seconds} seconds")
+        for seconds in (-(2**62), -1, 2**40, 2**62)
     ),
 ]
 
@@ -159,6 +183,7 @@ async def test_a_code_is_believed_whatever_its_details_are(details: bytes) -> No
         with pytest.raises(errors.Unavailable) as caught, service_errors():
             await service.unary()
     assert (caught.value.reason, caught.value.domain, caught.value.fields) == ("UNAVAILABLE", "", {})
+    assert caught.value.retry_after is None
 
 
 async def test_an_unreachable_peer_is_unavailable() -> None:

@@ -14,7 +14,13 @@ import pytest
 import meshkit
 from meshkit.extras import MODULES
 
-WINGS = {"meshkit.database": "database", "meshkit.fastapi": "fastapi", "meshkit.telemetry.prometheus": "prometheus"}
+WINGS = {
+    "meshkit.connect": "connect",
+    "meshkit.database": "database",
+    "meshkit.fastapi": "fastapi",
+    "meshkit.http": "http",
+    "meshkit.telemetry.prometheus": "prometheus",
+}
 """The packages of meshkit that need an extra, and the extra. `contrib` is missing: it is for a setting."""
 
 BARE = [

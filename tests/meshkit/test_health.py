@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -99,7 +100,7 @@ async def test_a_hanging_check_counts_as_failed(dependency: Dependency) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    health = Health(SERVICE, hang, interval=0.01, timeout=0.01)
+    health = Health(SERVICE, hang, interval=0.01, timeout=0.01, start_timeout=0.01)
     server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
     async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel, running(health.watch):
         await becomes(health_pb2_grpc.HealthStub(channel), SERVICE, NOT_SERVING)
@@ -119,10 +120,52 @@ async def test_a_hanging_check_is_logged(caplog: pytest.LogCaptureFixture) -> No
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    async with running(Health(SERVICE, hang, interval=60, timeout=0.01).watch):
+    async with running(Health(SERVICE, hang, interval=60, start_timeout=0.01).watch):
         while not messages(caplog):
             await asyncio.sleep(0)
     assert messages(caplog) == [f"{SERVICE} is NOT_SERVING: its check took longer than 0.01 s"]
+
+
+async def test_only_the_first_check_has_the_limit_of_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    starting = asyncio.Event()
+
+    async def check() -> None:
+        if not starting.is_set():
+            starting.set()
+            return
+        await asyncio.Event().wait()
+
+    caplog.set_level("INFO", "meshkit.health")
+    async with running(Health(SERVICE, check, interval=0, timeout=0.01, start_timeout=60).watch):
+        while len(messages(caplog)) < 2:
+            await asyncio.sleep(0)
+    assert messages(caplog) == [
+        f"{SERVICE} is SERVING",
+        f"{SERVICE} is NOT_SERVING: its check took longer than 0.01 s",
+    ]
+
+
+async def test_a_busy_event_loop_does_not_fail_a_check(caplog: pytest.LogCaptureFixture) -> None:
+    """Each step of the check waits for one turn of the loop, and one turn takes longer than the limit of the check."""
+    loop, passed = asyncio.get_running_loop(), asyncio.Event()
+
+    def burden() -> None:
+        time.sleep(0.02)
+        if not passed.is_set():
+            loop.call_soon(burden)
+
+    async def check() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        passed.set()
+
+    caplog.set_level("INFO", "meshkit.health")
+    burden()
+    async with running(Health(SERVICE, check, interval=60, start_timeout=0.01).watch):
+        while not messages(caplog):
+            await asyncio.sleep(0)
+    passed.set()
+    assert messages(caplog) == [f"{SERVICE} is SERVING"]
 
 
 async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -94,3 +94,42 @@ async def test_a_server_has_default_seconds_for_drain_and_grace() -> None:
     server = build_server(services={}, health=health, telemetry=SpanCapture("server").telemetry)
     stop.request()
     await serve(server, listen="127.0.0.1:0", health=health, stop=stop)
+
+
+async def test_a_server_that_stops_refuses_calls_before_it_ends_so_that_none_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """GRPC cancels what it has received and not begun when a server stops, and no client retries that."""
+    caplog.set_level("INFO", "meshkit.lifecycle")
+    answered = asyncio.Semaphore(0)
+
+    async def echo(request: bytes, _context: object) -> bytes:
+        answered.release()
+        return request
+
+    handler: Any = grpc.unary_unary_rpc_method_handler(echo)
+    handlers: Any = grpc.method_handlers_generic_handler(SERVICE, {"Echo": handler})
+    health, stop = Health(SERVICE, nothing_to_check), Stop()
+    server = build_server(
+        services={SERVICE: lambda server: server.add_generic_rpc_handlers((handlers,))},
+        health=health,
+        telemetry=SpanCapture("server").telemetry,
+    )
+    server_task = asyncio.create_task(serve(server, listen="127.0.0.1:0", health=health, stop=stop, grace_seconds=60))
+    while not (lines := [record for record in caplog.records if record.getMessage().startswith("listening on")]):
+        await asyncio.sleep(0)
+    address = lines[0].getMessage().removeprefix("listening on ")
+
+    async def call_until_refused() -> str:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call: Any = channel.unary_unary(f"/{SERVICE}/Echo")
+            while True:
+                if (code := await call(b"").code()) is not grpc.StatusCode.OK:
+                    return str(code.name)
+
+    clients = [asyncio.create_task(call_until_refused()) for _ in range(16)]
+    for _ in range(100):
+        await answered.acquire()
+    stop.request()
+    assert {await client for client in clients} == {"UNAVAILABLE"}
+    await server_task

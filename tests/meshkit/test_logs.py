@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from meshkit.logs import configure_logs
+from meshkit.logs import JsonFormatter, JsonHandler, configure_logs, log_line
 from tests.repository import SERVICES
 
 if TYPE_CHECKING:
@@ -43,6 +43,17 @@ def logged() -> Iterator[Callable[[], Lines]]:
     sys.excepthook = excepthook
 
 
+@contextmanager
+def only_handler() -> Iterator[JsonHandler]:
+    """The process's handler, as the only one of `log`. A test enters it, because pytest adds handlers just before."""
+    handler = next(each for each in logging.getLogger().handlers if isinstance(each, JsonHandler))
+    others, log.handlers[:] = log.handlers[:], [handler]
+    log.propagate = False
+    yield handler
+    log.handlers[:] = others
+    log.propagate = True
+
+
 def test_each_record_is_one_object_on_one_line(logged: Callable[[], Lines]) -> None:
     log.info("sold %d of\n%s", 2, "TEA-0001")
     log.warning("none left · ende")
@@ -58,10 +69,17 @@ def test_a_record_has_no_unicode_line_breaks(logged: Callable[[], Lines]) -> Non
     assert line["message"] == "/v1/products/\r\x0b\x1c\x85\u2028\u2029"
 
 
+def test_a_record_has_no_control_characters() -> None:
+    controls = "".join(map(chr, [*range(32), *range(127, 160)]))
+    line = JsonFormatter("shop").format(logging.makeLogRecord({"name": "shop", "msg": controls}))
+    assert line.isprintable()
+    assert json.loads(line)["message"] == controls
+
+
 def test_python_warnings_and_fatal_exceptions_are_json_lines() -> None:
     program = """
 import warnings
-from meshkit.logs import configure_logs
+from meshkit.logs import JsonFormatter, configure_logs
 configure_logs("shop")
 warnings.warn("it is late")
 raise LookupError("nothing left")
@@ -133,6 +151,88 @@ def test_libraries_log_only_warnings_and_errors(logged: Callable[[], Lines]) -> 
     logging.getLogger("alembic.runtime.plugins").info("setup plugin")
     logging.getLogger("alembic.runtime.migration").warning("no such revision")
     assert [line["message"] for line in logged()] == ["no such revision"]
+
+
+FIELDS: dict[str, object] = {
+    "path": "/v1/products/\x7f\u2028\n",
+    "status": 200,
+    "duration_ms": 1.25,
+    "infinite": float("inf"),
+    "strict": True,
+    "missing": None,
+    "checks": ["database"],
+    "expire_time": datetime(2026, 1, 1, tzinfo=UTC),
+}
+
+
+def test_a_line_without_a_record_is_the_line_of_its_record(logged: Callable[[], Lines]) -> None:
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("shop").start_as_current_span("sell")
+    with only_handler(), span:
+        log.info("%s %s", "GET", 200, extra=FIELDS)
+        log_line(log, logging.INFO, "%s %s", "GET", 200, fields=FIELDS)
+    first, second = logged()
+    assert list(first) == list(second)  # the order, too
+    assert datetime.fromisoformat(first.pop("time")) <= datetime.fromisoformat(second.pop("time"))
+    assert first == second
+
+
+def test_a_line_makes_no_record(logged: Callable[[], Lines], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[logging.LogRecord] = []
+    with only_handler() as handler, monkeypatch.context() as patch:
+        patch.setattr(handler, "handle", made.append)
+        log_line(log, logging.WARNING, "sold", fields={})
+    assert [(line["message"], line["level"]) for line in logged()] == [("sold", "WARNING")]
+    assert made == []
+
+
+def test_a_line_below_the_level_is_left_out(logged: Callable[[], Lines]) -> None:
+    with only_handler():
+        log_line(log, logging.DEBUG, "sold", fields={})
+    assert logged() == []
+
+
+def test_another_handler_gets_the_record_of_a_line(
+    logged: Callable[[], Lines], caplog: pytest.LogCaptureFixture
+) -> None:
+    log_line(log, logging.INFO, "%s sold", 2, fields={"sku": "TEA-0001"})
+    (record,) = caplog.records
+    assert (record.msg, record.args, record.module) == ("%s sold", (2,), "test_logs")
+    assert [(line["message"], line["sku"]) for line in logged()] == [("2 sold", "TEA-0001")]
+
+
+def test_the_level_of_the_handler_applies_to_a_line(logged: Callable[[], Lines]) -> None:
+    with only_handler() as handler:
+        handler.setLevel(logging.ERROR)
+        log_line(log, logging.INFO, "sold", fields={})
+    assert logged() == []
+
+
+@pytest.mark.parametrize("of", ["logger", "handler"])
+def test_a_filter_applies_to_a_line(logged: Callable[[], Lines], of: str) -> None:
+    reject = logging.Filter("nobody")
+    with only_handler() as handler:
+        filterer = handler if of == "handler" else log
+        filterer.addFilter(reject)
+        log_line(log, logging.INFO, "sold", fields={})
+        filterer.removeFilter(reject)
+    assert logged() == []
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_line_that_cannot_be_written_fails_no_request(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = StringIO()
+    closed.close()
+    with only_handler() as handler:
+        handler.setStream(closed)
+        log_line(log, logging.INFO, "sold", fields={})
+    assert "Message: 'sold'" in capsys.readouterr().err
+
+
+def test_an_extra_field_replaces_no_field_of_the_line(logged: Callable[[], Lines]) -> None:
+    log.info("sold", extra={"service": "other", "level": 1, "time": "now"})
+    (line,) = logged()
+    assert (line["service"], line["level"]) == ("shop", "INFO")
+    assert line["time"] != "now"
 
 
 @pytest.mark.parametrize("service", SERVICES)

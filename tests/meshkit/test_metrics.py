@@ -22,11 +22,12 @@ from meshkit.database import check_database
 from meshkit.database.database import Database
 from meshkit.telemetry.prometheus import MetricsPage
 from meshkit.testing import SpanCapture, start_server
+from tests.databases import Hold
 from tests.edge.mesh import absent_server
 from tests.meshkit.echo import SERVICE, echo
 from tests.meshkit.scrape import parse, samples, scrape, value
 from tests.repository import ROOT
-from tests.service_process import channel_to, running
+from tests.service_process import FREE, channel_to, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -90,13 +91,13 @@ async def inventory(
         yield process
 
 
-async def page_of(process: ServiceProcess) -> Page:
-    return await sampled_page(f"http://127.0.0.1:{(await process.log_record('metrics on'))['port']}/metrics")
+async def page_of(process: ServiceProcess, *metrics: str) -> Page:
+    return await sampled_page(f"http://127.0.0.1:{(await process.log_record('metrics on'))['port']}/metrics", *metrics)
 
 
-async def sampled_page(url: str) -> Page:
-    """The page of a process, once it has sampled its event loop."""
-    while "meshkit_event_loop_lag_seconds" not in (page := await scrape(url)):
+async def sampled_page(url: str, *metrics: str) -> Page:
+    """The page of a process, once it has sampled its event loop, and has these metrics."""
+    while not {"meshkit_event_loop_lag_seconds", *metrics} <= (page := await scrape(url)).keys():
         await asyncio.sleep(0.01)
     return page
 
@@ -112,13 +113,19 @@ async def test_the_table_names_every_metric_of_the_processes_and_its_labels(tmp_
     with absent_server() as away:
         async with inventory(tmp_path) as stock, channel_to(stock) as channel:
             targets = {"inventory_target": await stock.address(), "pricing_target": away}
-            async with running("api_edge", drain_seconds="0", **targets) as edge, aiohttp.ClientSession() as http:
+            async with (
+                running("api_edge", drain_seconds="0", grpc_listen=FREE, **targets) as edge,
+                aiohttp.ClientSession() as http,
+            ):
                 url = f"http://{await edge.address()}"
                 for query, status in (("", 200), ("?strict=true", 503)):
                     async with http.get(f"{url}/v1/products/TEA-0001{query}") as answer:
                         assert answer.status == status
-                assert await code_of(channel, f"{INVENTORY}/Nothing") is grpc.StatusCode.UNIMPLEMENTED
-                shown = await sampled_page(f"{url}/metrics"), await page_of(stock)
+                async with grpc.aio.insecure_channel(await edge.grpc_address()) as to_edge:
+                    for server in (channel, to_edge):
+                        assert await code_of(server, f"{INVENTORY}/Nothing") is grpc.StatusCode.UNIMPLEMENTED
+                served = "rpc_server_call_duration_seconds"  # a call may be measured after its client has the status
+                shown = await sampled_page(f"{url}/metrics", served), await page_of(stock, served)
     assert emitted_metrics(shown[0]) == documented_metrics("edge", "all")
     assert emitted_metrics(shown[1]) == documented_metrics("backends", "all")
     assert {sample.labels["rpc_method"] for sample in samples(shown[0], "meshkit_rpc_client_active_calls")} == {
@@ -138,7 +145,7 @@ async def test_the_metrics_count_unknown_methods_as_one(tmp_path: Path) -> None:
             for method in (f"{SERVICE}/{number}", f"test.Nothing/{number}"):
                 assert await code_of(stranger, method) is grpc.StatusCode.UNIMPLEMENTED
         spans = await ended(served.server, 41)
-    page = parse(pages[1].text().decode())
+    page = parse(pages[1].render("", "")[1].decode())
     duration = "rpc_server_call_duration_seconds"
     assert {sample.labels["rpc_method"] for sample in samples(page, duration, "_count")} == {
         f"{SERVICE}/UnaryUnary",
@@ -179,7 +186,7 @@ async def test_active_calls_are_counted_until_they_end() -> None:
 
     def active() -> list[float]:
         names = ("meshkit_rpc_client_active_calls", "meshkit_rpc_server_active_calls")
-        return [value(parse(page.text().decode()), name) for page, name in zip(pages, names, strict=True)]
+        return [value(parse(page.render("", "")[1].decode()), name) for page, name in zip(pages, names, strict=True)]
 
     async with echo(UnaryUnary=unary, pages=pages) as served:
         calls = [asyncio.create_task(served.unary()) for _ in range(3)]
@@ -206,7 +213,7 @@ async def test_a_duration_has_the_status_of_its_call() -> None:
             with pytest.raises(grpc.aio.AioRpcError):
                 await served.unary(code.encode())
         await ended(served.server, 2)
-    client, server = (parse(page.text().decode()) for page in pages)
+    client, server = (parse(page.render("", "")[1].decode()) for page in pages)
     for code, failed in (("NOT_FOUND", ""), ("INTERNAL", "INTERNAL")):
         outcome = {"rpc_response_status_code": code}
         assert value(client, "rpc_client_call_duration_seconds", "_count", **outcome, error_type=code) == 1
@@ -274,14 +281,10 @@ async def test_a_pool_reports_its_connections_and_waiting_requests(tmp_path: Pat
     tracer, unavailable = telemetry.tracer_provider.get_tracer("i"), DatabaseUnavailable
     url = f"sqlite:///{tmp_path / 'i.db'}"
     database = Database(url, unavailable=unavailable, tracer=tracer, meter=telemetry.meter, patience=60)
-    holding, free = asyncio.Event(), asyncio.Event()
-
-    async def hold(_connection: object) -> None:
-        holding.set()
-        await free.wait()
+    hold = Hold()
 
     def writers(metric: str, **state: str) -> float:
-        found = parse(page.text().decode())
+        found = parse(page.render("", "")[1].decode())
         return value(found, f"db_client_connection_{metric}", db_client_connection_pool_name="writers", **state)
 
     try:
@@ -289,10 +292,10 @@ async def test_a_pool_reports_its_connections_and_waiting_requests(tmp_path: Pat
         assert (writers("max"), writers("pending_requests")) == (1, 0)
         assert writers("count", db_client_connection_state="used") == 0
         writes = [asyncio.create_task(database.write(hold)) for _ in range(3)]
-        await holding.wait()
+        await hold.begun.wait()
         assert writers("count", db_client_connection_state="used") == 1
         assert writers("pending_requests") == 2
-        free.set()
+        hold.let_go.set()
         await asyncio.gather(*writes)
         assert writers("pending_requests") == 0
         assert writers("count", db_client_connection_state="idle") == 1

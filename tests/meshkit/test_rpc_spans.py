@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import pytest
 from google.rpc import status_pb2
+from opentelemetry import baggage
 
 from meshkit.errors import NotFound
 from meshkit.server.build import build_server
@@ -42,18 +43,23 @@ async def one_span_each(service: Echo) -> tuple[ReadableSpan, ReadableSpan]:
     return client, server
 
 
-async def test_spans_have_the_method_the_client_and_the_server() -> None:
-    async with echo(UnaryUnary=ok) as service:
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+async def test_spans_have_the_method_the_client_and_the_server(listen: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "meshkit.rpc")
+    async with echo(UnaryUnary=ok, listen=listen) as service:
         await service.unary()
         client, server = await one_span_each(service)
     assert (client.name, server.name) == (f"{SERVICE}/UnaryUnary",) * 2
     assert client.attributes is not None
     assert server.attributes is not None
     common = {semconv.RPC_SYSTEM_NAME: "grpc", semconv.RPC_METHOD: client.name, semconv.RPC_RESPONSE_STATUS_CODE: "OK"}
-    address, port = service.address.split(":")
+    host, _, port = service.address.rpartition(":")
+    address = host.strip("[]")
     assert client.attributes == {**common, semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
     peer = server.attributes[semconv.CLIENT_PORT]
     assert server.attributes == {**common, semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: peer}
+    [line] = [vars(record) for record in caplog.records if record.name == "meshkit.rpc"]
+    assert line["peer"].partition(":")[2] == f"{host}:{peer!r}"
 
 
 async def test_a_deadline_rounded_up_in_transit_is_not_a_cancellation() -> None:
@@ -321,3 +327,38 @@ async def test_contrib_instrumentation_can_be_chosen() -> None:
     assert server.instrumentation_scope is not None
     names = {client.instrumentation_scope.name, server.instrumentation_scope.name}
     assert names == {"opentelemetry.instrumentation.grpc"}
+
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = ("traceparent", f"00-{TRACE}-{PARENT}-01")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "trace_state"),
+    [
+        ([TRACEPARENT, ("tracestate", "a=1,b=2")], {"a": "1", "b": "2"}),
+        (
+            [TRACEPARENT, ("tracestate", "a=1"), ("tracestate", "b=2"), ("tracestate", "c=3")],
+            {"a": "1", "b": "2", "c": "3"},
+        ),
+    ],
+)
+async def test_repeated_keys_of_metadata_are_one_list(
+    metadata: list[tuple[str, str]], trace_state: dict[str, str]
+) -> None:
+    found: dict[str, object] = {}
+
+    async def handler(request: bytes, context: Context) -> bytes:
+        found.update(baggage.get_all())
+        return request
+
+    entries = [*metadata, ("baggage", "x=1"), ("baggage", "y=2")]
+    async with echo(UnaryUnary=handler) as service:
+        async with grpc.aio.insecure_channel(service.address) as plain:
+            await cast("Any", plain).unary_unary(f"/{SERVICE}/UnaryUnary")(b"", metadata=entries)
+        while not service.server.spans():
+            await asyncio.sleep(0)
+        [span] = service.server.spans()
+    assert found == {"x": "1", "y": "2"}
+    assert span.context is not None
+    assert dict(span.context.trace_state) == trace_state

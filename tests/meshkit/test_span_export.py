@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self) -> None:
         self.names: list[str] = []
         self.refusing = False
+        self.partial = trace_service_pb2.ExportTracePartialSuccess()
         self.reached, self.free = asyncio.Event(), asyncio.Event()
         self.free.set()
 
@@ -37,7 +39,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
         scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]
         self.names += [span.name for scope in scopes for span in scope.spans]
-        return trace_service_pb2.ExportTraceServiceResponse()
+        return trace_service_pb2.ExportTraceServiceResponse(partial_success=self.partial)
 
 
 @asynccontextmanager
@@ -106,6 +108,40 @@ async def test_a_rejecting_collector_is_logged_once_and_the_losses_at_the_end(
         f"lost {3 * ROOM} of {3 * ROOM} spans: {3 * ROOM} not delivered ({reason})",
     ]
     assert [record.lost_spans for record in caplog.records if hasattr(record, "lost_spans")] == [3 * ROOM]
+
+
+async def test_spans_that_a_collector_rejects_from_accepted_exports_are_counted_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with collecting() as (collector, endpoint):
+        telemetry = exporting(monkeypatch, endpoint)
+        for rejected in (2, 0, 5, BATCH + 1, -1):
+            message = f"quota {rejected}" if rejected > 0 else ""
+            collector.partial = trace_service_pb2.ExportTracePartialSuccess(
+                rejected_spans=rejected, error_message=message
+            )
+            sell(telemetry, BATCH)
+            await flush(telemetry)
+        await telemetry.shutdown()
+    lost = 2 + 5 + BATCH
+    assert messages(caplog) == [
+        "the collector rejected 2 spans, which are lost: quota 2",
+        f"lost {lost} of {5 * BATCH} spans: {lost} rejected by the collector (quota {BATCH + 1})",
+    ]
+
+
+async def test_a_warning_of_a_collector_that_rejects_nothing_is_logged_once_below_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "meshkit.telemetry")
+    async with collecting() as (collector, endpoint):
+        collector.partial = trace_service_pb2.ExportTracePartialSuccess(error_message="slow down " + "x" * 10_000)
+        telemetry = exporting(monkeypatch, endpoint)
+        sell(telemetry, 3 * BATCH)
+        await telemetry.shutdown()
+    (warning,) = [record for record in caplog.records if record.name == "meshkit.telemetry"]
+    assert warning.getMessage().startswith("the collector accepts spans with a warning: slow down x")
+    assert (warning.levelno, len(warning.getMessage()) < 1000) == (logging.INFO, True)
 
 
 async def test_an_absent_collector_is_logged_once_and_the_losses_at_the_end(

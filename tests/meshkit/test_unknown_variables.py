@@ -60,7 +60,7 @@ def test_settings_and_foreign_variables_log_no_warning(
 def test_the_port_variable_of_make_up_logs_no_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert not warnings({"SHOP_PORT": "50051"}, monkeypatch, caplog)
+    assert not warnings({"SHOP_PORT": "50051", "SHOP_GRPC_PORT": "50050"}, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("service", ["SHOP", "SHOP_DB"])

@@ -1,4 +1,4 @@
-"""Pricing's store on a database of each kind, with a clock that tests set."""
+"""Pricing's store on SQLite or PostgreSQL, on a database that a module's tests share, with a clock that tests set."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from meshkit.testing import FakeClock, SpanCapture
+from pricing.tables import metadata
+from tests.databases import Seeded, new_databases
 from tests.pricing.opened import prepare_database, store_on
 
 if TYPE_CHECKING:
@@ -16,18 +20,35 @@ if TYPE_CHECKING:
     from meshkit.database.database import Database
     from pricing.store import PriceStore
 
+settings.register_profile("slow machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("slow machine")
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
+async def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    async with new_databases(request, tmp_path_factory.mktemp("pricing"), 1) as (url,):
+        yield url
+
+
+@pytest.fixture(scope="module")
 def capture() -> SpanCapture:
     return SpanCapture("pricing")
 
 
-@pytest.fixture
-async def database(database_url: str, capture: SpanCapture) -> AsyncIterator[Database]:
-    async with prepare_database(database_url, capture) as database:
-        yield database
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def seeded(shared_url: str, capture: SpanCapture) -> AsyncIterator[Seeded]:
+    async with prepare_database(shared_url, capture) as database:
+        yield await Seeded.read(database, metadata)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def database(seeded: Seeded, capture: SpanCapture) -> Database:
+    """The shared database as its seeds left it."""
+    await seeded.restore()
+    capture.exporter.clear()
+    return seeded.database
 
 
 @pytest.fixture

@@ -23,10 +23,12 @@ from tests.pricing.placed import DAY, NOW, new_id, order_of, rows, settlement_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from meshkit.database.database import Database
     from meshkit.testing import FakeClock, SpanCapture
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
 
 LINE = QuoteLine(Line("TEA-0001", 3), Money("JPY", 2636), Money("JPY", 7908))
 
@@ -90,7 +92,7 @@ async def test_an_undo_after_a_join_keeps_a_quote_that_the_previous_release_retu
     assert await store.get_quote(order.request_id) == joined
 
 
-async def insert_quotes(ids: list[str], connection: AsyncConnection) -> None:
+def insert_quotes(ids: list[str], connection: Connection) -> None:
     """Inserts quotes of one line as the first release does."""
     quotes = text(
         "INSERT INTO quotes (quote_id, fingerprint, currency, total_minor, create_time)"
@@ -98,8 +100,8 @@ async def insert_quotes(ids: list[str], connection: AsyncConnection) -> None:
     )
     lines = text("INSERT INTO quote_lines VALUES (:id, 0, 'TEA-0001', 3, 2636, 7908)")
     time = int((NOW - DAY).timestamp()) * 1_000_000
-    await connection.execute(quotes, [{"id": id_, "time": time} for id_ in ids])
-    await connection.execute(lines, [{"id": id_} for id_ in ids])
+    connection.execute(quotes, [{"id": id_, "time": time} for id_ in ids])
+    connection.execute(lines, [{"id": id_} for id_ in ids])
 
 
 async def store_in_first_release(ids: list[str], url: str, migrations: Path, capture: SpanCapture) -> None:

@@ -23,15 +23,20 @@ from pricing.domain import (
     UnknownQuote,
     UnknownSku,
 )
+from tests.databases import Hold
 from tests.pricing.opened import prepare_database, store_on
 from tests.pricing.placed import DAY, NOW, another_attempt, last_attempt_time, new_id, order_of, reach, rows, undo
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from meshkit.database.database import Database
     from meshkit.testing import SpanCapture
     from pricing.store import PriceStore
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
+
+ON_POSTGRESQL = pytest.mark.parametrize("shared_url", ["postgresql"], indirect=True)
 
 
 # CreateQuote
@@ -94,10 +99,10 @@ async def test_a_rejected_order_leaves_no_row(store: PriceStore, database: Datab
 
 
 async def test_concurrent_attempts_over_two_connections_share_one_quote(
-    store: PriceStore, database: Database, database_url: str, capture: SpanCapture
+    store: PriceStore, database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
     attempts = [another_attempt(order) for order in [order_of()] * 20]
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         stores = [store, store_on(other, capture, FakeClock(NOW + 4000 * DAY))]
         made = await asyncio.gather(*(stores[at % 2].create_quote(order) for at, order in enumerate(attempts)))
     assert made == [made[0]] * 20
@@ -159,9 +164,9 @@ async def test_a_confirmed_quote_cannot_be_undone(store: PriceStore, state: Stat
 
 
 async def test_of_concurrent_attempts_and_undos_no_attempt_loses_its_quote(
-    store: PriceStore, database: Database, database_url: str, capture: SpanCapture
+    store: PriceStore, database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         stores = [store, store_on(other, capture, FakeClock(NOW))]
         for _ in range(5):
             kept = order_of()
@@ -178,14 +183,14 @@ async def test_of_concurrent_attempts_and_undos_no_attempt_loses_its_quote(
         assert await rows(database) == [0, 0, 0]
 
 
-async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, capture: SpanCapture) -> None:
+@ON_POSTGRESQL
+async def test_an_undo_waits_for_its_concurrent_attempt(store: PriceStore, database: Database) -> None:
     """An attempt of a disconnected client still waits for a lock; the undo waits for it and undoes it."""
-    order, locked, let_go = order_of(), asyncio.Event(), asyncio.Event()
+    order, hold = order_of(), Hold()
 
-    async def lock_prices(connection: AsyncConnection) -> None:
-        await connection.execute(text("LOCK TABLE list_prices"))
-        locked.set()
-        await let_go.wait()
+    def lock_prices(connection: Connection) -> None:
+        connection.execute(text("LOCK TABLE list_prices"))
+        hold(connection)
 
     async def until_waiting(database: Database, *writes: asyncio.Task[Any]) -> None:
         """Waits until all of the writes wait for locks, or the last one has ended."""
@@ -194,19 +199,17 @@ async def test_an_undo_waits_for_its_concurrent_attempt(postgres_database: str, 
             while not writes[-1].done() and await connection.scalar(waiting) < len(writes):
                 await asyncio.sleep(0)
 
-    async with prepare_database(postgres_database, capture) as database:
-        store = store_on(database, capture, FakeClock(NOW))
-        lock = asyncio.create_task(database.write(lock_prices))
-        await locked.wait()
-        attempt = asyncio.create_task(store.create_quote(order))
-        await until_waiting(database, attempt)
-        attempt.cancel()
-        undoing = asyncio.create_task(undo(store, order))
-        await until_waiting(database, attempt, undoing)
-        let_go.set()
-        await asyncio.wait({lock, attempt})
-        assert await undoing
-        assert await rows(database) == [0, 0, 0]
+    lock = asyncio.create_task(database.write(lock_prices))
+    await hold.begun.wait()
+    attempt = asyncio.create_task(store.create_quote(order))
+    await until_waiting(database, attempt)
+    attempt.cancel()
+    undoing = asyncio.create_task(undo(store, order))
+    await until_waiting(database, attempt, undoing)
+    hold.let_go.set()
+    await asyncio.wait({lock, attempt})
+    assert await undoing
+    assert await rows(database) == [0, 0, 0]
 
 
 # ConfirmQuote

@@ -12,18 +12,22 @@ from sqlalchemy import select, text, update
 from pricing import quoting
 from pricing.domain import State
 from pricing.tables import quotes
+from tests.databases import Hold
 from tests.pricing.opened import prepare_database, store_on
 from tests.pricing.placed import DAY, NOW, new_id, order_of, reach, rows, settlement_of, undo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Select
 
     from meshkit.database.database import Database
     from meshkit.testing import FakeClock, SpanCapture
     from pricing.store import PriceStore
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
+
+ON_POSTGRESQL = pytest.mark.parametrize("shared_url", ["postgresql"], indirect=True)
 
 
 async def place(store: PriceStore, state: State = State.OPEN) -> str:
@@ -57,7 +61,7 @@ async def test_a_listing_reads_the_index_alone(store: PriceStore, database: Data
     """Otherwise it reads the quotes of all orders that were ever committed."""
     await add_committed_quotes(database, 2000)
     await place(store)
-    plan = await plan_of(quoting.select_unsettled(NOW + DAY, new_id(), 100), database)
+    plan = await plan_of(quoting.UNSETTLED_PAGE.params(before=NOW + DAY, after=new_id(), size=100), database)
     assert "COVERING INDEX unsettled_quotes" in plan or "Index Only Scan using unsettled_quotes" in plan
     assert "Sort" not in plan
     assert "ORDER BY" not in plan
@@ -151,11 +155,11 @@ async def test_unknown_quotes_are_not_an_error(store: PriceStore) -> None:
 
 
 async def test_two_processes_settle_the_same_quotes_at_once(
-    store: PriceStore, database: Database, database_url: str, capture: SpanCapture, clock: FakeClock
+    store: PriceStore, database: Database, shared_url: str, capture: SpanCapture, clock: FakeClock
 ) -> None:
     placed = [await place(store) for _ in range(60)]
     committed, finished = placed[:20], placed[20:]
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         stores = [store, store_on(other, capture, clock)]
         deleted = await asyncio.gather(
             *(
@@ -170,45 +174,37 @@ async def test_two_processes_settle_the_same_quotes_at_once(
     assert not (await store.unsettled_quotes(NOW + DAY, "", 100))[0]
 
 
+@ON_POSTGRESQL
 async def test_a_settlement_skips_a_quote_that_another_transaction_has_locked(
-    postgres_database: str, capture: SpanCapture, clock: FakeClock
+    store: PriceStore, database: Database
 ) -> None:
-    locked, let_go = asyncio.Event(), asyncio.Event()
+    hold = Hold()
 
-    async def lock(quote_id: str, connection: AsyncConnection) -> None:
-        await connection.execute(select(quotes).where(quotes.c.quote_id == quote_id).with_for_update())
-        locked.set()
-        await let_go.wait()
+    def lock(quote_id: str, connection: Connection) -> None:
+        connection.execute(select(quotes).where(quotes.c.quote_id == quote_id).with_for_update())
+        hold(connection)
 
-    async with prepare_database(postgres_database, capture) as database:
-        store = store_on(database, capture, clock)
-        skipped, deleted = await place(store), await place(store)
-        locking = asyncio.create_task(database.write(lambda connection: lock(skipped, connection)))
-        await locked.wait()
-        settlement = settlement_of(finished=[skipped, deleted], create_time_before=NOW + DAY)
-        assert await store.settle_quotes(settlement) == 1
-        let_go.set()
-        await locking
-        assert await store.settle_quotes(settlement) == 1
+    skipped, deleted = await place(store), await place(store)
+    locking = asyncio.create_task(database.write(lambda connection: lock(skipped, connection)))
+    await hold.begun.wait()
+    settlement = settlement_of(finished=[skipped, deleted], create_time_before=NOW + DAY)
+    assert await store.settle_quotes(settlement) == 1
+    hold.let_go.set()
+    await locking
+    assert await store.settle_quotes(settlement) == 1
 
 
 async def test_a_settlement_with_nothing_to_do_takes_no_write_lock(store: PriceStore, database: Database) -> None:
-    kept, young, let_go, locked = (
-        await place(store, State.COMMITTED),
-        await place(store),
-        asyncio.Event(),
-        asyncio.Event(),
-    )
+    kept, young, hold = await place(store, State.COMMITTED), await place(store), Hold()
 
-    async def lock(connection: AsyncConnection) -> None:
-        await connection.execute(update(quotes).values(fingerprint="digest"))
-        locked.set()
-        await let_go.wait()
+    def lock(connection: Connection) -> None:
+        connection.execute(update(quotes).values(fingerprint="digest"))
+        hold(connection)
 
     locking = asyncio.create_task(database.write(lock))
-    await locked.wait()
+    await hold.begun.wait()
     assert await store.settle_quotes(settlement_of(committed=[kept], finished=[kept], orphaned=[young])) == 0
-    let_go.set()
+    hold.let_go.set()
     await locking
 
 
@@ -233,7 +229,7 @@ async def test_only_a_settlement_that_deletes_has_a_span_and_a_trace_of_its_own(
 async def test_created_and_undone_quotes_do_not_grow_the_file(
     tmp_path: Path, capture: SpanCapture, clock: FakeClock
 ) -> None:
-    orders = [order_of() for _ in range(100)]
+    orders = [order_of() for _ in range(40)]
 
     async def pages(database: Database) -> int:
         async with database.read() as connection:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from meshkit.database.database import Database
     from pricing.store import PriceStore
 
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]  # the first one starts PostgreSQL
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -59,10 +61,10 @@ async def test_a_new_database_holds_the_seeds(database: Database) -> None:
 
 
 async def test_an_existing_database_is_not_seeded_again(
-    database: Database, database_url: str, capture: SpanCapture
+    database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
     await store_on(database, capture, FakeClock(NOW)).set_price(change_of("TEA-0001", 1))
-    async with prepare_database(database_url, capture) as again:
+    async with prepare_database(shared_url, capture) as again:
         book = await store_on(again, capture, FakeClock(NOW)).price_book(["TEA-0001"], "EUR")
     assert book.list_prices["TEA-0001"].price == Money("EUR", 1)
 
@@ -149,10 +151,10 @@ async def test_a_rejected_order_leaves_no_quote_and_may_be_retried(store: PriceS
 
 
 async def test_concurrent_attempts_over_two_connections_make_one_quote(
-    database: Database, database_url: str, capture: SpanCapture
+    database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
     order = order_of(("TEA-0001", 12), ("TEA-0002", 3))
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         # Two clocks far apart: independently calculated quotes would differ.
         stores = [
             store_on(database, capture, FakeClock(NOW)),
@@ -211,9 +213,9 @@ async def test_a_new_sku_gets_only_the_breaks_and_promotions_of_the_scope_all(st
 
 
 async def test_a_process_sees_the_changes_of_another_process_at_once(
-    database: Database, database_url: str, capture: SpanCapture
+    database: Database, shared_url: str, capture: SpanCapture
 ) -> None:
-    async with prepare_database(database_url, capture) as other:
+    async with prepare_database(shared_url, capture) as other:
         mine, theirs = store_on(database, capture, FakeClock(NOW)), store_on(other, capture, FakeClock(NOW))
         for minor in (1000, 2000, 3000):
             await theirs.set_price(change_of("TEA-0001", minor))

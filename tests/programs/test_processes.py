@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import runpy
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +31,15 @@ each_address = pytest.mark.parametrize(
     ("program", "setting"),
     [pytest.param(each, name, id=each.variable(name)) for each in PROGRAMS.values() for name in each.addresses],
 )
+each_signal = pytest.mark.parametrize(
+    ("program", "number"),
+    [
+        pytest.param(each, number, id=f"{each}-{number.name}")
+        for each in PROGRAMS.values()
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if number is signal.SIGINT or not each.drains  # a SIGTERM drains the others, below
+    ],
+)
 LISTENS = " on 127.0.0.1:"
 """A part of the line that a program prints or logs as soon as it listens."""
 
@@ -37,15 +49,6 @@ def used_address() -> Iterator[str]:
     """An address that this process listens on."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield f"127.0.0.1:{other.getsockname()[1]}"
-
-
-@each_program
-async def test_each_invalid_setting_is_one_line_that_names_it_and_the_exit_status_is_2(program: Program) -> None:
-    wrong = dict.fromkeys(program.addresses, "nonsense")
-    async with running(program.name, **wrong) as service:
-        assert await service.exit_status() == 2
-    assert [line.partition(": ")[0] for line in service.lines] == [program.variable(name) for name in wrong]
-    assert service.printed == []
 
 
 @each_address
@@ -60,14 +63,18 @@ async def test_a_port_in_use_is_one_line_that_names_the_address_and_the_exit_sta
     assert service.printed == []
 
 
-@each_program
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_stops_it_with_exit_status_0(program: Program, number: signal.Signals) -> None:
-    async with running(program.name) as service:
+@each_signal
+async def test_a_signal_stops_it_with_exit_status_0_and_a_misspelt_variable_is_a_warning_with_the_nearest_name(
+    program: Program, number: signal.Signals
+) -> None:
+    wrong, right = program.variable("listn"), program.variable(next(iter(program.addresses)))
+    async with running(program.name, {wrong: "s3cret", program.variable("port"): "1"}) as service:
         await service.line(LISTENS)
+        warning = await service.line(f"{wrong} is not a setting and is ignored; did you mean {right}?")
         service.signal(number)
         assert await service.exit_status() == 0
-    assert not [line for line in service.lines if "Traceback" in line]
+    assert "s3cret" not in warning
+    assert not [line for line in service.lines if "Traceback" in line or program.variable("port") in line]
 
 
 @pytest.mark.parametrize("program", [program for program in PROGRAMS.values() if program.drains], ids=str)
@@ -81,37 +88,55 @@ async def test_a_signal_drains_it_and_a_second_one_skips_the_drain(program: Prog
     assert service.records[-1]["message"] == "stopped"
 
 
+@pytest.mark.unit
 @each_program
-async def test_help_lists_every_setting_and_starts_nothing(program: Program) -> None:
-    wrong = dict.fromkeys(program.addresses, "nonsense")
-    environment = {**os.environ, **program.environment(wrong)}
-    async with process("-m", program.name, "--help", environment=environment) as service:
-        assert await service.exit_status() == 0
-    assert service.lines == []
-    help_text = "".join(service.printed)
-    assert help_text.startswith(f"usage: python -m {program} [--help]\n\nSettings from {program.prefix}* variables.")
+def test_each_invalid_setting_is_one_line_that_names_it_and_the_exit_status_is_2(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = [program.variable(name) for name in program.addresses]
+    for variable in variables:
+        monkeypatch.setenv(variable, "nonsense")
+    assert status_in_this_process(program, [], monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in printed.err.splitlines()] == variables
+    assert printed.out == ""
+
+
+@pytest.mark.unit
+@each_program
+def test_help_lists_every_setting_and_starts_nothing(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in program.addresses:
+        monkeypatch.setenv(program.variable(name), "nonsense")
+    assert status_in_this_process(program, ["--help"], monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.startswith(f"usage: python -m {program} [--help]\n\nSettings from {program.prefix}* variables.")
     for row in rows(program.settings):
         default = f"; default {row.default}" if row.default else ""
-        assert f"\n  {row.variable}  ({row.type}{default})\n      {row.meaning[:40]}" in help_text
+        assert f"\n  {row.variable}  ({row.type}{default})\n      {row.meaning[:40]}" in printed.out
 
 
+@pytest.mark.unit
 @each_program
-async def test_an_unknown_argument_is_one_line_and_the_exit_status_is_2(program: Program) -> None:
-    async with process("-m", program.name, "--port=1", environment=os.environ) as service:
-        assert await service.exit_status() == 2
-    (line,) = service.lines
+def test_an_unknown_argument_is_one_line_and_the_exit_status_is_2(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_in_this_process(program, ["--port=1"], monkeypatch) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
     assert line.startswith(f"{program}: unknown argument --port=1; ")
-    assert service.printed == []
+    assert printed.out == ""
 
 
-@each_program
-async def test_a_misspelt_variable_is_a_warning_with_the_nearest_name(program: Program) -> None:
-    wrong, right = program.variable("listn"), program.variable(next(iter(program.addresses)))
-    async with running(program.name, {wrong: "s3cret", program.variable("port"): "1"}) as service:
-        await service.line(LISTENS)
-        warning = await service.line(f"{wrong} is not a setting and is ignored; did you mean {right}?")
-    assert "s3cret" not in warning
-    assert not [line for line in service.lines if program.variable("port") in line]
+def status_in_this_process(program: Program, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """Runs a program like `python -m` in this process, where it must exit; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", [program.name, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(program.name, run_name="__main__")
+    gc.enable()  # it exited before it did
+    return ended.value.code
 
 
 def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[ServiceProcess]:
@@ -121,13 +146,12 @@ def localmesh(state: Path, **variables: str) -> AbstractAsyncContextManager[Serv
     return process("-m", "localmesh", environment=environment)
 
 
-@pytest.mark.parametrize("variable", PORTS)
-async def test_an_invalid_port_of_localmesh_is_one_line_that_names_it_and_the_exit_status_is_2(
-    variable: str, tmp_path: Path
+async def test_each_invalid_port_of_localmesh_is_one_line_that_names_it_and_the_exit_status_is_2(
+    tmp_path: Path,
 ) -> None:
-    async with localmesh(tmp_path, **{variable: "http"}) as mesh:
+    async with localmesh(tmp_path, **dict.fromkeys(PORTS, "http")) as mesh:
         assert await mesh.exit_status() == 2
-    assert [line.partition(": ")[0] for line in mesh.printed] == [f"{variable}=http"]
+    assert sorted(line.partition(": ")[0] for line in mesh.printed) == sorted(f"{variable}=http" for variable in PORTS)
     assert mesh.lines == []
 
 
@@ -140,24 +164,26 @@ async def test_leaving_out_an_unknown_service_is_one_line_with_the_known_service
     assert mesh.lines == []
 
 
-@pytest.mark.parametrize("variable", PORTS)
-async def test_a_port_of_localmesh_in_use_is_named_with_the_process_and_a_free_port(
-    variable: str, used_address: str, tmp_path: Path
-) -> None:
-    port = used_address.rpartition(":")[2]
-    async with localmesh(tmp_path, **{variable: port}) as mesh:
-        assert await mesh.exit_status() == 1
-    problem, advice = mesh.printed
-    assert problem.startswith(f"{variable}: port {port} is in use")
-    if sys.platform == "linux":
-        assert f"in use by pid {os.getpid()} (" in problem
-    assert re.fullmatch(rf"these are free: {variable}=\d+ make up\n", advice)
+async def test_each_port_of_localmesh_in_use_is_named_with_the_process_and_a_free_port(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        used = {
+            variable: stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for variable in PORTS
+        }
+        async with localmesh(tmp_path, **{variable: str(port) for variable, port in used.items()}) as mesh:
+            assert await mesh.exit_status() == 1
+    *problems, advice = mesh.printed
+    assert len(problems) == len(PORTS)
+    for variable, port in used.items():
+        (problem,) = (line for line in problems if line.startswith(f"{variable}: port {port} is in use"))
+        if sys.platform == "linux":
+            assert f"in use by pid {os.getpid()} (" in problem
+        assert re.search(rf"^these are free: .*{variable}=\d+ .*make up\n$", advice)
     assert mesh.lines == []
 
 
 async def test_an_invalid_setting_of_a_service_stops_localmesh_at_once(tmp_path: Path) -> None:
-    program = PROGRAMS[SERVICES[0]]
-    async with localmesh(tmp_path, **{program.variable("log_level"): "LOUD"}) as mesh:
+    program, others = PROGRAMS[SERVICES[0]], ",".join(SERVICES[1:])
+    async with localmesh(tmp_path, WITHOUT=others, **{program.variable("log_level"): "LOUD"}) as mesh:
         assert await mesh.exit_status() == 2
     text = "".join(mesh.printed)
     assert f"{program} cannot start\n  | {program.variable('log_level')}: Input should be 'DEBUG'" in text
@@ -165,6 +191,6 @@ async def test_an_invalid_setting_of_a_service_stops_localmesh_at_once(tmp_path:
 
 
 async def test_localmesh_prints_the_warnings_of_a_starting_service(tmp_path: Path) -> None:
-    program = PROGRAMS[SERVICES[0]]
-    async with localmesh(tmp_path, **{program.variable("log_levl"): "DEBUG"}) as mesh:
+    program, others = PROGRAMS[SERVICES[0]], ",".join(SERVICES[1:])
+    async with localmesh(tmp_path, WITHOUT=others, **{program.variable("log_levl"): "DEBUG"}) as mesh:
         await mesh.line(f"did you mean {program.variable('log_level')}?")

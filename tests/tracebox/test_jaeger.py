@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.tracebox.spans import T0, Plain, event, export, nanoseconds, span
 from tracebox.compact_json import dump_float
-from tracebox.jaeger import JaegerSpan, JaegerTrace, format_trace_id, trace_json
+from tracebox.jaeger import JaegerSpan, format_trace_id, trace_json
 from tracebox.parameters import InvalidQuery, parse_trace_id
 from tracebox.store import TraceStore
 
@@ -31,13 +31,13 @@ def stored(*requests: ExportTraceServiceRequest) -> TraceStore:
     return store
 
 
-def converted(*requests: ExportTraceServiceRequest) -> JaegerTrace:
+def converted(*requests: ExportTraceServiceRequest) -> Any:
     trace = stored(*requests).trace(TRACE.to_bytes(16, "big"))
     assert trace is not None
-    return trace_json(trace)
+    return json.loads("".join(trace_json(trace)))
 
 
-def by_number(trace: JaegerTrace, number: int) -> JaegerSpan:
+def by_number(trace: Any, number: int) -> Any:
     return next(found for found in trace["spans"] if int(found["spanID"], 16) == number)
 
 

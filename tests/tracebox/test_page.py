@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
+import pytest_asyncio
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.browser import Tab, browsing, needs_browser
-from tests.tracebox.running import Tracebox, running
+from tests.browser import Browser, Tab, needs_browser, running_browser
+from tests.tracebox.running import Tracebox, serving
 from tests.tracebox.spans import T0, Plain, export, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-pytestmark = [needs_browser, pytest.mark.timeout(60)]
+pytestmark = [needs_browser, pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
 MARGIN = 390 - 12  # the right end of the content, in pixels
 TOO_WIDE = "document.documentElement.scrollWidth > innerWidth || innerWidth > 390"
@@ -33,16 +34,22 @@ def right_end(selector: str) -> str:
     return f"Math.max(...[...document.querySelectorAll('{selector}')].map((e) => e.getBoundingClientRect().right))"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def tracebox() -> AsyncIterator[Tracebox]:
-    async with running() as started:
+    async with serving() as started:
         yield started
 
 
-@pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
-    async with browsing(tmp_path / "profile") as browser_tab:
-        yield browser_tab
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    async with running_browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tab(browser: Browser) -> AsyncIterator[Tab]:
+    async with browser.tab() as opened:
+        yield opened
 
 
 def long_names() -> ExportTraceServiceRequest:
@@ -292,3 +299,59 @@ async def test_an_invalid_search_shows_a_message_in_the_form(tracebox: Tracebox,
         "start=x": "Fill in",
     }.items():
         await tab.show(f"{tracebox.url}/search?{address}", until=f"({PROBLEM}).includes('{message}')")
+
+
+ROOTED: dict[str, list[Span]] = {
+    "two circles, and a tail at one of them that began first": [
+        span(0xA, 1, parent=2, at=(5, 9)),
+        span(0xA, 2, parent=1, at=(6, 9)),
+        span(0xA, 3, parent=1, at=(0, 9)),
+        span(0xA, 4, parent=5, at=(3, 9)),
+        span(0xA, 5, parent=6, at=(4, 9)),
+        span(0xA, 6, parent=4, at=(2, 9)),
+    ],
+    "spans that are their own parents": [span(0xA, 1, parent=1), span(0xA, 2, parent=2)],
+    "spans with one id": [span(0xA, 1, "a"), span(0xA, 1, "b", parent=1), span(0xA, 2, parent=1)],
+    "missing parents and two roots": [span(0xA, 1), span(0xA, 2), span(0xA, 3, parent=9)],
+    "no duration": [span(0xA, 1, "", at=(0, 0))],
+    "an end before the start": [span(0xA, 1, at=(5, 1)), span(0xA, 2, at=(9, 0), parent=1)],
+    "the first and the last possible time": [
+        Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345678"),
+        Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345679", start_time_unix_nano=(1 << 64) - 1),
+    ],
+    "a name of a megabyte": [span(0xA, 1, "a/" * 500_000, tags={"b." * 500_000: "c/" * 500_000})],
+    "a very deep trace": [span(0xA, n, parent=n - 1, at=(n, 30_000 - n)) for n in range(1, 10_001)],
+    "a very wide trace": [span(0xA, n, parent=int(n > 1), at=(n, 30_000)) for n in range(1, 20_001)],
+}
+
+
+async def test_a_click_on_a_link_shows_the_linked_span_in_its_own_trace(tracebox: Tracebox, tab: Tab) -> None:
+    first, other = 0xA << 64, 0xB << 64
+    lookup = span(first, 1, "lookup", links=[(other, 2)])
+    await tracebox.export(export(lookup, span(other, 1, "request"), span(other, 2, "shared call", parent=1)))
+    title = "document.querySelector('#detail h2')?.textContent"
+    await tab.show(f"{tracebox.url}/trace/{first:032x}#{1:016x}", until=f"{title} === 'lookup'")
+    link = "[...document.querySelectorAll('#detail a')].find((a) => a.textContent.includes('0000000000000002'))"
+    await tab.value(f"{link}.click()")
+    await tab.wait(f"location.pathname === '/trace/{other:032x}' && {title} === 'shared call'")
+
+
+async def test_every_shape_of_a_trace_is_shown(tracebox: Tracebox, tab: Tab) -> None:
+    for number, (shape, spans) in enumerate(ROOTED.items(), start=1):
+        for made in spans:
+            made.trace_id = number.to_bytes(16, "big")
+        for first in range(0, len(spans), 10_000):
+            await tracebox.export(export(*spans[first : first + 10_000], service=None))
+        await tab.show(f"{tracebox.url}/trace/{number:x}", until="document.querySelectorAll('.span-row').length > 0")
+        rows = "document.getElementById('rows').clientHeight / 30"
+        assert await tab.value(rows) == len(spans), shape
+        await tab.value("document.getElementById('collapse').click()")
+        await tab.value("document.querySelector('.span-row').click()")
+        assert await tab.value("document.querySelector('#detail h2') !== null"), shape
+    await tab.show(f"{tracebox.url}/search", until=f"document.querySelectorAll('.trace-row').length === {len(ROOTED)}")
+
+
+async def test_every_address_of_a_trace_that_is_none_says_so(tracebox: Tracebox, tab: Tab) -> None:
+    for path in ("a%2Fb", "%ff", "a/b", "not-hex", "%1b", "g" * 5000, "1" * 33):
+        await tab.show(f"{tracebox.url}/trace/{path}", until="document.querySelector('#looking h2')")
+        assert await tab.value("document.querySelector('#looking h2').textContent") == "This is not a trace id"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,10 +86,28 @@ def test_a_growing_trace_replaces_newer_ones_up_to_the_limit_of_the_store() -> N
 
 
 def test_a_span_larger_than_the_store_is_rejected_and_evicts_nothing() -> None:
-    store = new_store(max_bytes=2000)
+    store = new_store(max_bytes=5000)
     store.add(export(span(1, 1)))
-    assert store.add(export(span(2, 2, tags={"text": "x" * 3000}))).spans == 1
+    assert store.add(export(span(2, 2, tags={"text": "x" * 5000}))).spans == 1
     assert trace_numbers(store) == [1]
+
+
+@pytest.mark.parametrize("length", [0, 10, 5000])
+def test_many_traces_services_and_names_need_no_more_memory_than_the_limit(length: int) -> None:
+    store = new_store(max_bytes=1_000_000)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(1, 2000):
+        store.add(
+            export(
+                span(number, 1, f"{number}" + "\N{TEACUP WITHOUT HANDLE}" * length), service=f"{number}" + "x" * length
+            )
+        )
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(store) < 1999
+    assert used < 1_150_000
 
 
 def test_services_and_operations_are_dropped_with_their_last_span() -> None:
@@ -154,7 +175,7 @@ def test_a_search_for_error_and_span_kind_compares_the_status_and_the_kind() -> 
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 400)), max_size=60),
     st.integers(1, 12),
-    st.integers(200, 3000),
+    st.integers(200, 30_000),
 )
 def test_the_limits_and_the_counts_hold_for_any_spans(
     arrivals: list[tuple[int, int]], max_spans: int, max_bytes: int

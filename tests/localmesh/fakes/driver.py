@@ -35,6 +35,7 @@ class Specification(TypedDict):
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.freeze()  # only what is created from now on is of interest
     gc.set_threshold(50, 2, 2)  # so that asyncio soon reports a pending task that was garbage-collected
     state_dir = Path(sys.argv[1])
     specification: Specification = json.loads(sys.argv[2])

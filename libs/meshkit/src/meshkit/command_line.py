@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import ChainMap
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic_core import PydanticUndefined
 
@@ -38,12 +41,18 @@ class Row(NamedTuple):
 
 
 def rows(settings: type[BaseSettings]) -> list[Row]:
-    """The settings of a class in the order of its fields; their meaning is their description."""
+    """The settings of a class in the order of its fields; their meaning is their description or their docstring.
+
+    The docstrings are read only here: with `use_attribute_docstrings`, pydantic parses the sources at each start.
+    """
     prefix = str(settings.model_config.get("env_prefix", ""))
-    schemas = settings.model_json_schema()["properties"]
+    schemas, fields = settings.model_json_schema()["properties"], settings.model_fields
+    bases = (base for base in settings.__mro__ if fields.keys() & inspect.get_annotations(base))
+    meanings = ChainMap(*map(_docstrings, bases))
     return [
-        Row(f"{prefix}{name}".upper(), _type(schemas[name]), _default(field.default), field.description or "")
-        for name, field in settings.model_fields.items()
+        Row(f"{prefix}{name}".upper(), _type(schemas[name]), _default(field.default), meaning)
+        for name, field in fields.items()
+        for meaning in [field.description or meanings.get(name, "")]
     ]
 
 
@@ -73,6 +82,20 @@ def read_arguments(program: str, settings: type[BaseSettings], arguments: Sequen
     text = f"{program}: unknown argument {arguments[0]}; settings are environment variables, which --help lists"
     print(text, file=sys.stderr)  # noqa: T201 - the log is not configured yet
     sys.exit(2)
+
+
+def _docstrings(base: type) -> dict[str, str]:
+    """The texts below the fields that a class itself declares, by their names."""
+    try:
+        (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+    except (OSError, TypeError):  # made by a call, such as pydantic's create_model
+        return {}
+    texts = {}
+    for statement, following in pairwise(cast("ast.ClassDef", declaration).body):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = inspect.cleandoc(text)
+    return texts
 
 
 def _described(row: Row) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meshkit import addresses, targets
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 DRAIN_SECONDS = 0.0
@@ -18,14 +20,11 @@ GRACE_SECONDS = 5.0
 
 
 def _host_and_port(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdecimal() and int(port) < 2**16):
-        raise ValueError("must be host:port, such as 127.0.0.1:9464")
-    return address
+    return str(addresses.parse(address))
 
 
 Address = Annotated[str, AfterValidator(_host_and_port), WithJsonSchema({"type": "string", "format": "host:port"})]
-"""The type of a setting that is `host:port`. (gRPC itself takes 443 for a missing port, and others modulo 2^16.)"""
+"""The type of a setting that is `host:port`, see `meshkit.addresses`."""
 
 OptionalAddress = Annotated[
     str,
@@ -34,11 +33,17 @@ OptionalAddress = Annotated[
 ]
 """The type of a setting that is `host:port`, or empty for none."""
 
+Target = Annotated[str, AfterValidator(targets.check), WithJsonSchema({"type": "string", "format": "gRPC target"})]
+"""The type of a setting that names a server for a gRPC channel, see `meshkit.targets`."""
+
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """The type of a setting that is a finite time in seconds."""
 
 Instrumentation = Literal["native", "contrib"]
 """Whose gRPC interceptors make the spans: meshkit's own, or opentelemetry-instrumentation-grpc's."""
+
+MAX_PENDING = 1000
+"""The most unfinished calls of a gRPC server, by default."""
 
 
 class ProcessSettings(BaseSettings):
@@ -47,7 +52,7 @@ class ProcessSettings(BaseSettings):
     The text below each setting is its description in `--help`: see `meshkit.command_line`.
     """
 
-    model_config = SettingsConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(frozen=True)
 
     listen: Address
     """Address that the server listens on. Port 0 takes a free port; the log names it."""
@@ -61,6 +66,13 @@ class ProcessSettings(BaseSettings):
     """The lowest level that is logged."""
     telemetry: Instrumentation = "native"
     """The gRPC interceptors that make the spans: meshkit's own, or those of opentelemetry-instrumentation-grpc."""
+
+
+class GrpcSettings(ProcessSettings):
+    """The settings that every process with a gRPC server has."""
+
+    max_pending: int = Field(MAX_PENDING, ge=1)
+    """Unfinished gRPC calls above which further calls are refused with RESOURCE_EXHAUSTED, except health checks."""
 
 
 def load_settings(cls: type[Settings]) -> Settings:

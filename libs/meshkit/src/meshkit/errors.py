@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+RETRY_AFTER = 1.0
+"""Seconds to wait before a retry, by default. Channels reconnect to a lost backend once a second."""
+
+
 @dataclass(frozen=True)
 class FieldViolation:
     """One field of a request that is wrong: its path, such as `lines[0].sku`, and why."""
@@ -175,6 +179,13 @@ def mapping_of(error: ServiceError | type[ServiceError]) -> ErrorMapping:
 def mapping_of_code(code: str) -> ErrorMapping:
     """The table's row for a gRPC status code by name; codes that no kind sends come back as the nearest one."""
     return _BY_CODE.get(code, _BY_KIND[Unknown])
+
+
+def retry_delay(error: ServiceError) -> float | None:
+    """Seconds after which a caller may try again; None if that is not worthwhile."""
+    if error.retry_after is None and isinstance(error, (Unavailable, ResourceExhausted)):
+        return RETRY_AFTER
+    return error.retry_after
 
 
 def describe(error: BaseException) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 MODULES = {
+    "connect": ("connectrpc", "fastapi", "starlette", "uvicorn", "httptools"),
     "contrib": ("opentelemetry.instrumentation.grpc",),
     "database": ("sqlalchemy", "greenlet", "alembic", "aiosqlite", "asyncpg"),
     "fastapi": ("fastapi", "starlette", "uvicorn", "httptools"),
+    "http": ("uvicorn", "httptools"),
     "prometheus": ("prometheus_client", "opentelemetry.exporter.prometheus"),
 }
 """What each extra lets one import."""

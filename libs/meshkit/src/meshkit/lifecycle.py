@@ -4,12 +4,13 @@ Theory of operation. A process is one coroutine, `main(stop)`, that holds its re
 leaving the blocks closes them in the reverse order. `run` gives it the `Stop` that SIGTERM and SIGINT request, and
 flushes telemetry after everything else has ended. For a gRPC service, `serve` is the innermost part:
 
-    listen ─ NOT_SERVING ─ checks pass ─ SERVING ─ signal ─ NOT_SERVING ─ drain ─ stop(grace) ─ background tasks end
+    listen ─ NOT_SERVING ─ checks pass ─ SERVING ─ signal ─ NOT_SERVING ─ drain ─ refuse ─ stop(grace) ─ tasks end
 
 1. The port is bound before anything slow, so a process whose database is away lives and answers health checks.
 2. On the first signal the service turns NOT_SERVING, and goes on serving for `drain_seconds`: clients and load
    balancers need that long to look elsewhere, and what is already on the wire still gets its answer.
-3. `server.stop(grace)` lets RPCs in flight finish for up to `grace_seconds`, then cancels them.
+3. Further RPCs are refused, for a moment (`meshkit.server.closing`). Then `server.stop(grace)` lets RPCs in flight
+   finish for up to `grace_seconds`, and cancels the rest.
 4. Background tasks, channels and databases close; then the last spans are exported; then the process exits with 0.
 
 A second signal skips the waiting of 2 and 3. drain + grace + flush + 2 s must fit into the grace period of whoever
@@ -25,6 +26,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from meshkit import addresses
 from meshkit.config import DRAIN_SECONDS, GRACE_SECONDS
 from meshkit.telemetry.loop import watch_loop
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     import grpc
 
     from meshkit.server.health import Health
-    from meshkit.telemetry.prometheus import MetricsPage
     from meshkit.telemetry.provider import Telemetry
 
 log = logging.getLogger("meshkit.lifecycle")
@@ -65,33 +66,35 @@ class Stop:
 def run(
     main: Callable[[Stop], Awaitable[None]],
     telemetry: Telemetry,
-    *,
-    metrics_listen: str = "",
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Runs `main` until it ends, then flushes telemetry.
 
     Args:
         main: serves until it is asked to stop.
         telemetry: of the process.
-        metrics_listen: `host:port` of the telemetry's page of metrics; empty: none.
-        loop_factory: makes the event loop, if not asyncio's own.
 
     Returns:
         The exit status: 0, or 1 if it could not serve.
     """
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_run(main, telemetry, metrics_listen))
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(_run(main, telemetry))
 
 
-async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry, metrics_listen: str) -> int:
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop: uvloop's, or asyncio's own where there is no uvloop, as on Windows."""
+    try:
+        import uvloop  # noqa: PLC0415 - it is not everywhere
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry) -> int:
     stop, loop = Stop(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
     watching = asyncio.create_task(watch_loop(telemetry.meter))
     try:
-        if metrics_listen and telemetry.page:
-            _serve_page(telemetry.page, metrics_listen)
         await main(stop)
     except AddressInUse as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever started it by hand
@@ -100,13 +103,6 @@ async def _run(main: Callable[[Stop], Awaitable[None]], telemetry: Telemetry, me
         watching.cancel()
         await telemetry.shutdown()
     return 0
-
-
-def _serve_page(page: MetricsPage, listen: str) -> None:
-    try:
-        page.serve(listen)
-    except OSError as error:
-        raise AddressInUse(f"cannot listen on {listen}: {error.strerror}") from error
 
 
 async def serve(
@@ -136,9 +132,31 @@ async def serve(
     Raises:
         AddressInUse: `listen` cannot be bound.
     """
-    port = bind(server, listen, credentials)
+    address = addresses.resolve(listen)._replace(port=bind(server, listen, credentials))
+    await serve_bound(
+        server,
+        address,
+        health=health,
+        stop=stop,
+        background=background,
+        drain_seconds=drain_seconds,
+        grace_seconds=grace_seconds,
+    )
+
+
+async def serve_bound(
+    server: grpc.aio.Server,
+    address: addresses.HostPort,
+    *,
+    health: Health,
+    stop: Stop,
+    background: Sequence[Callable[[], Awaitable[None]]] = (),
+    drain_seconds: float = DRAIN_SECONDS,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """As `serve`, for a server that is bound to an address."""
     await server.start()
-    log.info("listening on %s", f"{listen.rpartition(':')[0]}:{port}", extra={"port": port})
+    log.info("listening on %s", address, extra={"port": address.port})
     async with running(health.watch, *background):
         try:
             await stop.requested.wait()
@@ -146,6 +164,7 @@ async def serve(
             await health.drain()
             await stop.pause(drain_seconds)
         finally:  # or something in the background has failed
+            await health.closing.refuse(stop.hurried)
             await _stop(server, stop, grace_seconds)
     log.info("stopped")
 
@@ -153,7 +172,10 @@ async def serve(
 def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> int:
     """Binds the server to `host:port`, for TLS if there are credentials, and returns the port. Raises AddressInUse."""
     try:
-        return server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+        address = str(addresses.resolve(listen))
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except OSError as error:
+        raise AddressInUse(f"cannot listen on {listen}: {addresses.reason(error)}") from error
     except RuntimeError as error:
         hint = "is the port taken, or the host not of this machine"
         if credentials:

@@ -1,21 +1,28 @@
 """Logs as JSON lines, each with the trace and span it was written in.
 
 One line is one object: time (RFC 3339, UTC), level, logger, message, service, trace_id and span_id inside a span,
-whatever `extra` was given, and exception for a traceback.
+the `extra` fields with other names, and exception for a traceback.
+
+Lines come from `logging`, or, for each request and RPC, from `log_line`, which writes the same line to the same stream.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
+from json import JSONEncoder
+from json.encoder import encode_basestring_ascii as _quote
 from typing import TYPE_CHECKING
 
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import get_current_span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 LEAST = {
@@ -34,7 +41,10 @@ path too long for a span.
 # none of them but errors imports this module before anything that imports grpc.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN = frozenset({"time", "level", "logger", "message", "service", "trace_id", "span_id", "exception"})
+_NO_EXTRA = _OWN | {"asctime", "taskName"} | vars(logging.makeLogRecord({})).keys()
+
+_encode = JSONEncoder(default=str).encode
 
 
 def configure_logs(service: str, level: str = "INFO") -> None:
@@ -42,13 +52,25 @@ def configure_logs(service: str, level: str = "INFO") -> None:
 
     (grpc.aio can deadlock with a logging configuration made while it runs: grpc/grpc#43421.)
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(service))
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[JsonHandler(service)], level=level.upper(), force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     for library, least in LEAST.items():
         logging.getLogger(library).setLevel(max(least, logging.getLogger().level))
+
+
+def log_line(logger: logging.Logger, level: int, message: str, *args: object, fields: Mapping[str, object]) -> None:
+    """Logs as `logger.log(level, message, *args, extra=fields)` does, at a fraction of its cost.
+
+    A record of `logging` is made only if it would be filtered or passed to other handlers than one JsonHandler.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    handler = _only_handler(logger)
+    if handler and level >= handler.level:
+        handler.write(level, logger.name, message % args, fields)
+    else:
+        logger.log(level, message, *args, extra=fields, stacklevel=2)
 
 
 class JsonFormatter(logging.Formatter):
@@ -56,30 +78,83 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, service: str) -> None:
         super().__init__()
-        self._service = service
+        self._service = _quote(service)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON; values that JSON does not know are written as text."""
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "service": self._service,
-            **_trace(),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
-        }
+        fields = {name: value for name, value in vars(record).items() if name not in _NO_EXTRA}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)  # in ASCII, for not everyone ends a line at the same characters
+            fields["exception"] = self.formatException(record.exc_info)
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
+
+    def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """One JSON object. `created` is in seconds since the epoch; `fields` have other names than the line's own."""
+        line = (
+            f'{{"time": "{_time(created)}", "level": {_quote(level)}, "logger": {_quote(logger)}'
+            f', "message": {_quote(message)}, "service": {self._service}{_trace()}'
+            f"{''.join([_member(*field) for field in fields.items()])}}}"
+        )
+        # In ASCII, for not everyone ends a line at the same characters. JSON escapes all control characters but DEL.
+        return line.replace("\x7f", "\\u007f")
+
+
+class JsonHandler(logging.StreamHandler):  # type: ignore[type-arg] # generic in the stubs only
+    """Writes JSON lines to standard error."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(sys.stderr)
+        self._formatter = JsonFormatter(service)
+        self.setFormatter(self._formatter)
+
+    def write(self, level: int, logger: str, message: str, fields: Mapping[str, object]) -> None:
+        """Writes a line without a record of `logging`."""
+        try:
+            line = self._formatter.line(time.time(), logging.getLevelName(level), logger, message, fields)
+            with self.lock:  # type: ignore[union-attr] # every handler has one
+                self.stream.write(line + self.terminator)
+                self.stream.flush()
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(logging.makeLogRecord({"name": logger, "msg": message}))
+
+
+def _only_handler(logger: logging.Logger) -> JsonHandler | None:
+    """The JsonHandler that writes the logger's records, if nothing else filters or handles them."""
+    handlers: list[logging.Handler] = []
+    at: logging.Logger | None = logger
+    while at is not None:
+        handlers += at.handlers
+        at = at.parent if at.propagate else None
+    if len(handlers) == 1 and type(handlers[0]) is JsonHandler and not (handlers[0].filters or logger.filters):
+        return handlers[0]
+    return None
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     logging.getLogger("meshkit").critical("the process ends by an exception", exc_info=(kind, error, traceback))
 
 
-def _trace() -> dict[str, str]:
+def _member(name: str, value: object) -> str:
+    if isinstance(value, str):
+        text = _quote(value)
+    elif type(value) is int or (type(value) is float and math.isfinite(value)):
+        text = repr(value)
+    else:
+        text = _encode(value)
+    return f", {_quote(name)}: {text}"
+
+
+def _time(created: float) -> str:
+    second = int(created)
+    return f"{_second(second)}.{int((created - second) * 1000):03d}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _trace() -> str:
     context = get_current_span().get_span_context()
     if not context.is_valid:
-        return {}
-    return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
+        return ""
+    return f', "trace_id": "{context.trace_id:032x}", "span_id": "{context.span_id:016x}"'

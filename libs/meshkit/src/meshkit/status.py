@@ -6,7 +6,6 @@ Details: ErrorInfo always, BadRequest for violations, RetryInfo for `retry_after
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -18,8 +17,6 @@ from grpc_status import rpc_status
 from meshkit.errors import Cancelled, FieldViolation, ServiceError, Unavailable, mapping_of, mapping_of_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from google.protobuf.any_pb2 import Any
     from google.protobuf.message import Message
 
@@ -48,6 +45,10 @@ OF_SERVICES = {
     "DATA_LOSS",
 }
 """The codes that gRPC itself never makes (https://grpc.io/docs/guides/status-codes/): their text is a service's own."""
+
+
+LONGEST_DELAY = 24 * 60 * 60
+"""The longest delay, in seconds, that the caller is told to wait; others, like negative ones, are ignored."""
 
 
 def read_error(error: grpc.aio.AioRpcError) -> ServiceError:
@@ -80,13 +81,17 @@ def call_failure(error: ServiceError) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(status.code, grpc.aio.Metadata(), trailing, status.details)
 
 
-@contextmanager
-def service_errors() -> Iterator[None]:
+class service_errors:  # noqa: N801 - as contextlib's, which costs three times as much
     """Turns an AioRpcError raised in the block into its ServiceError."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise read_error(error) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise read_error(error) from error
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
@@ -127,6 +132,6 @@ def _read_details(kind: type[ServiceError], message: str, status: status_pb2.Sta
     error.fields = dict(info.metadata)
     error.reason = info.reason or error.reason
     error.domain = info.domain
-    if retry.HasField("retry_delay"):
+    if retry.HasField("retry_delay") and 0 <= retry.retry_delay.seconds <= LONGEST_DELAY:
         error.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     return error

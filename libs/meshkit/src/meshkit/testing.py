@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from meshkit import addresses
 from meshkit.lifecycle import bind
+from meshkit.telemetry import spans
 from meshkit.telemetry.provider import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import grpc
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
     from meshkit.config import Instrumentation
     from meshkit.telemetry.prometheus import MetricsPage
@@ -32,11 +34,12 @@ class SpanCapture:
     service: str
     instrumentation: Instrumentation = "native"
     page: MetricsPage | None = None
+    provider: type[TracerProvider] = spans.TracerProvider
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
-        provider = TracerProvider(resource=Resource({"service.name": self.service}), shutdown_on_exit=False)
+        provider = self.provider(resource=Resource({"service.name": self.service}), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         meters = MeterProvider([self.page.reader] if self.page else [], shutdown_on_exit=False)
         object.__setattr__(self, "telemetry", Telemetry(provider, meters, self.instrumentation, self.page))
@@ -54,7 +57,7 @@ async def start_server(
     port = bind(server, listen, credentials)
     await server.start()
     try:
-        yield f"{listen.rpartition(':')[0]}:{port}"
+        yield str(addresses.resolve(listen)._replace(port=port))
     finally:
         await server.stop(None)
 

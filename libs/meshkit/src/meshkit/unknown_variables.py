@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshkit.config")
 
-MAKE_UP = "PORT"
-"""The setting of `make up` that has the prefix of a service: it moves the port."""
+MAKE_UP = ["PORT", "GRPC_PORT"]
+"""The settings of `make up` that have the prefix of a service: they move its ports."""
 
 SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -33,7 +33,7 @@ def warn_of_unknown_variables(program: str, settings: type[BaseSettings]) -> Non
     known = [name.upper() for name in settings.model_fields]
     for variable, value in sorted(os.environ.items()):
         name = variable.upper().removeprefix(prefix)
-        if variable.upper().startswith(prefix) and name not in {*known, MAKE_UP} and not _is_service_link(name, value):
+        if variable.upper().startswith(prefix) and name not in {*known, *MAKE_UP} and not _is_service_link(name, value):
             advice = _advice(prefix, name, known) or f"`python -m {program} --help` lists the settings"
             log.warning("%s is not a setting and is ignored; %s", variable, advice)
 
@@ -44,6 +44,6 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _advice(prefix: str, name: str, known: list[str]) -> str:
-    nearest = get_close_matches(name, [*known, MAKE_UP], n=1)
-    owner = " of `make up`" if nearest == [MAKE_UP] else ""
+    nearest = get_close_matches(name, [*known, *MAKE_UP], n=1)
+    owner = " of `make up`" if {*nearest} & {*MAKE_UP} else ""
     return f"did you mean {prefix}{nearest[0]}{owner}?" if nearest else ""

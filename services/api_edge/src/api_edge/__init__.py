@@ -1,1 +1,1 @@
-"""The asynchronous REST edge."""
+"""The asynchronous edge: REST and gRPC in front of one storefront."""

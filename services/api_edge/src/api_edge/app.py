@@ -9,20 +9,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from api_edge import clients
+from api_edge.concurrency import concurrently
 from api_edge.purge import purge_forever
-from api_edge.rest.build import PROBLEMS, build_app
+from api_edge.rest.build import PROBLEMS, build_app, surround
+from api_edge.rpc.paths import with_rpc_paths
+from api_edge.rpc.server import build_rpc_server
 from api_edge.storefront import Storefront
+from meshkit import addresses
 from meshkit.client.channel import open_channel
 from meshkit.fastapi.server import listen_socket, serve
-from meshkit.lifecycle import running
+from meshkit.lifecycle import bind, running, serve_bound
 from meshkit.service import utc_now
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from api_edge.settings import Settings
+    from meshkit.connect.paths import ASGIApp
     from meshkit.lifecycle import Stop
     from meshkit.telemetry import Telemetry
 
@@ -32,7 +37,7 @@ CALL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class EdgeApp:
-    """The edge: a storefront, to be served over HTTP."""
+    """The edge: a storefront, to be served over HTTP, over gRPC, or over both."""
 
     storefront: Storefront
     settings: Settings
@@ -40,18 +45,65 @@ class EdgeApp:
     background: Sequence[Callable[[], Awaitable[None]]] = ()
 
     async def serve(self, stop: Stop, listener: socket.socket | None = None) -> None:
-        """Serves until `stop` is requested, on `listener` or else on a new socket. Raises AddressInUse."""
+        """Serves every protocol until `stop` is requested, then drains them together.
+
+        Args:
+            stop: ends the serving.
+            listener: serves HTTP; by default a new socket, or none if the setting `listen` is empty.
+
+        Raises:
+            AddressInUse: an address cannot be bound.
+        """
         settings = self.settings
-        listener = listener or listen_socket(settings.listen)
+        servers: list[Callable[[], Coroutine[None, None, None]]] = [self._grpc(stop)] if settings.grpc_listen else []
+        if listener := listener or (listen_socket(settings.listen) if settings.listen else None):
+            servers.insert(0, partial(self._serve_http, stop, listener))
         async with running(*self.background):
-            await serve(
-                build_app(self.storefront, stop=stop, telemetry=self.telemetry, trace_url=settings.trace_url),
-                problems=PROBLEMS,
-                listener=listener,
-                stop=stop,
-                drain_seconds=settings.drain_seconds,
-                grace_seconds=settings.grace_seconds,
-            )
+            await concurrently(*(serve() for serve in servers))
+
+    def http_app(self, stop: Stop) -> ASGIApp:
+        """REST, Connect and gRPC-Web, for any ASGI server. On one that sends trailers it also speaks gRPC.
+
+        Args:
+            stop: makes it not ready.
+        """
+        settings = self.settings
+        rest = build_app(self.storefront, stop=stop, telemetry=self.telemetry, trace_url=settings.trace_url)
+        return surround(
+            with_rpc_paths(rest, self.storefront, self.telemetry, max_pending=settings.max_pending),
+            cors_origins=settings.cors_origins,
+            trusted_proxies=settings.trusted_proxies,
+            path_prefix=settings.path_prefix,
+            allowed_hosts=settings.allowed_hosts,
+            public=settings.public,
+        )
+
+    async def _serve_http(self, stop: Stop, listener: socket.socket) -> None:
+        settings = self.settings
+        await serve(
+            self.http_app(stop),
+            problems=PROBLEMS,
+            listener=listener,
+            stop=stop,
+            drain_seconds=settings.drain_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
+
+    def _grpc(self, stop: Stop) -> Callable[[], Coroutine[None, None, None]]:
+        """Serves gRPC, on an address that is bound now. Raises AddressInUse."""
+        settings = self.settings
+        server, health = build_rpc_server(
+            self.storefront, self.telemetry, max_pending=settings.max_pending, public=settings.public
+        )
+        return partial(
+            serve_bound,
+            server,
+            addresses.resolve(settings.grpc_listen)._replace(port=bind(server, settings.grpc_listen)),
+            health=health,
+            stop=stop,
+            drain_seconds=settings.drain_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
 
 
 @asynccontextmanager
@@ -89,6 +141,7 @@ async def open_clients(
             repeatable=clients.INVENTORY_API.repeatable,
             limit=CALL_SECONDS,
             telemetry=telemetry,
+            max_waiting=settings.max_waiting,
         ) as inventory,
         open_channel(
             settings.pricing_target,
@@ -96,6 +149,7 @@ async def open_clients(
             repeatable=clients.PRICING_API.repeatable,
             limit=CALL_SECONDS,
             telemetry=telemetry,
+            max_waiting=settings.max_waiting,
         ) as pricing,
     ):
         yield clients.InventoryClient(inventory), clients.PricingClient(pricing)

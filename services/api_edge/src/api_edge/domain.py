@@ -1,10 +1,13 @@
-"""The storefront's types: products, orders, and why a part is missing. Standard library only."""
+"""The storefront's types: products, orders, and why a part is missing. Standard library only.
+
+What a read makes by the hundred is a NamedTuple, which costs less than half of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshkit import validation
 from meshkit.errors import InvalidArgument, NotFound, ServiceError, mapping_of
@@ -14,15 +17,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-
 DOMAIN = "api_edge.aiomesh"
 
 _SHOWN_CHARACTERS = 64
 """How much of a wrong request an error repeats: characters of a value, and fields."""
 
 
-@dataclass(frozen=True)
-class Stock:
+class Stock(NamedTuple):
     """Units of one SKU: `available = on_hand - reserved`."""
 
     sku: str
@@ -34,8 +35,7 @@ class Stock:
     version: int
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """An amount in a currency (ISO 4217), with as many decimals as its minor unit has."""
 
     currency: str
@@ -47,8 +47,7 @@ class Amount:
         return f"{self.value:.{self.digits}f}"
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """What `quantity` units of a SKU cost now."""
 
     quantity: int
@@ -56,8 +55,7 @@ class Price:
     total: Amount
 
 
-@dataclass(frozen=True)
-class Degradation:
+class Degradation(NamedTuple):
     """Why a part of a product is missing: which service failed, its gRPC status code and its reason."""
 
     service: str
@@ -65,8 +63,7 @@ class Degradation:
     reason: str
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """A product as the storefront shows it: always with stock, and with a price if there is one."""
 
     stock: Stock
@@ -83,8 +80,7 @@ class OrderState(StrEnum):
     EXPIRED = "EXPIRED"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """Some units of one SKU."""
 
     sku: str
@@ -101,8 +97,7 @@ class Reservation:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class PricedLine:
+class PricedLine(NamedTuple):
     """One line of an order at the price that was frozen for it."""
 
     sku: str
@@ -140,11 +135,19 @@ class UnknownSku(NotFound, domain=DOMAIN):
         super().__init__(f"there is no product {', '.join(skus)}", sku=",".join(skus))
 
 
+class UnstockedSku(NotFound, domain="inventory.aiomesh"):
+    """There is no stock: inventory's own UNKNOWN_SKU, for one SKU of a batch."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__(f"there is no SKU {sku!r}", sku=sku)
+        self.reason = "UNKNOWN_SKU"
+
+
 class UnpricedSku(NotFound, domain="pricing.aiomesh"):
     """The product exists but has no price: pricing's own UNKNOWN_SKU, for one SKU of a batch."""
 
     def __init__(self, sku: str) -> None:
-        super().__init__(f"there is no price for {sku}", sku=sku)
+        super().__init__(f"there is no price for SKU {sku!r}", sku=sku)
         self.reason = "UNKNOWN_SKU"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import uuid
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,24 @@ MAX_LINES = 100
 """The maximum number of lines in an order, and of SKUs in one read."""
 
 MAX_QUANTITY = 1_000_000
+DEFAULT_QUANTITY = 1
 MAX_PAGE, DEFAULT_PAGE = 100, 20
 DEFAULT_CURRENCY = "EUR"
 
+READ_SECONDS, ORDER_SECONDS = 2.0, 5.0
+"""The time budgets of requests for products and for orders, if the request has none."""
+
+MAX_SECONDS = 30.0
+"""The longest time budget of a request."""
+
+MAX_REQUEST_BYTES = 128 * 1024
+"""The maximum size of a request, without compression."""
+
 KEY = "[ -~]{1,255}"
 """An idempotency key, as a regular expression."""
+
+KEY_BYTES = 16
+"""The random bytes of a generated key."""
 
 ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
 """The namespace of order ids (UUIDv5, RFC 9562)."""
@@ -61,6 +75,15 @@ def check_order(key: str, lines: Sequence[Line], currency: str) -> None:
     check_key(key)
     reject(_lines_violations(lines), InvalidRequest)
     check_currency(currency)
+
+
+def key_of(values: Sequence[str]) -> str:
+    """The key in a request's fields of that name, or a new one without a field. Raises InvalidIdempotencyKey."""
+    if len(values) > 1:
+        raise InvalidIdempotencyKey
+    key = values[0] if values else secrets.token_hex(KEY_BYTES)
+    check_key(key)
+    return key
 
 
 def check_key(key: str) -> None:

@@ -98,7 +98,7 @@ class Storefront:
         rules.check_product(line, currency)
         stock, price = await concurrently(
             self._inventory.get_stock(line.sku),
-            or_degradation(self._pricing.get_price(line, currency), PRICING, strict=strict),
+            self._price(line, currency, strict=strict),
         )
         return _product(stock, price)
 
@@ -197,6 +197,9 @@ class Storefront:
         id_, read = _named(order_id), self._pricing.get_quote
         ending = self._end_order(id_, read, self._inventory.release_reservation)
         return await shielded(self._start(ending))
+
+    async def _price(self, line: Line, currency: str, *, strict: bool) -> Price | Degradation:
+        return await or_degradation(self._pricing.get_price(line, currency), PRICING, strict=strict)
 
     async def _prices(self, lines: Sequence[Line], currency: str, *, strict: bool) -> dict[str, Price] | Degradation:
         return await or_degradation(self._pricing.batch_get_prices(lines, currency), PRICING, strict=strict)

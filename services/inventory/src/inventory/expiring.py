@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import BindParameter, Connection, Select
+
+    Moment = datetime | BindParameter[datetime]
 
 SWEEP_BATCH = 100
 """The most reservations that one sweep expires: it limits how long other writers wait."""
@@ -28,31 +29,31 @@ PURGE_BATCH = 100
 """The most reservations that one purge deletes, for the same reason."""
 
 
-async def sweep(now: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
+def sweep(now: datetime, tracer: Tracer, connection: Connection) -> int:
     """Makes up to SWEEP_BATCH overdue reservations EXPIRED, and returns how many."""
     lock = select_expired(now, limit=SWEEP_BATCH).with_for_update(skip_locked=True)
-    overdue = list(await connection.scalars(lock))
+    overdue = list(connection.scalars(lock))
     if overdue:
         with tracer.start_as_current_span("sweep expired reservations") as span:
             span.set_attribute("inventory.expired_reservations", len(overdue))
-            await finish(overdue, await _lines_of(overdue, connection), State.EXPIRED, connection)
+            finish(overdue, _lines_of(overdue, connection), State.EXPIRED, connection)
     return len(overdue)
 
 
-async def purge(before: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
+def purge(before: datetime, tracer: Tracer, connection: Connection) -> int:
     """Deletes up to PURGE_BATCH old reservations with their lines, and returns how many.
 
     Its span is a root, because the trace of a caller that polls is not sampled.
     """
-    old = list(await connection.scalars(select_old(before, limit=PURGE_BATCH, lock=True)))
+    old = list(connection.scalars(select_old(before, limit=PURGE_BATCH, lock=True)))
     if old:
         with tracer.start_as_current_span("purge reservations", Context()) as span:
             span.set_attribute("inventory.purged_reservations", len(old))
-            await connection.execute(delete(reservations).where(reservations.c.reservation_id.in_(old)))
+            connection.execute(delete(reservations).where(reservations.c.reservation_id.in_(old)))
     return len(old)
 
 
-def select_old(before: datetime, limit: int, *, lock: bool = False) -> Select[str]:
+def select_old(before: Moment, limit: int, *, lock: bool = False) -> Select[str]:
     """Selects the ids of RELEASED and EXPIRED reservations whose `expire_time` is before a time, oldest first.
 
     It merges one query for each state, because the index returns rows in order of `expire_time` only within a state.
@@ -63,7 +64,7 @@ def select_old(before: datetime, limit: int, *, lock: bool = False) -> Select[st
     return select(both.c.reservation_id).order_by(both.c.expire_time).limit(limit)
 
 
-def _oldest(state: State, before: datetime, limit: int, *, lock: bool) -> Select[str, datetime]:
+def _oldest(state: State, before: Moment, limit: int, *, lock: bool) -> Select[str, datetime]:
     columns = reservations.c
     query = (
         select(columns.reservation_id, columns.expire_time)
@@ -74,8 +75,8 @@ def _oldest(state: State, before: datetime, limit: int, *, lock: bool) -> Select
     return query.with_for_update(skip_locked=True) if lock else query
 
 
-async def _lines_of(ids: list[str], connection: AsyncConnection) -> list[Line]:
+def _lines_of(ids: list[str], connection: Connection) -> list[Line]:
     columns = reservation_lines.c
     total = cast(func.sum(columns.quantity), BigInteger)  # PostgreSQL's sum of bigint is numeric
     query = select(columns.sku, total).where(columns.reservation_id.in_(ids)).group_by(columns.sku)
-    return [Line(sku, quantity) for sku, quantity in await connection.execute(query)]
+    return [Line(sku, quantity) for sku, quantity in connection.execute(query)]

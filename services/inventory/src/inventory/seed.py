@@ -1,24 +1,20 @@
-"""Fills a new database with the shop's catalogue, `seed.csv`."""
+"""The shop's catalogue, `seed.csv`, for a new database."""
 
 from __future__ import annotations
 
-import asyncio
 import csv
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
 from inventory.tables import stock
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Table
 
 
-async def seed(connection: AsyncConnection) -> None:
-    """Fills the stock table if it is empty."""
-    if await connection.scalar(select(stock.c.sku).limit(1)) is None:
-        await connection.execute(stock.insert(), await asyncio.to_thread(read_catalogue))
+def seed() -> dict[Table, list[dict[str, str | int]]]:
+    """The rows of a new database. Reads a file."""
+    return {stock: read_catalogue()}
 
 
 def read_catalogue() -> list[dict[str, str | int]]:

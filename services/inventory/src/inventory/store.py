@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from inventory import expiring, reserving
 from inventory.domain import (
@@ -21,15 +22,20 @@ from inventory.tables import adjustments, stock
 from meshkit.database.columns import insert_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime, timedelta
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Row, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from inventory.domain import Adjustment, Reservation, ReservationRequest
     from meshkit.database.database import Database
+
+_COLUMNS = [stock.c[field.name] for field in fields(Stock)]
+_STOCKS = select(*_COLUMNS).where(stock.c.sku.in_(bindparam("skus", expanding=True)))
+_EXPIRED = reserving.select_expired(bindparam("now"), limit=1)
+_OLD = expiring.select_old(bindparam("before"), limit=1)
+_PAGE = select(*_COLUMNS).where(stock.c.sku > bindparam("after")).order_by(stock.c.sku).limit(bindparam("limit"))
 
 
 class InventoryStore:
@@ -52,15 +58,12 @@ class InventoryStore:
 
     async def stocks(self, skus: Collection[str]) -> dict[str, Stock]:
         """The stock of each SKU that exists, by SKU, read at one moment."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(select(stock).where(stock.c.sku.in_(sorted(skus))))
-        return {row.sku: _stock(row) for row in rows}
+        found = _stocks(await self._database.fetch(_STOCKS, {"skus": list(skus)}))
+        return {each.sku: each for each in found}
 
     async def page(self, after: str, size: int) -> Page:
         """The next `size` stocks whose SKUs sort after `after`."""
-        query = select(stock).where(stock.c.sku > after).order_by(stock.c.sku).limit(size + 1)
-        async with self._database.read() as connection:
-            found = [_stock(row) for row in await connection.execute(query)]
+        found = _stocks(await self._database.fetch(_PAGE, {"after": after, "limit": size + 1}))
         stocks = tuple(found[:size])
         return Page(stocks, stocks[-1].sku if len(found) > size else None)
 
@@ -100,18 +103,16 @@ class InventoryStore:
         Raises:
             UnknownReservation: no reservation has this id.
         """
-        async with self._database.read() as connection:
-            found = await reserving.find(connection, reservation_id)
-        if found is None:
+        rows = await self._database.fetch(reserving.FIND, {"id": reservation_id})
+        if not rows:
             raise UnknownReservation(reservation_id)
-        return found.at(self._clock())
+        return reserving.to_reservation(rows).at(self._clock())
 
     async def reservations(self, reservation_ids: Collection[str]) -> dict[str, Reservation]:
         """Each reservation that exists, by id, read at one moment."""
-        async with self._database.read() as connection:
-            found = await reserving.find_many(connection, reservation_ids)
+        rows = await self._database.fetch(reserving.FIND_MANY, {"ids": list(reservation_ids)})
         now = self._clock()
-        return {id_: reservation.at(now) for id_, reservation in found.items()}
+        return {id_: reservation.at(now) for id_, reservation in reserving.to_reservations(rows).items()}
 
     async def commit(self, reservation_id: str, fingerprint: str = "") -> Reservation:
         """Removes the units from the warehouse, once. A reservation with another fingerprint counts as unknown.
@@ -137,7 +138,7 @@ class InventoryStore:
         Takes no lock when no reservation has expired.
         """
         now = self._clock()
-        if not await self._finds(reserving.select_expired(now, limit=1)):
+        if not await self._database.fetch(_EXPIRED, {"now": now}):
             return 0
         return await self._database.write(partial(expiring.sweep, now, self._tracer))
 
@@ -146,44 +147,40 @@ class InventoryStore:
 
         Deletes the oldest first, and returns how many it deleted. Takes no lock if there is nothing to delete.
         """
-        if not await self._finds(expiring.select_old(before, limit=1)):
+        if not await self._database.fetch(_OLD, {"before": before}):
             return 0
         return await self._database.write(partial(expiring.purge, before, self._tracer))
 
-    async def _finds(self, query: Select[str]) -> bool:
-        async with self._database.read() as connection:
-            return await connection.scalar(query) is not None
 
-
-async def _adjust(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
+def _adjust(adjustment: Adjustment, connection: Connection) -> Stock:
     sku, delta = adjustment.sku, adjustment.delta
-    if not await insert_once(connection, adjustments, request_id=adjustment.request_id, sku=sku, delta=delta):
-        return await _stock_after_repeat(adjustment, connection)
+    if not insert_once(connection, adjustments, request_id=adjustment.request_id, sku=sku, delta=delta):
+        return _stock_after_repeat(adjustment, connection)
     change = (
         update(stock)
         .where(stock.c.sku == sku, stock.c.on_hand + delta >= stock.c.reserved)
         .values(on_hand=stock.c.on_hand + delta, version=stock.c.version + 1)
-        .returning(stock)
+        .returning(*_COLUMNS)
     )
-    if row := (await connection.execute(change)).one_or_none():
-        return _stock(row)
-    raise AdjustmentBelowReserved(await _require_stock(sku, connection), delta)
+    if row := connection.execute(change).one_or_none():
+        return Stock(*row)
+    raise AdjustmentBelowReserved(_require_stock(sku, connection), delta)
 
 
-async def _stock_after_repeat(adjustment: Adjustment, connection: AsyncConnection) -> Stock:
+def _stock_after_repeat(adjustment: Adjustment, connection: Connection) -> Stock:
     first = select(adjustments).where(adjustments.c.request_id == adjustment.request_id)
-    row = (await connection.execute(first)).one()
+    row = connection.execute(first).one()
     if (row.sku, row.delta) != (adjustment.sku, adjustment.delta):
         raise RequestIdReused(adjustment.request_id)
-    return await _require_stock(adjustment.sku, connection)
+    return _require_stock(adjustment.sku, connection)
 
 
-async def _require_stock(sku: str, connection: AsyncConnection) -> Stock:
-    row = (await connection.execute(select(stock).where(stock.c.sku == sku))).one_or_none()
+def _require_stock(sku: str, connection: Connection) -> Stock:
+    row = connection.execute(select(*_COLUMNS).where(stock.c.sku == sku)).one_or_none()
     if row is None:
         raise UnknownSku(sku)
-    return _stock(row)
+    return Stock(*row)
 
 
-def _stock(row: Row[tuple[object, ...]]) -> Stock:
-    return Stock(**row._asdict())
+def _stocks(rows: Iterable[tuple[Any, ...]]) -> list[Stock]:
+    return [Stock(*row) for row in rows]

@@ -23,11 +23,10 @@ from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBrea
 from pricing.tables import list_prices, promotions, quantity_breaks, rates
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, CompoundSelect, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     Text = ColumnElement[str]
     Number = ColumnElement[int]
@@ -37,27 +36,34 @@ _EMPTY: Text = literal_column("''")
 _ZERO: Number = literal_column("0")
 
 
-async def read_book(connection: AsyncConnection, skus: Collection[str], currency: str, moment: datetime) -> PriceBook:
-    """The price book of some SKUs at `moment`, with rates for `currency` and the currencies of the list prices."""
-    parameters = {
+def book_parameters(skus: Collection[str], currency: str, moment: datetime) -> dict[str, object]:
+    """The parameters of BOOK for some SKUs at `moment`, with rates for `currency` and those of the list prices."""
+    return {
         "skus": list(skus),
         "scopes": ["all", *(f"sku:{sku}" for sku in skus)],
         "currency": currency,
         "now": moment,
         "today": moment.astimezone(UTC).date().isoformat(),
     }
-    rows = (await connection.execute(_BOOK, parameters)).all()
-    return PriceBook(
-        moment=moment,
-        list_prices={
-            row.key: ListPrice(row.key, row.detail, Money(row.value, row.number))
-            for row in rows
-            if row.kind == "list price"
-        },
-        breaks=[QuantityBreak(row.key, row.number, Decimal(row.value)) for row in rows if row.kind == "break"],
-        promotions=[Promotion(row.detail, row.key, Decimal(row.value)) for row in rows if row.kind == "promotion"],
-        rates={BASE_CURRENCY: Decimal(1)} | {row.key: Decimal(row.value) for row in rows if row.kind == "rate"},
-    )
+
+
+def to_book(rows: Iterable[tuple[str, str, str, str, int]], moment: datetime) -> PriceBook:
+    """The price book at `moment` of the rows of BOOK."""
+    prices: dict[str, ListPrice] = {}
+    breaks: list[QuantityBreak] = []
+    promotions_: list[Promotion] = []
+    rates_ = {BASE_CURRENCY: Decimal(1)}
+    for kind, key, detail, value, number in rows:
+        match kind:
+            case "list price":
+                prices[key] = ListPrice(key, detail, Money(value, number))
+            case "break":
+                breaks.append(QuantityBreak(key, number, Decimal(value)))
+            case "promotion":
+                promotions_.append(Promotion(detail, key, Decimal(value)))
+            case _:
+                rates_[key] = Decimal(value)
+    return PriceBook(moment, prices, breaks, promotions_, rates_)
 
 
 def _branch(kind: str, key: Text, detail: Text = _EMPTY, value: Text = _EMPTY, number: Number = _ZERO) -> Branch:
@@ -108,4 +114,4 @@ def _rates() -> Branch:
     )
 
 
-_BOOK: CompoundSelect[str, str, str, str, int] = union_all(_list_prices(), _breaks(), _promotions(), _rates())
+BOOK: CompoundSelect[str, str, str, str, int] = union_all(_list_prices(), _breaks(), _promotions(), _rates())

@@ -14,7 +14,7 @@ one with the highest `min_quantity` reached. `promotion` is the best one that ap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from meshkit.errors import FieldViolation
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 BASE_CURRENCY = "EUR"
 """The currency that rates are quoted against: a rate is the amount of its currency that one euro buys."""
 
-_EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
 _NO_DISCOUNT = Decimal(0)
 
 
@@ -162,19 +161,21 @@ class PriceBook:
 def _unit_price(
     list_price: Money, percents_off: Iterable[Decimal], currency: str, *, rate: Decimal, over: Decimal
 ) -> Money:
-    with localcontext(_EXACT):
-        numerator = list_price.minor * rate * 10 ** MINOR_DIGITS[currency]
-        denominator = over * 10 ** MINOR_DIGITS[list_price.currency]
-        for percent_off in percents_off:
-            numerator *= 100 - percent_off
-            denominator *= 100
-        return Money(currency, max(1, _half_even(numerator, denominator)))
+    rate_numerator, rate_denominator = rate.as_integer_ratio()
+    over_numerator, over_denominator = over.as_integer_ratio()
+    numerator = list_price.minor * rate_numerator * over_denominator * 10 ** MINOR_DIGITS[currency]
+    denominator = rate_denominator * over_numerator * 10 ** MINOR_DIGITS[list_price.currency]
+    for percent_off in percents_off:
+        percent, over_percent = percent_off.as_integer_ratio()
+        numerator *= 100 * over_percent - percent
+        denominator *= 100 * over_percent
+    return Money(currency, max(1, _half_even(numerator, denominator)))
 
 
-def _half_even(numerator: Decimal, denominator: Decimal) -> int:
-    """Rounds a positive ratio without an inexact division, because a third has no exact Decimal."""
+def _half_even(numerator: int, denominator: int) -> int:
+    """Rounds a positive ratio, which a Decimal need not hold exactly: a third has no digits that end."""
     quotient, rest = divmod(numerator, denominator)
-    return int(quotient) + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 
 
 def _amount(currency: str, minor: int, field: str) -> Money:

@@ -11,31 +11,36 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
-from sqlalchemy import and_, bindparam, delete, or_, select, update
+from sqlalchemy import Integer, and_, bindparam, delete, or_, select, update
 
 from meshkit.database.columns import insert_once
-from pricing.book_query import read_book
+from pricing.book_query import BOOK, book_parameters, to_book
 from pricing.domain import Line, Money, Order, Quote, QuoteLine, RequestIdReused, State, UnknownQuote
 from pricing.tables import UNSETTLED, quote_attempts, quote_lines, quotes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from pricing.domain import Settlement
 
     Clock = Callable[[], datetime]
+    Columns = tuple[str, str, str, int, datetime, str, str, int, int, int]
 
 IN_USE = timedelta(minutes=1)
 """How long after its last attempt a quote without a reservation may still get one: no request takes longer."""
 
-_FIND = (
+FIND = (
     select(
-        quotes,
+        quotes.c.quote_id,
+        quotes.c.fingerprint,
+        quotes.c.currency,
+        quotes.c.total_minor,
+        quotes.c.create_time,
+        quotes.c.state,
         quote_lines.c.sku,
         quote_lines.c.quantity,
         quote_lines.c.unit_minor,
@@ -45,123 +50,137 @@ _FIND = (
     .where(quotes.c.quote_id == bindparam("id"))
     .order_by(quote_lines.c.position)
 )
-_FIND_AND_LOCK = _FIND.with_for_update(of=quotes)
+_FIND_AND_LOCK = FIND.with_for_update(of=quotes)
+_CHANGE = update(quotes).where(quotes.c.quote_id == bindparam("id"))
+_CHANGE_MANY = update(quotes).where(quotes.c.quote_id.in_(bindparam("ids", expanding=True)))
+_ADD_LINES = quote_lines.insert()
+_REMOVE_ATTEMPTS = delete(quote_attempts).where(quote_attempts.c.quote_id.in_(bindparam("ids", expanding=True)))
+_id, _IS_OLD = quotes.c.quote_id, quotes.c.create_time < bindparam("before")
+
+TO_SETTLE = (
+    select(_id)
+    .where(
+        quotes.c.state != State.COMMITTED,
+        or_(
+            _id.in_(bindparam("committed", expanding=True)),
+            and_(_id.in_(bindparam("finished", expanding=True)), _IS_OLD),
+            and_(
+                _id.in_(bindparam("orphaned", expanding=True)),
+                _IS_OLD,
+                quotes.c.last_attempt_time < bindparam("unused"),
+            ),
+        ),
+    )
+    .order_by(_id)
+)
+"""The ids of the quotes that a settlement changes."""
+_LOCK_TO_SETTLE = TO_SETTLE.with_for_update(skip_locked=True)
+
+LIST_STEP, NO_ID = 100, ""
+
+UNSETTLED_PAGE = (
+    select(_id)
+    .where(UNSETTLED, _id > bindparam("after"), _IS_OLD)
+    .order_by(_id)
+    .limit(bindparam("size", type_=Integer))
+)
+"""The ids, after one of them, of quotes that are not COMMITTED and were created before a time.
+
+The index `unsettled_quotes` has all that it reads, in its order, and no COMMITTED quote.
+"""
 _LOCK = select(quotes.c.state).where(quotes.c.quote_id == bindparam("id")).with_for_update()
 
 
-async def create(order: Order, clock: Clock, connection: AsyncConnection) -> Quote:
+def create(order: Order, clock: Clock, connection: Connection) -> Quote:
     """Creates the quote, or adds this attempt to the existing one. See PriceStore.create_quote."""
-    while not await _claim_id(order, now := clock(), connection):
-        existing = await find(connection, order.request_id, lock=True)
+    while not _claim_id(order, now := clock(), connection):
+        existing = _find_and_lock(order.request_id, connection)
         if existing:  # otherwise it was just deleted: claim the id again
-            await _join(order, existing, clock(), connection)
+            _join(order, existing, clock(), connection)
             return existing
-    book = await read_book(connection, [line.sku for line in order.lines], order.currency, now)
-    quote = book.quote(order)
-    await _fill(quote, connection)
-    await _add_attempt(order, connection)
+    parameters = book_parameters([line.sku for line in order.lines], order.currency, now)
+    quote = to_book(connection.execute(BOOK, parameters), now).quote(order)
+    _fill(quote, connection)
+    _add_attempt(order, connection)
     return quote
 
 
-async def undo(quote_id: str, attempt_id: str, clock: Clock, connection: AsyncConnection) -> bool:
+def undo(quote_id: str, attempt_id: str, clock: Clock, connection: Connection) -> bool:
     """Removes one attempt, and with the last attempt the quote, which no caller has received."""
-    state = await connection.scalar(_LOCK, {"id": quote_id})
+    state = connection.scalar(_LOCK, {"id": quote_id})
     if state is None:
-        await _wait_for_concurrent_claim(quote_id, clock(), connection)
-        state = await connection.scalar(_LOCK, {"id": quote_id})
+        _wait_for_concurrent_claim(quote_id, clock(), connection)
+        state = connection.scalar(_LOCK, {"id": quote_id})
     if state != State.OPEN:
         return False
     attempts = quote_attempts.c
     this_attempt = (attempts.quote_id == quote_id, attempts.attempt_id == attempt_id)
-    removed = await connection.execute(delete(quote_attempts).where(*this_attempt))
-    if removed.rowcount == 0 or await _has_attempts(quote_id, connection):
+    removed = connection.execute(delete(quote_attempts).where(*this_attempt))
+    if removed.rowcount == 0 or _has_attempts(quote_id, connection):
         return False
-    await _delete([quote_id], connection)
+    _delete([quote_id], connection)
     return True
 
 
-async def confirm(quote_id: str, clock: Clock, connection: AsyncConnection) -> Quote:
+def confirm(quote_id: str, clock: Clock, connection: Connection) -> Quote:
     """Makes an OPEN quote CONFIRMED. See PriceStore.confirm_quote."""
-    quote = await find(connection, quote_id, lock=True)
+    quote = _find_and_lock(quote_id, connection)
     if quote is None:
         raise UnknownQuote(quote_id)
     if quote.state is not State.OPEN:
         return quote
-    await _finish([quote_id], connection, state=State.CONFIRMED, last_attempt_time=clock())
+    _finish([quote_id], connection, state=State.CONFIRMED, last_attempt_time=clock())
     return replace(quote, state=State.CONFIRMED)
 
 
-async def settle(settlement: Settlement, now: datetime, tracer: Tracer, connection: AsyncConnection) -> int:
+def settle(settlement: Settlement, now: datetime, tracer: Tracer, connection: Connection) -> int:
     """Makes quotes of committed orders COMMITTED, deletes the others, and returns how many it deleted.
 
     Skips quotes that another process has locked. Its span is the root of a trace, because that of a caller that polls
     is not sampled.
     """
-    lock = select_to_settle(settlement, now).with_for_update(skip_locked=True)
-    locked = set(await connection.scalars(lock))
+    locked = set(connection.scalars(_LOCK_TO_SETTLE, to_settle(settlement, now)))
     if committed := locked & settlement.committed:
-        await _finish(committed, connection, state=State.COMMITTED)
+        _finish(committed, connection, state=State.COMMITTED)
     if unwanted := locked - settlement.committed:
         with tracer.start_as_current_span("purge quotes", context=Context()) as span:
             span.set_attribute("pricing.deleted_quotes", len(unwanted))
-            await _delete(unwanted, connection)
+            _delete(unwanted, connection)
     return len(unwanted)
 
 
-def select_to_settle(settlement: Settlement, now: datetime) -> Select[str]:
-    """Selects the ids of the quotes that a settlement changes."""
-    id_, is_old = quotes.c.quote_id, quotes.c.create_time < settlement.create_time_before
-    is_unused = quotes.c.last_attempt_time < now - IN_USE
-    return (
-        select(id_)
-        .where(
-            quotes.c.state != State.COMMITTED,
-            or_(
-                id_.in_(settlement.committed),
-                and_(id_.in_(settlement.finished), is_old),
-                and_(id_.in_(settlement.orphaned), is_old, is_unused),
-            ),
-        )
-        .order_by(id_)
+def to_settle(settlement: Settlement, now: datetime) -> dict[str, object]:
+    """The parameters of TO_SETTLE. Each length of a list is another statement, so lists are filled up to a few."""
+    ids = {name: _filled(getattr(settlement, name)) for name in ("committed", "finished", "orphaned")}
+    return {**ids, "before": settlement.create_time_before, "unused": now - IN_USE}
+
+
+def _filled(ids: Collection[str]) -> list[str]:
+    return [*ids, *[NO_ID] * (-len(ids) % LIST_STEP)]
+
+
+def to_quote(rows: Sequence[Columns]) -> Quote:
+    """The quote of some rows of FIND, one for each line, as it is stored."""
+    id_, fingerprint, currency, total, create_time, state, *_ = rows[0]
+    lines = tuple(
+        QuoteLine(Line(sku, quantity), Money(currency, unit), Money(currency, line_total))
+        for *_, sku, quantity, unit, line_total in rows
     )
+    return Quote(id_, fingerprint, lines, Money(currency, total), create_time, State(state))
 
 
-def select_unsettled(before: datetime, after: str, limit: int) -> Select[str]:
-    """Selects the ids, after one of them, of quotes that are not COMMITTED and were created before a time.
-
-    The index `unsettled_quotes` has all that it reads, in its order, and no COMMITTED quote.
-    """
-    page = (UNSETTLED, quotes.c.quote_id > after, quotes.c.create_time < before)
-    return select(quotes.c.quote_id).where(*page).order_by(quotes.c.quote_id).limit(limit)
+def _find_and_lock(quote_id: str, connection: Connection) -> Quote | None:
+    """The quote as it is stored, which no other transaction changes until this one ends."""
+    rows = connection.execute(_FIND_AND_LOCK, {"id": quote_id}).all()
+    return to_quote(rows) if rows else None
 
 
-async def find(connection: AsyncConnection, quote_id: str, *, lock: bool = False) -> Quote | None:
-    """The quote as it is stored; `lock` prevents changes by others until the transaction ends."""
-    rows = (await connection.execute(_FIND_AND_LOCK if lock else _FIND, {"id": quote_id})).all()
-    if not rows:
-        return None
-    head = rows[0]
-    return Quote(
-        quote_id=quote_id,
-        fingerprint=head.fingerprint,
-        lines=tuple(
-            QuoteLine(
-                Line(row.sku, row.quantity), Money(head.currency, row.unit_minor), Money(head.currency, row.line_minor)
-            )
-            for row in rows
-        ),
-        total=Money(head.currency, head.total_minor),
-        create_time=head.create_time,
-        state=State(head.state),
-    )
-
-
-async def _claim_id(order: Order, now: datetime, connection: AsyncConnection) -> bool:
+def _claim_id(order: Order, now: datetime, connection: Connection) -> bool:
     """Inserts the quote without prices; False if its id exists. Waits for a concurrent request with the same id.
 
     It is the first statement of its transaction, so that a concurrent undo waits for the whole of it.
     """
-    return await insert_once(
+    return insert_once(
         connection,
         quotes,
         quote_id=order.request_id,
@@ -174,38 +193,36 @@ async def _claim_id(order: Order, now: datetime, connection: AsyncConnection) ->
     )
 
 
-async def _wait_for_concurrent_claim(quote_id: str, now: datetime, connection: AsyncConnection) -> None:
+def _wait_for_concurrent_claim(quote_id: str, now: datetime, connection: Connection) -> None:
     """Waits for a concurrent attempt at the same id, which still runs after its caller has disconnected."""
-    if await _claim_id(Order(quote_id, (), "", ""), now, connection):
-        await _delete([quote_id], connection)
+    if _claim_id(Order(quote_id, (), "", ""), now, connection):
+        _delete([quote_id], connection)
 
 
-async def _join(order: Order, existing: Quote, now: datetime, connection: AsyncConnection) -> None:
+def _join(order: Order, existing: Quote, now: datetime, connection: Connection) -> None:
     """Adds this attempt unless attempts no longer matter."""
     if existing.fingerprint != order.fingerprint:
         raise RequestIdReused(order.request_id)
-    this_quote = quotes.c.quote_id == existing.quote_id
-    await connection.execute(update(quotes).where(this_quote).values(last_attempt_time=now))
+    connection.execute(_CHANGE, {"id": existing.quote_id, "last_attempt_time": now})
     if existing.state is State.OPEN:
-        if not await _has_attempts(existing.quote_id, connection):  # a process of the previous release inserted it
-            await _add_attempt(replace(order, attempt_id=""), connection)
-        await _add_attempt(order, connection)
+        if not _has_attempts(existing.quote_id, connection):  # a process of the previous release inserted it
+            _add_attempt(replace(order, attempt_id=""), connection)
+        _add_attempt(order, connection)
 
 
-async def _has_attempts(quote_id: str, connection: AsyncConnection) -> bool:
+def _has_attempts(quote_id: str, connection: Connection) -> bool:
     any_attempt = select(quote_attempts.c.attempt_id).where(quote_attempts.c.quote_id == quote_id).limit(1)
-    return await connection.scalar(any_attempt) is not None
+    return connection.scalar(any_attempt) is not None
 
 
-async def _add_attempt(order: Order, connection: AsyncConnection) -> None:
-    await insert_once(connection, quote_attempts, quote_id=order.request_id, attempt_id=order.attempt_id)
+def _add_attempt(order: Order, connection: Connection) -> None:
+    insert_once(connection, quote_attempts, quote_id=order.request_id, attempt_id=order.attempt_id)
 
 
-async def _fill(quote: Quote, connection: AsyncConnection) -> None:
+def _fill(quote: Quote, connection: Connection) -> None:
     """Adds the prices to a quote whose id the transaction has claimed."""
-    this_quote = quotes.c.quote_id == quote.quote_id
-    await connection.execute(update(quotes).where(this_quote).values(total_minor=quote.total.minor))
-    await connection.execute(quote_lines.insert(), _line_rows(quote))
+    connection.execute(_CHANGE, {"id": quote.quote_id, "total_minor": quote.total.minor})
+    connection.execute(_ADD_LINES, _line_rows(quote))
 
 
 def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
@@ -222,13 +239,13 @@ def _line_rows(quote: Quote) -> list[dict[str, str | int]]:
     ]
 
 
-async def _finish(ids: Collection[str], connection: AsyncConnection, **values: object) -> None:
+def _finish(ids: Collection[str], connection: Connection, **values: object) -> None:
     """Changes quotes that the transaction has locked, and removes their attempts, which no longer matter."""
-    await connection.execute(update(quotes).where(quotes.c.quote_id.in_(ids)).values(values))
-    await connection.execute(delete(quote_attempts).where(quote_attempts.c.quote_id.in_(ids)))
+    connection.execute(_CHANGE_MANY, {"ids": list(ids), **values})
+    connection.execute(_REMOVE_ATTEMPTS, {"ids": list(ids)})
 
 
-async def _delete(ids: Collection[str], connection: AsyncConnection) -> None:
+def _delete(ids: Collection[str], connection: Connection) -> None:
     """Deletes quotes with their lines; their attempts go with them."""
-    await connection.execute(delete(quote_lines).where(quote_lines.c.quote_id.in_(ids)))
-    await connection.execute(delete(quotes).where(quotes.c.quote_id.in_(ids)))
+    connection.execute(delete(quote_lines).where(quote_lines.c.quote_id.in_(ids)))
+    connection.execute(delete(quotes).where(quotes.c.quote_id.in_(ids)))

@@ -1,8 +1,7 @@
-"""Fills a new database with the shop's list prices, quantity breaks, promotions and rates, from `seeds/*.csv`."""
+"""The shop's list prices, quantity breaks, promotions and rates, `seeds/*.csv`, for a new database."""
 
 from __future__ import annotations
 
-import asyncio
 import csv
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,22 +12,17 @@ from pricing.domain import MINOR_DIGITS
 from pricing.tables import list_prices, promotions, quantity_breaks, rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Table
 
 Seed: TypeAlias = "dict[str, str]"
 Row: TypeAlias = "dict[str, str | int | datetime]"
 
 
-async def seed(connection: AsyncConnection) -> None:
-    """Fills new tables, in the transaction that creates them."""
-    for table, read in _READ.items():
-        await connection.execute(table.insert(), await asyncio.to_thread(_rows, table.name, read))
-
-
-def _rows(name: str, read: Callable[[Seed], Row]) -> list[Row]:
-    return [read(entry) for entry in read_seeds(name)]
+def seed() -> dict[Table, list[Row]]:
+    """The rows of a new database. Reads files."""
+    return {table: [read(entry) for entry in read_seeds(table.name)] for table, read in _READ.items()}
 
 
 def read_seeds(name: str) -> Iterator[Seed]:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from meshkit.database.columns import insert_once
 from pricing import quoting
-from pricing.book_query import read_book
+from pricing.book_query import BOOK, book_parameters, to_book
 from pricing.domain import Money, RequestIdReused, UnknownQuote
 from pricing.tables import list_prices, price_changes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from meshkit.database.database import Database
     from pricing.domain import Order, PriceChange, Quote, Settlement
@@ -43,8 +43,8 @@ class PriceStore:
 
     async def price_book(self, skus: Collection[str], currency: str) -> PriceBook:
         """Everything that currently determines the prices of some SKUs in one currency, read at one moment."""
-        async with self._database.read() as connection:
-            return await read_book(connection, skus, currency, self._clock())
+        moment = self._clock()
+        return to_book(await self._database.fetch(BOOK, book_parameters(skus, currency, moment)), moment)
 
     async def create_quote(self, order: Order) -> Quote:
         """Freezes an order's prices; a repeat of the request returns the first quote, and is one more attempt at it.
@@ -73,11 +73,10 @@ class PriceStore:
         Raises:
             UnknownQuote: no quote has this id.
         """
-        async with self._database.read() as connection:
-            quote = await quoting.find(connection, quote_id)
-        if quote is None:
+        rows = await self._database.fetch(quoting.FIND, {"id": quote_id})
+        if not rows:
             raise UnknownQuote(quote_id)
-        return quote
+        return quoting.to_quote(rows)
 
     async def unsettled_quotes(self, before: datetime, after: str, size: int) -> tuple[list[str], str]:
         """The next ids after one, by id, of quotes that are not COMMITTED and were created before a time.
@@ -85,8 +84,8 @@ class PriceStore:
         Returns:
             the ids, and the one after which the next page starts, empty on the last page.
         """
-        async with self._database.read() as connection:
-            found = list(await connection.scalars(quoting.select_unsettled(before, after, size + 1)))
+        rows = await self._database.fetch(quoting.UNSETTLED_PAGE, {"before": before, "after": after, "size": size + 1})
+        found = [id_ for (id_,) in rows]
         ids = found[:size]
         return ids, ids[-1] if len(found) > size else ""
 
@@ -96,9 +95,7 @@ class PriceStore:
         Takes no lock when there is nothing to change.
         """
         now = self._clock()
-        async with self._database.read() as connection:
-            unsettled = await connection.scalar(quoting.select_to_settle(settlement, now).limit(1))
-        if unsettled is None:
+        if not await self._database.fetch(quoting.TO_SETTLE, quoting.to_settle(settlement, now)):
             return 0
         return await self._database.write(partial(quoting.settle, settlement, now, self._tracer))
 
@@ -114,21 +111,21 @@ class PriceStore:
         return await self._database.write(partial(_change_price, change, book.moment))
 
 
-async def _change_price(change: PriceChange, moment: datetime, connection: AsyncConnection) -> Money:
+def _change_price(change: PriceChange, moment: datetime, connection: Connection) -> Money:
     """Applies the change if its id is new, and returns the current list price."""
     price = {"currency": change.price.currency, "minor": change.price.minor}
     row = {"request_id": change.request_id, "sku": change.sku, "create_time": moment, **price}
-    if not await insert_once(connection, price_changes, **row):
-        await _require_same(change, connection)
-    elif not await insert_once(connection, list_prices, sku=change.sku, category="", **price):
-        await connection.execute(list_prices.update().where(list_prices.c.sku == change.sku).values(price))
+    if not insert_once(connection, price_changes, **row):
+        _require_same(change, connection)
+    elif not insert_once(connection, list_prices, sku=change.sku, category="", **price):
+        connection.execute(list_prices.update().where(list_prices.c.sku == change.sku).values(price))
     now = select(list_prices.c.currency, list_prices.c.minor).where(list_prices.c.sku == change.sku)
-    return Money(*(await connection.execute(now)).one())
+    return Money(*connection.execute(now).one())
 
 
-async def _require_same(change: PriceChange, connection: AsyncConnection) -> None:
+def _require_same(change: PriceChange, connection: Connection) -> None:
     columns = price_changes.c
     statement = select(columns.sku, columns.currency, columns.minor).where(columns.request_id == change.request_id)
-    first = (await connection.execute(statement)).one()
+    first = connection.execute(statement).one()
     if tuple(first) != (change.sku, change.price.currency, change.price.minor):
         raise RequestIdReused(change.request_id)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from localmesh.console import DIM, RED, YELLOW, Console
-from localmesh.logs import TRACEBACK_LINES
+from localmesh.console import DIM, RED, YELLOW, Console, escape
+from localmesh.logs import last_of_traceback
 
 INTERVAL = 0.2  # seconds between two reads of the files
 MAX_RECORDS = 40  # shown after each read
@@ -51,31 +51,27 @@ def parse(line: bytes) -> Record | None:
     """The record in a line, or None if the line is not a JSON record of our services."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and {"time", "level", "service", "message"} <= record.keys() else None
 
 
 def format_record(record: Record, console: Console) -> str:
     """A record as one line: time, level, service, message, duration and trace id; below it the end of a traceback."""
-    level, texts = str(record["level"]), [printable(record["message"])]
+    level, texts = escape(str(record["level"])), [escape(str(record["message"]))]
     if "duration_ms" in record:
-        texts.append(f"{record['duration_ms']} ms")
+        texts.append(escape(f"{record['duration_ms']} ms"))
     if "trace_id" in record:
-        texts.append(console.paint(str(record["trace_id"]), DIM))
+        texts.append(console.paint(escape(str(record["trace_id"])), DIM))
     coloured = console.paint(f"{level:<7}", COLOURS[level]) if level in COLOURS else f"{level:<7}"
-    head = f"{str(record['time'])[11:23]} {coloured} {record['service']!s:<9}  {'  '.join(texts)}"
-    return "\n  | ".join([head, *map(printable, str(record.get("exception", "")).splitlines()[-TRACEBACK_LINES:])])
-
-
-def printable(value: object) -> str:
-    """The text of a value without control characters: the path of a request may contain terminal commands."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
+    time, service = escape(str(record["time"])[11:23]), escape(str(record["service"]))
+    head = f"{time} {coloured} {service:<9}  {'  '.join(texts)}"
+    return "\n  | ".join([head, *map(escape, last_of_traceback(record))])
 
 
 def warnings(tails: Sequence[Tail], console: Console) -> list[str]:
     """The records logged so far with the level WARNING or higher, as lines."""
-    records = (record for tail in tails for record in tail.records() if record["level"] in COLOURS)
+    records = (record for tail in tails for record in tail.records() if str(record["level"]) in COLOURS)
     return [format_record(record, console) for record in itertools.islice(records, MAX_RECORDS)]
 
 
@@ -87,6 +83,6 @@ async def follow(tails: Sequence[Tail], console: Console) -> NoReturn:
             (record for tail in tails for record in tail.records()), key=lambda record: str(record["time"])
         )
         for record in records[:MAX_RECORDS]:
-            console.say(format_record(record, console))
+            console.say_escaped(format_record(record, console))
         if len(records) > MAX_RECORDS:
-            console.say(console.paint(f"… and {len(records) - MAX_RECORDS} more", DIM))
+            console.say_escaped(console.paint(f"… and {len(records) - MAX_RECORDS} more", DIM))

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmesh.console import escape
+
 COMMAND_WIDTH = 60
 
 
@@ -38,4 +40,5 @@ def _target(descriptor: Path) -> str:
 
 def _command(process: Path) -> str:
     command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    command = escape(command)  # also newlines, which would look like lines of our own
     return command if len(command) <= COMMAND_WIDTH else command[:COMMAND_WIDTH] + "…"

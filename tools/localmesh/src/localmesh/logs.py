@@ -7,7 +7,10 @@ So localmesh limits the size by copying the file and then truncating it; lines w
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+from localmesh.console import escape
 
 BOUND = 10_000_000  # bytes; a longer file moves to the previous one
 TAIL_BYTES = 16_384  # how much of the end is searched for the last lines
@@ -20,9 +23,15 @@ def readable(line: str) -> list[str]:
     try:
         record = json.loads(line)
         time, level, message = record["time"][11:19], record["level"], record["message"]
-    except (ValueError, TypeError, KeyError):
-        return [line]
-    return [f"{time} {level} {message}", *record.get("exception", "").splitlines()[-TRACEBACK_LINES:]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return [escape(line)]
+    return [escape(f"{time} {level} {message}"), *map(escape, last_of_traceback(record))]
+
+
+def last_of_traceback(record: Mapping[str, object]) -> list[str]:
+    """The last lines of the record's traceback, if it has one."""
+    text = str(record.get("exception") or "").strip("\n")
+    return text.split("\n")[-TRACEBACK_LINES:] if text else []
 
 
 class Log:
@@ -43,14 +52,15 @@ class Log:
         return descriptor
 
     def last_lines(self, count: int = 6) -> list[str]:
-        """The last lines since the last `open`, in readable form; none if there is no file."""
+        """The last lines since the last `open`, in readable form and escaped; none if there is no file."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             start = self._start if self._start <= size else 0  # the file was truncated since
             log.seek(max(start, size - TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
+            lines = log.read().decode(errors="replace").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        lines = lines if lines != [""] else []
         shown = [part for line in lines[-count:] for part in readable(line)]
         return [line if len(line) <= LINE_WIDTH else line[:LINE_WIDTH] + "…" for line in shown[-2 * count :]]
 

@@ -1,19 +1,27 @@
 """Describes the processes of a mesh and their environments. Starts nothing."""
 
+from __future__ import annotations
+
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localmesh.probe import HOST, Probe, accepts, all_of, responds, serves
 from localmesh.services import ROOT, Service
-from localmesh.settings import Settings
 from localmesh.welcome import welcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from localmesh.settings import Settings
 
 OTLP_EXPORTER = "OTEL_EXPORTER_OTLP_"
 # The mesh has no metrics backend, so metrics may go where the user's shell says.
 METRICS_EXPORTER = f"{OTLP_EXPORTER}METRICS_"
+# Each process has a name and an instance of its own, whatever the user's shell is set to for other work.
+ATTRIBUTES, OWN_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES", {"", "service.name", "service.instance.id"}
 NOT_INHERITED = {"OTEL_SERVICE_NAME", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"}
 # So that a trace is complete within 2 s of the response: OpenTelemetry's default delay is 5 s.
 SPANS_SOON = {"OTEL_BSP_SCHEDULE_DELAY": "500"}
@@ -72,9 +80,11 @@ def describe(services: Sequence[Service], settings: Settings, environ: Mapping[s
     traces = _jaeger(settings, inherited) if settings.jaeger_bin else _tracebox(settings, inherited)
     edge = next(service for service in services if service.protocol == "http")
     left_out = tuple(programs[service] for service in services if service not in own)
-    others = {service.port_variable for service in services if service not in own}
+    others = {variable for service in services if service not in own for variable in service.ports}
     ports = {name: port for name, port in settings.ports.items() if name not in others}
-    return Mesh((*stages, (traces,)), ports, welcome(settings.port_of(edge), settings), left_out)
+    return Mesh(
+        (*stages, (traces,)), ports, welcome(settings.port_of(edge), settings, settings.grpc_address_of(edge)), left_out
+    )
 
 
 def _stages(services: Sequence[Service]) -> list[list[Service]]:
@@ -92,9 +102,10 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name.startswith(METRICS_EXPORTER) or not (name.startswith(OTLP_EXPORTER) or name in NOT_INHERITED)
     }
-    # gRPC's core uses the proxy of the environment even for loopback addresses.
-    direct = kept.get("no_grpc_proxy") or kept.get("no_proxy") or ""
-    return {**kept, "no_grpc_proxy": ",".join(filter(None, (direct, HOST))), "PYTHONUNBUFFERED": "1"}
+    attributes = kept.pop(ATTRIBUTES, "").split(",")
+    if others := [pair for pair in attributes if pair.partition("=")[0].strip() not in OWN_ATTRIBUTES]:
+        kept[ATTRIBUTES] = ",".join(others)
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def _program(
@@ -111,6 +122,8 @@ def _program(
         if other.name in service.after
     }
     wiring = {f"{prefix}LISTEN": f"{HOST}:{port}", **targets, **_exporter(settings)}
+    if grpc_address := settings.grpc_address_of(service):
+        wiring[f"{prefix}GRPC_LISTEN"] = grpc_address
     if service.protocol == "http":
         wiring[f"{prefix}TRACE_URL"] = f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}"
     environment = {**defaults, **inherited, **wiring}
@@ -119,10 +132,19 @@ def _program(
         (sys.executable, "-m", service.name),
         environment,
         f"http://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
-        responds(port, "/readyz") if service.protocol == "http" else serves(port, service.grpc_name),
-        {name: value for name, value in environment.items() if name.startswith((prefix, "OTEL_", "no_grpc_proxy"))},
+        _is_ready(service, settings),
+        {name: value for name, value in environment.items() if name.startswith((prefix, "OTEL_"))},
         _sources(service) if settings.reload else (),
     )
+
+
+def _is_ready(service: Service, settings: Settings) -> Probe:
+    port = settings.port_of(service)
+    if service.protocol == "grpc":
+        return serves(port, service.grpc_name)
+    if not service.grpc_port:
+        return responds(port, "/readyz")
+    return all_of(responds(port, "/readyz"), serves(settings.ports[service.grpc_port_variable], service.grpc_name))
 
 
 def _sources(service: Service) -> tuple[Path, ...]:

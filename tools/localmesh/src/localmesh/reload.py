@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from watchfiles import awatch
-
 from localmesh.child import Child
 from localmesh.console import Console
 
@@ -25,6 +23,8 @@ class Reload:
         """Restarts children until cancelled; returns at once if no child has sources to watch."""
         folders = {folder for child in self._changed for folder in child.program.sources}
         if folders:
+            from watchfiles import awatch  # noqa: PLC0415 - a slow import, for RELOAD=1 only
+
             async for changes in awatch(*folders):
                 self._handle([path for path in sorted({Path(path) for _, path in changes}) if _is_source(path)])
 

@@ -7,6 +7,8 @@
     protocol = "grpc"       # or "http"; the default is grpc
     database = true         # whether it owns a database; the default is false
     after = ["inventory"]   # the services that it calls; the default is none
+    api = "storefront"      # the folder of its gRPC API in protos/aiomesh; the default is its name
+    grpc_port = 50050       # where a service with protocol "http" also serves that API; the default is nowhere
 
 `make up`, the locks, the images, the manifests and the tests get the services from this module.
 """
@@ -28,7 +30,7 @@ Protocol = Literal["grpc", "http"]
 ROOT = Path(__file__).resolve().parents[4]
 """The repository; this package is always installed from it, in editable form."""
 
-KEYS = {"port", "protocol", "database", "after"}
+KEYS = {"port", "protocol", "database", "after", "api", "grpc_port"}
 MAX_PORT = 2**16 - 1
 
 
@@ -46,6 +48,8 @@ class Service:
         protocol: the protocol of that port.
         database: whether it owns a database.
         after: the names of the services that it calls.
+        api: the folder of its gRPC API in `protos/aiomesh`; empty for its name.
+        grpc_port: where a service with the protocol `http` also serves that API, or None.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Service:
     protocol: Protocol
     database: bool
     after: tuple[str, ...]
+    api: str = ""
+    grpc_port: int | None = None
 
     @property
     def prefix(self) -> str:
@@ -65,6 +71,16 @@ class Service:
         return f"{self.prefix}PORT"
 
     @property
+    def grpc_port_variable(self) -> str:
+        """The variable that sets its `grpc_port` under `make up`: `EDGE_GRPC_PORT` for `api_edge`."""
+        return f"{self.prefix}GRPC_PORT"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Its ports by the variable that sets each under `make up`."""
+        return {self.port_variable: self.port} | ({self.grpc_port_variable: self.grpc_port} if self.grpc_port else {})
+
+    @property
     def workload(self) -> str:
         """Its name with hyphens, for Kubernetes, images and Python distributions: `api-edge`."""
         return self.name.replace("_", "-")
@@ -72,7 +88,17 @@ class Service:
     @property
     def grpc_name(self) -> str:
         """The full name of its gRPC service, such as `aiomesh.pricing.v1.PricingService`."""
-        return f"aiomesh.{self.name}.v1.{self.name.title().replace('_', '')}Service"
+        return f"aiomesh.{self.area}.v1.{self.area.title().replace('_', '')}Service"
+
+    @property
+    def area(self) -> str:
+        """The folder of its gRPC API in `protos/aiomesh`."""
+        return self.api or self.name
+
+    @property
+    def has_api(self) -> bool:
+        """Whether it has a gRPC API."""
+        return self.protocol == "grpc" or bool(self.api)
 
 
 def read_services(root: Path = ROOT) -> tuple[Service, ...]:
@@ -86,8 +112,8 @@ def read_services(root: Path = ROOT) -> tuple[Service, ...]:
         if unknown := set(service.after) - found.keys():
             raise InvalidDeclaration(f"services/{service.name}: `after` names an unknown service: {min(unknown)}")
     for one, other in itertools.combinations(found.values(), 2):
-        if one.port == other.port:
-            raise InvalidDeclaration(f"services/{one.name} and services/{other.name} both have port {one.port}")
+        if shared := {*one.ports.values()} & {*other.ports.values()}:
+            raise InvalidDeclaration(f"services/{one.name} and services/{other.name} both have port {min(shared)}")
     try:
         order = TopologicalSorter({name: service.after for name, service in found.items()}).static_order()
         return tuple(found[name] for name in order)
@@ -105,16 +131,26 @@ def _read(path: Path) -> Service:
         protocol=table.get("protocol", "grpc"),
         database=table.get("database", False),
         after=tuple(table.get("after", ())),
+        api=table.get("api", ""),
+        grpc_port=table.get("grpc_port"),
     )
 
 
 def _faults(table: Mapping[str, object]) -> Iterator[str]:
     yield from (f"does not support the key {key}" for key in sorted(table.keys() - KEYS))
-    if not (type(port := table.get("port")) is int and 0 < port <= MAX_PORT):
+    if not _is_port(table.get("port")):
         yield f"needs a port, 1 to {MAX_PORT}"
+    if "grpc_port" in table and not (_is_port(table["grpc_port"]) and table.get("protocol") == "http"):
+        yield f'`grpc_port` must be a port, 1 to {MAX_PORT}, beside the protocol "http"'
+    if not isinstance(table.get("api", ""), str):
+        yield "`api` must be the name of a folder"
     if table.get("protocol", "grpc") not in {"grpc", "http"}:
         yield '`protocol` must be "grpc" or "http"'
     if not isinstance(table.get("database", False), bool):
         yield "`database` must be true or false"
     if not isinstance(table.get("after", []), list):
         yield "`after` must be a list of services"
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 0 < value <= MAX_PORT

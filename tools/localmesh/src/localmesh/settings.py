@@ -11,6 +11,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from localmesh.probe import HOST
 from localmesh.services import Service
 
 
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     `settings_for` adds the port of each service, and checks the names in `without`.
     """
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     traces_port: Port = 16686
     """Port of the trace pages and their query API."""
@@ -80,6 +81,10 @@ class Settings(BaseSettings):
         """The port that a service listens on."""
         return self.ports[service.port_variable]
 
+    def grpc_address_of(self, service: Service) -> str:
+        """The address at which a service with HTTP also serves gRPC; empty if it does not."""
+        return f"{HOST}:{self.ports[service.grpc_port_variable]}" if service.grpc_port else ""
+
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         for (one, number), (other, same) in itertools.combinations(self.ports.items(), 2):
@@ -90,14 +95,18 @@ class Settings(BaseSettings):
 
 def settings_for(services: Sequence[Service]) -> type[Settings]:
     """The settings of a mesh of these services."""
-    fields: dict[str, object] = {service.port_variable.lower(): _port_of(service) for service in services}
+    fields: dict[str, object] = {
+        variable.lower(): (Port, Field(port, description=_port_of(service, variable)))
+        for service in services
+        for variable, port in service.ports.items()
+    }
     known = AfterValidator(partial(_check_names, [service.name for service in services]))
-    fields["without"] = (Annotated[Names, known], Field((), description=Settings.model_fields["without"].description))
+    fields["without"] = (Annotated[Names, known], ())
     return create_model("LocalSettings", __base__=Settings, **fields)  # type: ignore[call-overload, no-any-return] # names
 
 
-def _port_of(service: Service) -> tuple[object, object]:
-    return Port, Field(service.port, description=f"Port of {service.name}.")
+def _port_of(service: Service, variable: str) -> str:
+    return f"{'gRPC port' if variable == service.grpc_port_variable else 'Port'} of {service.name}."
 
 
 def load(services: Sequence[Service]) -> Settings:

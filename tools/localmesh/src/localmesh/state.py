@@ -1,5 +1,7 @@
 """The state directory of a mesh: its databases, its logs, and two locks, so that only one mesh uses it.
 
+Only its owner may enter it: the databases hold orders, and the logs what clients sent.
+
 localmesh holds `localmesh.lock`, which also marks the directory as one that may be deleted. Every child inherits
 `children.lock`: a flock(2) lock belongs to the open file, so it stays locked until the last child exits, even if
 localmesh was killed. The kernel releases both, so a lock is never stale.
@@ -89,7 +91,8 @@ def reset(path: Path, report: Report) -> None:
 def _make(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / LOCK).exists():
         raise StateError(f"{path} contains files that are not the state of a mesh: choose another STATE_DIR")
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)  # an earlier release made it readable for everyone
 
 
 def _lock(path: Path, locks: ExitStack) -> None:

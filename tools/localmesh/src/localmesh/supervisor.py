@@ -77,12 +77,12 @@ class Supervisor:
                 text = f"not ready in time: {self._unready_names()}"
                 raise CannotRun(text, self._unready_details())
         for line in warnings(tails, self._console):
-            self._console.say(line)
+            self._console.say_escaped(line)
         self._console.table(("name", "address", "pid", "ready in"), [_row(child) for child in self._children])
         self._console.say(self._mesh.welcome)
         for program in self._mesh.left_out:
             left_out.write_environment(program, self._state.path)
-            self._console.say(left_out.instructions(program))
+            self._console.say(left_out.instructions(program, self._state.path))
         if self._console.is_terminal:
             await follow(tails, self._console)
 

@@ -1,22 +1,30 @@
 """The text that a new mesh prints: pages to open and commands to copy."""
 
+from __future__ import annotations
+
 import json
-import uuid
+import secrets
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from localmesh.probe import HOST
-from localmesh.settings import Settings
+
+if TYPE_CHECKING:
+    from localmesh.settings import Settings
 
 SAMPLE_SKU = "TEA-0001"  # of the seeded catalogue
 
 
-def welcome(edge_port: int, settings: Settings) -> str:
+def welcome(edge_port: int, settings: Settings, grpc_address: str = "") -> str:
     """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace."""
+    grpc = (
+        f"\n  gRPC     {grpc_address}  (the same API; grpcurl -plaintext {grpc_address} list)" if grpc_address else ""
+    )
     edge, traces = f"http://{HOST}:{edge_port}", f"http://{HOST}:{settings.traces_port}"
     headers = settings.state_dir / "order.headers"
     reload = "\n  reload   on: an edit restarts its service" if settings.reload else ""
     return f"""
-  API      {edge}/docs
+  API      {edge}/docs{grpc}
   traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its response>)
   logs     {settings.state_dir / "logs"}{reload}
 
@@ -36,9 +44,9 @@ def product(edge: str) -> str:
 
 
 def order(edge: str, headers: str) -> str:
-    """A command for an order with a new key, which writes the headers of the response to the file `headers`."""
+    """A command for an order with a new random key, which writes the headers of the response to the file `headers`."""
     body = json.dumps({"currency": "EUR", "lines": [{"sku": SAMPLE_SKU, "quantity": 2}]}, separators=(",", ":"))
-    arguments = f"-H 'Content-Type: application/json' -H 'Idempotency-Key: {uuid.uuid4()}' -d '{body}'"
+    arguments = f"-H 'Content-Type: application/json' -H 'Idempotency-Key: {secrets.token_hex(16)}' -d '{body}'"
     return f"curl -s -w '\\n' -D {quote(headers)} {arguments} {edge}/v1/orders"
 
 

@@ -1,8 +1,12 @@
 """Runs tracebox alone: `python -m tracebox [--help]`."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
+import gc
 import sys
+
+gc.disable()  # what is imported lives as long as the process
 
 from meshkit.command_line import read_arguments
 from meshkit.config import load_settings
@@ -16,6 +20,8 @@ def main() -> int:
     read_arguments("tracebox", Settings, sys.argv[1:])
     settings = load_settings(Settings)
     warn_of_unknown_variables("tracebox", Settings)
+    gc.freeze()
+    gc.enable()
     try:
         run(settings)
     except AddressInUse as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -16,6 +15,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.applications import Starlette
 
+from meshkit import addresses
+from meshkit.addresses import HostPort
+from tracebox.hosts import OwnHosts
 from tracebox.page import Page
 from tracebox.parameters import InvalidQuery
 from tracebox.query import QueryApi, error_response, not_found
@@ -23,7 +25,9 @@ from tracebox.receiver import build_receiver
 from tracebox.store import TraceStore
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    import socket
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from tracebox.settings import Settings
 
@@ -34,8 +38,7 @@ class AddressInUse(Exception):
     """A listen address is in use or not an address of this machine; the text names it and its variable."""
 
     def __init__(self, address: str, variable: str, error: OSError) -> None:
-        reason = str(error.strerror).partition(" (")[0]  # the text in brackets repeats the address
-        super().__init__(f"cannot listen on {address}: {reason}; set {variable} to another address")
+        super().__init__(f"cannot listen on {address}: {addresses.reason(error)}; set {variable} to another address")
 
 
 def run(settings: Settings) -> None:
@@ -49,11 +52,8 @@ def run(settings: Settings) -> None:
 
 
 def _listen(address: str, variable: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, int(port)), family=family)
+        return addresses.listen(address)
     except OSError as error:
         raise AddressInUse(address, variable, error) from error
 
@@ -61,22 +61,15 @@ def _listen(address: str, variable: str) -> socket.socket:
 async def _serve(settings: Settings, query_socket: socket.socket) -> None:
     store = TraceStore(settings.max_spans, settings.max_bytes)
     receiver = build_receiver(store)
-    otlp_port = receiver.add_insecure_port(settings.otlp_listen)
+    otlp = addresses.resolve(settings.otlp_listen)
+    otlp = otlp._replace(port=receiver.add_insecure_port(str(otlp)))
     await receiver.start()
     try:
-        _print_ready_line(settings, otlp_port, query_socket)
-        await _http_server(build_app(store)).serve([query_socket])
+        query = HostPort(*query_socket.getsockname()[:2])
+        print(f"tracebox: OTLP/gRPC on {otlp}, traces on http://{query}", flush=True)
+        await http_server(store, settings).serve([query_socket])
     finally:
         await receiver.stop(_GRACE_SECONDS)
-
-
-def _print_ready_line(settings: Settings, otlp_port: int, query_socket: socket.socket) -> None:
-    otlp_host, query_host = (address.rpartition(":")[0] for address in (settings.otlp_listen, settings.query_listen))
-    query_port = query_socket.getsockname()[1]
-    print(
-        f"tracebox: OTLP/gRPC on {otlp_host}:{otlp_port}, traces on http://{query_host}:{query_port}",
-        flush=True,
-    )
 
 
 def build_app(store: TraceStore) -> Starlette:
@@ -89,7 +82,11 @@ def build_app(store: TraceStore) -> Starlette:
     return app
 
 
-def _http_server(app: Starlette) -> uvicorn.Server:
+def http_server(store: TraceStore, settings: Settings) -> uvicorn.Server:
+    """The server of the query API and the page. It has no socket yet."""
+    configured = addresses.parse(settings.query_listen).host.lower()
+    app: ASGIApp = OwnHosts(build_app(store), {configured, *settings.allowed_hosts})
+
     async def without_cancellation(scope: Scope, receive: Receive, send: Send) -> None:
         # at the end of its grace, uvicorn cancels responses that clients still read, and would log a traceback
         with suppress(asyncio.CancelledError):

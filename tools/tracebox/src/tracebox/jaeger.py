@@ -13,10 +13,14 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tracebox.compact_json import dumps
 from tracebox.search import KINDS
+from tracebox.streaming import commas
 from tracebox.values import Tag, tags, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracebox.store import Origin, StoredSpan, Trace
 
 _SHORT_ID = bytes(8)
@@ -65,32 +69,28 @@ class JaegerProcess(TypedDict):
     tags: list[Tag]
 
 
-class JaegerTrace(TypedDict):
-    """A trace as `/api/traces` returns it."""
-
-    traceID: str
-    spans: list[JaegerSpan]
-    processes: dict[str, JaegerProcess]
-    warnings: None
-
-
 def format_trace_id(trace_id: bytes) -> str:
     """The id in hexadecimal: 16 digits if its upper half is zero, otherwise 32."""
     return trace_id.removeprefix(_SHORT_ID).hex()
 
 
-def trace_json(trace: Trace) -> JaegerTrace:
-    """The whole trace, with one process for each different resource."""
-    process_ids: dict[bytes, str] = {}
-    processes: dict[str, JaegerProcess] = {}
-    spans = []
+def trace_json(trace: Trace) -> Iterator[str]:
+    """The whole trace in parts, with one process for each different resource.
+
+    A trace that is dropped from the store meanwhile ends early, and one that grows has the new spans.
+    """
+    processes: dict[bytes, tuple[str, Origin]] = {}
+    yield f'{{"traceID":{dumps(format_trace_id(trace.trace_id))},"spans":['
+    yield from commas(_span_parts(trace, processes))
+    yield '],"processes":{'
+    yield from commas(f"{dumps(name)}:{dumps(_process(origin))}" for name, origin in processes.values())
+    yield '},"warnings":null}'
+
+
+def _span_parts(trace: Trace, processes: dict[bytes, tuple[str, Origin]]) -> Iterator[str]:
     for span in trace.spans:
-        process_id = process_ids.setdefault(span.origin.resource, f"p{len(process_ids) + 1}")
-        if process_id not in processes:
-            processes[process_id] = _process(span.origin)
-        spans.append(_span(span, process_id))
-    trace_id = format_trace_id(trace.trace_id)
-    return {"traceID": trace_id, "spans": spans, "processes": processes, "warnings": None}
+        name, _ = processes.setdefault(span.origin.resource, (f"p{len(processes) + 1}", span.origin))
+        yield dumps(_span(span, name))
 
 
 def _process(origin: Origin) -> JaegerProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import TYPE_CHECKING, TypedDict
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from tracebox.compact_json import dumps
 from tracebox.jaeger import format_trace_id
 from tracebox.outcome import outcome
-from tracebox.parameters import Parameters, check_limit
+from tracebox.parameters import InvalidQuery, read_summaries
 from tracebox.search import find_traces
+from tracebox.streaming import commas, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from starlette.requests import Request
 
@@ -62,7 +65,7 @@ class Page:
 
     def routes(self) -> list[Route]:
         """The page's routes."""
-        pages = ("/", "/search", "/trace/{trace_id}")
+        pages = ("/", "/search", "/search/{rest:path}", "/trace/{rest:path}")
         return [
             *(Route(path, self.page) for path in pages),
             Route("/static/{name}", self.static),
@@ -71,30 +74,35 @@ class Page:
 
     async def page(self, _request: Request) -> Response:
         """The page; its script chooses by the address what it shows."""
-        return self._file("index.html")
+        return await self._file("index.html")
 
     async def static(self, request: Request) -> Response:
         """A file that the page loads."""
-        return self._file(request.path_params["name"])
+        return await self._file(request.path_params["name"])
 
-    def _file(self, name: str) -> Response:
+    async def _file(self, name: str) -> Response:
         if name not in self._files:
             raise HTTPException(404)
         path = self._files[name]
-        return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
+        content = await asyncio.to_thread(path.read_bytes)
+        return Response(content, media_type=_TYPES[path.suffix], headers=_HEADERS)
 
     async def summaries(self, request: Request) -> Response:
         """The traces found, the newest arrival first, and how full the store is.
 
         Unlike Jaeger's search this needs no service, covers all times by default, and does not return whole traces.
         """
-        parameters = Parameters(request.query_params)
-        search = parameters.search(lookback_us=None)
-        failed_only, limit = parameters.flag("errors"), parameters.limit()
-        check_limit(limit)
+        try:
+            search, failed_only, limit = read_summaries(request.query_params)
+        except InvalidQuery as error:
+            return _problem(error)
         found = (t for t in find_traces(self._store, search) if not failed_only or any(map(_failed, t.spans)))
-        traces = [summarise(trace) for trace in islice(found, limit)]
-        return JSONResponse({"traces": traces, "held": self._held()}, headers=_HEADERS)
+        return stream(self._list(islice(found, limit)), _HEADERS)
+
+    def _list(self, traces: Iterable[Trace]) -> Iterator[str]:
+        yield '{"traces":['
+        yield from commas(dumps(summarise(trace)) for trace in traces)
+        yield f'],"held":{dumps(self._held())}}}'
 
     def _held(self) -> dict[str, int]:
         store = self._store
@@ -105,6 +113,12 @@ class Page:
             "maxSpans": store.max_spans,
             "maxBytes": store.max_bytes,
         }
+
+
+def _problem(error: InvalidQuery) -> Response:
+    """The response to invalid parameters (RFC 9457)."""
+    problem = {"type": "about:blank", "title": error.status.phrase, "status": error.status, "detail": str(error)}
+    return Response(dumps(problem), error.status, _HEADERS, "application/problem+json")
 
 
 def summarise(trace: Trace) -> Summary:

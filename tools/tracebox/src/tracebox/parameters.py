@@ -34,6 +34,7 @@ _UNITS = {
 }
 _TERM = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(_UNITS)})")
 _DURATION = re.compile(rf"(?:{_TERM.pattern})+|0")
+_SUMMARIES = ("service", "operation", "start", "end", "minDuration", "maxDuration", "limit", "tag", "tags", "errors")
 _WRONG_LIMIT = f"'limit' must be a whole number from 1 to {_MAX_LIMIT}."
 _WRONG_TAGS = """'tags' must be a JSON object of strings, such as {"cached":"true"}: quote numbers and booleans."""
 
@@ -146,6 +147,30 @@ class Parameters:
         for document in self._query.getlist("tags"):
             tags |= _parse_tags(document)
         return tags
+
+
+def read_summaries(query: QueryParams) -> tuple[Search, bool, int]:
+    """The search, whether only failed traces are wanted, and the limit, of our own list, which is stricter than Jaeger.
+
+    Raises InvalidQuery for a parameter that is unknown, empty, repeated or invalid, and for a range that is reversed.
+    """
+    _check_names(query)
+    parameters = Parameters(query)
+    search, failed_only, limit = parameters.search(lookback_us=None), parameters.flag("errors"), parameters.limit()
+    if not 0 <= search.start_min <= search.start_max:
+        raise InvalidQuery("'start' must not be negative or later than 'end'.")
+    check_limit(limit)
+    return search, failed_only, limit
+
+
+def _check_names(query: QueryParams) -> None:
+    for name, value in query.multi_items():
+        if name not in _SUMMARIES:
+            raise InvalidQuery(f"A parameter is unknown; these are known: {', '.join(_SUMMARIES)}.")
+        if not value:
+            raise InvalidQuery(f"'{name}' is empty: leave it out instead.")
+        if not name.startswith("tag") and len(query.getlist(name)) > 1:
+            raise InvalidQuery(f"'{name}' is given more than once.")
 
 
 def _parse_tags(document: str) -> dict[str, str]:

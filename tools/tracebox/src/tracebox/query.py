@@ -6,16 +6,17 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracebox.compact_json import dumps
 from tracebox.jaeger import format_trace_id, trace_json
 from tracebox.parameters import InvalidQuery, Parameters, check_limit, parse_trace_id
 from tracebox.search import find_traces
+from tracebox.streaming import commas, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from starlette.requests import Request
 
@@ -41,13 +42,12 @@ class QueryApi:
 
     async def services(self, _request: Request) -> Response:
         """The names of the services that have spans."""
-        services = self._store.services()
-        return _response(services, total=len(services))
+        return _names_response(self._store.services())
 
     async def operations(self, request: Request) -> Response:
         """The operations of a service; null if the service is unknown."""
         names = self._store.operations(request.path_params["service"])
-        return _response(names or None, total=len(names))
+        return _names_response(names) if names else Response(dumps(_envelope(None)), media_type="application/json")
 
     async def traces(self, request: Request) -> Response:
         """The traces that a search finds, or those with the given ids."""
@@ -55,12 +55,12 @@ class QueryApi:
         search, limit, trace_ids = parameters.search(), parameters.limit(), parameters.trace_ids()
         parameters.flag("raw")
         if trace_ids:
-            found = [(trace_id, self._store.trace(trace_id)) for trace_id in trace_ids]
-            missing = [trace_id for trace_id, trace in found if trace is None]
-            return _traces_response([trace for _, trace in found if trace], missing)
+            found = {trace_id: self._store.trace(trace_id) for trace_id in trace_ids}
+            missing = [trace_id for trace_id, trace in found.items() if trace is None]
+            return _traces_response(filter(None, found.values()), missing)
         parameters.require_service()
         check_limit(limit, HTTPStatus.INTERNAL_SERVER_ERROR)  # as Jaeger
-        return _traces_response(list(islice(find_traces(self._store, search), limit)))
+        return _traces_response(islice(find_traces(self._store, search), limit))
 
     async def trace(self, request: Request) -> Response:
         """One trace. `start`, `end` and `raw` change nothing, but must be valid."""
@@ -74,22 +74,27 @@ class QueryApi:
         return _traces_response([trace])
 
 
-def _traces_response(traces: list[Trace], missing: list[bytes] | None = None) -> Response:
-    errors = [{"msg": _NOT_FOUND, "traceID": format_trace_id(trace_id)} for trace_id in missing or ()] or None
-    return StreamingResponse(_chunks(traces, errors), media_type="application/json")
+def _traces_response(traces: Iterable[Trace], missing: Iterable[bytes] = ()) -> Response:
+    errors = [{"msg": _NOT_FOUND, "traceID": format_trace_id(trace_id)} for trace_id in missing]
+    return stream(_document(_trace_parts(traces), errors=errors or None))
 
 
-def _chunks(traces: list[Trace], errors: object) -> Iterator[str]:
-    """The body, one trace at a time in a worker thread, so that a large response needs little memory."""
-    before, after = dumps(_envelope([], errors=errors)).split("[]", 1)
-    yield f"{before}["
+def _trace_parts(traces: Iterable[Trace]) -> Iterator[str]:
     for index, trace in enumerate(traces):
-        yield ("," if index else "") + dumps(trace_json(trace))
+        yield "," if index else ""
+        yield from trace_json(trace)
+
+
+def _names_response(names: Sequence[str]) -> Response:
+    return stream(_document(commas(map(dumps, names)), total=len(names)))
+
+
+def _document(data: Iterable[str], *, total: int = 0, errors: object = None) -> Iterator[str]:
+    """The envelope around a list whose JSON comes in parts."""
+    before, after = dumps(_envelope([], total=total, errors=errors)).split("[]", 1)
+    yield f"{before}["
+    yield from data
     yield f"]{after}"
-
-
-def _response(data: object, total: int) -> Response:
-    return Response(dumps(_envelope(data, total=total)), media_type="application/json")
 
 
 def error_response(_request: Request, error: Any) -> Response:  # always an InvalidQuery; Starlette's type is wider

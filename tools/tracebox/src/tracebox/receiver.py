@@ -6,6 +6,7 @@ decode, and exporters regard that as an error of the server. Here the response i
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -17,11 +18,21 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tracebox.repair import repair
+
 if TYPE_CHECKING:
     from tracebox.store import TraceStore
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_STREAMS, _MAX_MESSAGE_BYTES = 15, 4 * 1024 * 1024
+"""Together less than 64 MB for each connection. Other collectors accept 4 MiB, too. An exporter sends one request at a
+time; a larger one is RESOURCE_EXHAUSTED, with its size and the limit in the message."""
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", _MAX_STREAMS),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+)
 _Context: TypeAlias = grpc.aio.ServicerContext[bytes, ExportTraceServiceResponse]
 
 
@@ -32,23 +43,33 @@ class TraceReceiver:
         self._store = store
 
     async def export(self, request: bytes, context: _Context) -> ExportTraceServiceResponse:
-        """Stores the spans of an encoded ExportTraceServiceRequest; rejected spans make it a partial success."""
+        """Stores the spans of an encoded ExportTraceServiceRequest.
+
+        Rejected spans make it a partial success. So do broken values in accepted spans, with a message only.
+        """
         try:
-            rejected = self._store.add(ExportTraceServiceRequest.FromString(request))
+            decoded, warning = ExportTraceServiceRequest.FromString(request), ""
         except DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not an ExportTraceServiceRequest: {error}")
-        if not rejected.spans:
+            decoded, warning = await _repaired(request, context), f"broken values were replaced: {error}"
+        rejected = self._store.add(decoded)
+        if not rejected.spans and not warning:
             return ExportTraceServiceResponse()
-        message = "; ".join(rejected.reasons)
+        message = "; ".join([*rejected.reasons, *filter(None, [warning])])
         partial = ExportTracePartialSuccess(rejected_spans=rejected.spans, error_message=message)
         return ExportTraceServiceResponse(partial_success=partial)
 
 
+async def _repaired(request: bytes, context: _Context) -> ExportTraceServiceRequest:
+    try:
+        repaired = await asyncio.to_thread(repair, ExportTraceServiceRequest.DESCRIPTOR, request)
+        return ExportTraceServiceRequest.FromString(repaired)
+    except DecodeError as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not an ExportTraceServiceRequest: {error}")
+
+
 def build_receiver(store: TraceStore) -> grpc.aio.Server:
     """A server that has no address yet; the caller adds one, starts it and stops it."""
-    server = grpc.aio.server(
-        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
-    )
+    server = grpc.aio.server(options=_OPTIONS)
     export: grpc.RpcMethodHandler[bytes, ExportTraceServiceResponse] = grpc.unary_unary_rpc_method_handler(
         TraceReceiver(store).export,
         response_serializer=ExportTraceServiceResponse.SerializeToString,

@@ -58,7 +58,7 @@ class Search:
 
 
 def find_traces(store: TraceStore, search: Search) -> Iterator[Trace]:
-    """The traces found, the newest arrival first; must be consumed before the store changes."""
+    """The traces found, the newest arrival first, without those that arrive or are dropped meanwhile."""
     return (trace for trace in store.newest_first() if any(map(search.matches, trace.spans)))
 
 

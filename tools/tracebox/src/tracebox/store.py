@@ -1,23 +1,27 @@
 """Stores spans in memory within limits; when it is full, the trace that arrived first is dropped.
 
-A span is stored as the bytes of its message, with the few fields that searches and lists need. Everything here runs
-in the event loop's thread. Readers get an immutable snapshot, which other threads may read.
+A span is stored as the bytes of its message, with the few fields that searches and lists need. The limit of bytes is
+for the memory that all of it needs, so that neither tiny spans nor many names exceed it. Everything runs in the event
+loop's thread.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+SPAN_OVERHEAD, ORIGIN_OVERHEAD, TRACE_OVERHEAD = 400, 800, 650
+"""The bytes of memory that a span, the origin of spans and a trace need beside their encoded messages and names."""
 
 _TRACE_ID_BYTES = 16
 _SPAN_ID_BYTES = 8
@@ -33,8 +37,8 @@ class Origin:
 
     @property
     def size(self) -> int:
-        """The number of encoded bytes."""
-        return len(self.resource) + len(self.scope)
+        """The number of bytes in memory, approximately."""
+        return ORIGIN_OVERHEAD + len(self.resource) + len(self.scope) + getsizeof(self.service)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,13 +55,22 @@ class StoredSpan:
     start: int
     end: int
 
+    @property
+    def size(self) -> int:
+        """The number of bytes in memory without its origin, approximately."""
+        return SPAN_OVERHEAD + len(self.encoded) + getsizeof(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A snapshot of one trace: its id (16 bytes), and its spans in the order of arrival."""
+    """One trace: its id (16 bytes), and its spans in the order of arrival.
+
+    The list is the store's own, so a slow reader keeps nothing in memory: it grows while spans arrive, and is cleared
+    when the trace is dropped.
+    """
 
     trace_id: bytes
-    spans: tuple[StoredSpan, ...]
+    spans: Sequence[StoredSpan]
 
 
 @dataclass(slots=True)
@@ -75,18 +88,23 @@ class Rejected:
 
 @dataclass(slots=True)
 class _Held:
-    spans: dict[bytes, StoredSpan] = field(
-        default_factory=dict
-    )  # by their bytes, so that a span sent twice is stored once
+    spans: list[StoredSpan] = field(default_factory=list)
+    known: set[bytes] = field(default_factory=set)  # the encoded spans, so that a span sent twice is stored once
     origins: set[Origin] = field(default_factory=set)
     size: int = 0
 
     def cost(self, span: StoredSpan) -> int:
-        return len(span.encoded) + (0 if span.origin in self.origins else span.origin.size)
+        new = 0 if self.spans else TRACE_OVERHEAD
+        return new + span.size + (0 if span.origin in self.origins else span.origin.size)
+
+    def add(self, span: StoredSpan) -> None:
+        self.spans.append(span)
+        self.known.add(span.encoded)
+        self.origins.add(span.origin)
 
 
 class TraceStore:
-    """Traces by id: at most `max_spans` spans, and `max_bytes` bytes of encoded spans."""
+    """Traces by id: at most `max_spans` spans, which need at most about `max_bytes` bytes of memory."""
 
     def __init__(self, max_spans: int, max_bytes: int) -> None:
         self.max_spans = max_spans
@@ -123,7 +141,7 @@ class TraceStore:
     def _add(self, span: Span, origin: Origin) -> str | None:
         held = self._traces.get(span.trace_id) or _Held()
         stored = _stored_span(span, origin)
-        if stored.encoded in held.spans:
+        if stored.encoded in held.known:
             return None
         cost = held.cost(stored)
         if len(held.spans) + 1 > self.max_spans or held.size + cost > self.max_bytes:
@@ -135,8 +153,7 @@ class TraceStore:
         return None
 
     def _keep(self, held: _Held, span: StoredSpan, cost: int) -> None:
-        held.spans[span.encoded] = span
-        held.origins.add(span.origin)
+        held.add(span)
         held.size += cost
         self.bytes += cost
         self.spans += 1
@@ -149,8 +166,9 @@ class TraceStore:
         held = self._traces.pop(oldest)
         self.spans -= len(held.spans)
         self.bytes -= held.size
-        for span in held.spans.values():
+        for span in held.spans:
             self._forget_operation(span)
+        held.spans.clear()
 
     def _forget_operation(self, span: StoredSpan) -> None:
         counts = self._operations[span.origin.service]
@@ -163,12 +181,13 @@ class TraceStore:
     def trace(self, trace_id: bytes) -> Trace | None:
         """The trace with this id (16 bytes)."""
         held = self._traces.get(trace_id)
-        return Trace(trace_id, tuple(held.spans.values())) if held else None
+        return Trace(trace_id, held.spans) if held else None
 
     def newest_first(self) -> Iterator[Trace]:
-        """All traces, the newest arrival first; must be consumed before the next `add`."""
-        for trace_id, held in reversed(self._traces.items()):
-            yield Trace(trace_id, tuple(held.spans.values()))
+        """All traces, the newest arrival first, without those that arrive or are dropped meanwhile."""
+        for trace_id in reversed([*self._traces]):
+            if trace := self.trace(trace_id):
+                yield trace
 
     def services(self) -> list[str]:
         """The names of the services that have stored spans, sorted."""
@@ -196,7 +215,7 @@ def _stored_span(span: Span, origin: Origin) -> StoredSpan:
         origin=origin,
         span_id=span.span_id,
         parent_id=span.parent_span_id if any(span.parent_span_id) else b"",
-        name=sys.intern(span.name or "empty-span-name"),
+        name=span.name or "empty-span-name",
         kind=span.kind,
         status=span.status.code,
         start=start,

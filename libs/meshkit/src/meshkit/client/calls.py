@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from meshkit.client.delegate import Delegate
 from meshkit.client.types import Call, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
 
-class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order of gRPC's subclasses
-    """What calls of all arities share. Its coroutines refer to it, so a stream in use is not garbage-collected."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
+class _Call(Delegate[Call]):
+    """What calls of all arities share."""
 
     @contextmanager
     def _cancel_on_error(self) -> Iterator[None]:
@@ -34,39 +32,6 @@ class _Call(Generic[Call], grpc.aio.Call):  # noqa: PYI059 - the order of gRPC's
         except BaseException:
             self._call.cancel()
             raise
-
-    def cancelled(self) -> bool:
-        return self._call.cancelled()
-
-    def done(self) -> bool:
-        return self._call.done()
-
-    def time_remaining(self) -> float | None:
-        return self._call.time_remaining()
-
-    def cancel(self) -> bool:
-        return self._call.cancel()
-
-    def add_done_callback(self, callback: Callable[[Call], None]) -> None:
-        self._call.add_done_callback(callback)
-
-    async def initial_metadata(self) -> grpc.aio.Metadata:
-        return await self._call.initial_metadata()
-
-    async def trailing_metadata(self) -> grpc.aio.Metadata:
-        return await self._call.trailing_metadata()
-
-    async def code(self) -> grpc.StatusCode:
-        return await self._call.code()
-
-    async def details(self) -> str:
-        return await self._call.details()
-
-    async def debug_error_string(self) -> str | None:
-        return await self._call.debug_error_string()  # type: ignore[attr-defined, no-any-return] # every call has it
-
-    async def wait_for_connection(self) -> None:
-        await self._call.wait_for_connection()
 
 
 class UnaryUnary(_Call[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.UnaryUnaryCall[Request, Response]):  # pyright: ignore[reportGeneralTypeIssues]

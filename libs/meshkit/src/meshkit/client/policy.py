@@ -1,7 +1,8 @@
 """The configuration of gRPC itself: load balancing, health checking, retries and connections.
 
 https://grpc.io/docs/guides/service-config/, gRFC A6 (retries). Nothing else retries: only gRPC does, after UNAVAILABLE,
-for methods that are safe to repeat, with throttling.
+for methods that are safe to repeat, with throttling. A call that an overloaded server refused (RESOURCE_EXHAUSTED, see
+`meshkit.server.admission`) is the caller's to repeat, after its RetryInfo: at once it would only add to the load.
 """
 
 from __future__ import annotations

@@ -8,17 +8,20 @@ here awaits the call, so cancelling the caller cancels the RPC, and a stream tha
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 from opentelemetry import context as otel_context
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
+from meshkit import targets
+from meshkit.client.batch_traces import take_batch
+from meshkit.client.delegate import result_of
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from typing import Unpack
 
     from opentelemetry.trace import Span
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
     from meshkit.client.types import Call, CallOptions, Concern, Metadata, Multicallable, Request
     from meshkit.telemetry.provider import Telemetry
     from meshkit.telemetry.rpc_metrics import Attributes
-
-T = TypeVar("T")
 
 WRITE_FAILED = "Internal error from Core"
 """The details that grpc.aio gives a call, with INTERNAL, as soon as a write fails.
@@ -50,7 +51,11 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
 
         def start(request: Request, /, **options: Unpack[CallOptions]) -> Call:
             """Starts the call under a new span, which ends when the call is done."""
-            span = tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes)
+            batch = take_batch()
+            links = batch.links if batch else None
+            span = tracer.start_span(method.name, kind=SpanKind.CLIENT, attributes=method.attributes, links=links)
+            if batch:
+                batch.link_to(span.get_span_context())
             context = set_span_in_context(span)
             began_at, ended = method.begin(), False
 
@@ -81,7 +86,7 @@ def tracing(telemetry: Telemetry, target: str) -> Concern:
 
 def _end_with_status(call: grpc.aio.Call, end: Callable[[str, str | None], None], looks: int = STATUS_LOOKS) -> None:
     """Ends a call that is done, once the status is its server's."""
-    code, details = _result(call.code()).name, _result(call.details())
+    code, details = result_of(call.code()).name, result_of(call.details())
     if details == WRITE_FAILED and looks:
         asyncio.get_running_loop().call_later(STATUS_INTERVAL, _end_with_status, call, end, looks - 1)
     else:
@@ -90,10 +95,10 @@ def _end_with_status(call: grpc.aio.Call, end: Callable[[str, str | None], None]
 
 def _server(target: str) -> Attributes:
     """Server address and port of a gRPC target such as `dns:///pricing:50052` or `127.0.0.1:50052`."""
-    address, _, port = target.rpartition("/")[2].rpartition(":")
-    if not port.isdecimal():
-        return {semconv.SERVER_ADDRESS: target}
-    return {semconv.SERVER_ADDRESS: address, semconv.SERVER_PORT: int(port)}
+    match targets.servers(target):
+        case [server]:
+            return {semconv.SERVER_ADDRESS: server.host, semconv.SERVER_PORT: server.port}
+    return {semconv.SERVER_ADDRESS: target}
 
 
 def _with_trace(metadata: Metadata | None) -> grpc.aio.Metadata:
@@ -101,16 +106,6 @@ def _with_trace(metadata: Metadata | None) -> grpc.aio.Metadata:
     carrier: dict[str, str] = {}
     inject(carrier)
     return grpc.aio.Metadata(*(pair for pair in metadata or () if pair[0] not in carrier), *carrier.items())
-
-
-def _result(coroutine: Coroutine[None, None, T]) -> T:
-    """The result of a coroutine of a finished call, which does not wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("the call is not done")
 
 
 def _end(span: Span, code: str, details: str | None) -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, TypeDecorator
-from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy import Dialect, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Dialect, Table
+    from sqlalchemy.dialects import postgresql, sqlite
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_INSERTS: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
 
 
 class UtcMicros(TypeDecorator[datetime]):
@@ -37,11 +32,17 @@ class UtcMicros(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
-async def insert_once(connection: AsyncConnection, table: Table, **values: object) -> bool:
+def insert_once(connection: Connection, table: Table, **values: object) -> bool:
     """Inserts a row unless its key exists; returns whether it did.
 
     Waits for a concurrent transaction that inserts the same key, and returns False if that one commits.
     """
-    insert = _INSERTS[connection.dialect.name]
-    result = await connection.execute(insert(table).values(values).on_conflict_do_nothing())
+    result = connection.execute(_insert_once(connection.dialect.name, table), values)
     return result.rowcount == 1
+
+
+@cache
+def _insert_once(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert of the dialect in use; the import of the other one would only slow the start."""
+    insert: sqlite.Insert | postgresql.Insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+    return insert.on_conflict_do_nothing()

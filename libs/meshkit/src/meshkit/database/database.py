@@ -1,52 +1,59 @@
 """The database of one service: SQLite or PostgreSQL behind one small interface.
 
-Theory of operation. The drivers are in autocommit mode, and this module sends BEGIN, COMMIT and ROLLBACK itself:
+Theory of operation. The drivers are in autocommit mode, and this package sends BEGIN, COMMIT and ROLLBACK itself. What
+differs between the two is in `sqlite_backend` and `postgresql_backend`.
 
-- `read()` has no transaction. Each statement sees one moment; read data that must be consistent in one statement.
-  Readers have their own connections, so they never queue behind writers that wait for a lock.
-- `write(work)` is one transaction. On SQLite it starts with BEGIN IMMEDIATE, because a transaction that reads first and
-  locks later sells the same unit twice or fails half-way. SQLite admits one writer at a time, and the others must
-  poll. So the writers of this process queue in the event loop, first come, first served, and the first one polls
-  against other processes every few milliseconds. No writer blocks a thread, and a cancellation, such as the deadline
-  of an RPC, ends the wait at once.
+- `fetch()` and `read()` have no transaction. Each statement sees one moment; read data that must be consistent in one
+  statement. Readers have their own connections, so they never queue behind writers that wait for a lock. `fetch()` is
+  for the statements that most requests send: it runs them without SQLAlchemy (see `meshkit.database.reads`).
+- `check()` has a connection of its own too, so a service whose readers are all busy is not reported as broken.
+- `write(work)` is one transaction of a plain function. On PostgreSQL the function runs in a greenlet of the event loop.
+  On SQLite it runs in a thread, and the transaction starts with BEGIN IMMEDIATE, because one that reads first and locks
+  later sells the same unit twice or fails half-way. The writers of this process queue in the event loop, first come,
+  first served. No lock blocks a thread, and a cancellation, such as the deadline of an RPC, ends the wait at once (see
+  `meshkit.database.sqlite_writer`).
 - A write that has started finishes. A cancelled caller waits for it (up to FINISH_SECONDS, then it is rolled back), so
   a transaction is atomic and its connection returns to the pool clean.
 
-A commit survives the death of every process, even by SIGKILL (see `meshkit.database.engines`).
+- Behind a PgBouncer in transaction mode a read is a transaction, too (see `meshkit.database.postgresql`), and
+  `fetch()` is `read()` with one statement.
+- A SQLite file that is removed or replaced makes every call fail until it is back (see `meshkit.database.sqlite_file`).
+
+A commit survives the death of every process, even by SIGKILL (see `meshkit.database.sqlite`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from opentelemetry.metrics import NoOpMeter
-from sqlalchemy import text
 
-from meshkit.database.engines import parse_url, postgresql_engine, sqlite_engine
-from meshkit.database.locks import run_when_unlocked
+from meshkit.database.libpq import Server
 from meshkit.database.migrations import known_revisions, load_scripts, migrate, stored_revision
 from meshkit.database.outages import RETRY_AFTER, raise_unavailable
-from meshkit.database.pools import Pools
-from meshkit.database.tracing import StatementSpans
-from meshkit.database.transactions import finish, transaction
+from meshkit.database.sqlite_backend import SqliteBackend
+from meshkit.database.urls import parse_url
 from meshkit.deadline import remaining
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.selectable import TypedReturnsRows
 
+    from meshkit.database.backend import Backend
     from meshkit.database.migrations import Seed
     from meshkit.errors import Unavailable
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 FINISH_SECONDS = 2.0
 """Seconds that a write may take to finish after its caller is cancelled."""
@@ -59,7 +66,7 @@ class Database:
     """One database and its connections. The caller closes it.
 
     Args:
-        url: `sqlite:///path` or `postgresql://user:password@host:port/name`; this class adds the asynchronous driver.
+        url: `sqlite:///path` or `postgresql://user:password@host:port/name`, see `meshkit.database.libpq`.
         unavailable: the service's error for a database that cannot be reached or stays locked. It replaces driver
             errors of that kind; all other driver errors are bugs and pass unchanged.
         tracer: creates a span for each statement of a traced request.
@@ -68,7 +75,7 @@ class Database:
             for at most half of its budget.
 
     Raises:
-        ValueError: the URL is neither a file on disk nor a PostgreSQL database.
+        ValueError: the URL is neither a file on disk nor a PostgreSQL database, or has an invalid parameter.
     """
 
     def __init__(
@@ -80,22 +87,25 @@ class Database:
         meter: Meter | None = None,
         patience: float = 5.0,
     ) -> None:
-        self._url = parse_url(url)
-        self._sqlite = self._url.get_backend_name() == "sqlite"
         self._unavailable = unavailable
         self._patience = patience
         self._prepared = False
-        if self._sqlite:
-            self._readers = sqlite_engine(self._url, connections=4, busy_seconds=1.0)
-            self._writers = sqlite_engine(self._url, connections=1, busy_seconds=0.0)
-            self._turn: AbstractAsyncContextManager[None] = asyncio.Lock()
-        else:
-            self._readers = postgresql_engine(self._url, connections=5, patience=patience)
-            self._writers = postgresql_engine(self._url, connections=5, patience=patience)
-            self._turn = nullcontext()
-        StatementSpans(self._readers, tracer)
-        self._spans = StatementSpans(self._writers, tracer)
-        self._pools = Pools({"readers": self._readers, "writers": self._writers}, meter or NoOpMeter("meshkit"))
+        self._backend = _backend(parse_url(url), tracer, meter or NoOpMeter("meshkit"), patience)
+
+    async def fetch(self, statement: TypedReturnsRows[*Ts], parameters: Mapping[str, Any]) -> Sequence[tuple[*Ts]]:
+        """The rows of one statement, for the statements that most requests send.
+
+        Args:
+            statement: a constant, because it is compiled when it is first used and kept. A `bindparam` that is
+                `expanding` takes lists of a few different lengths.
+            parameters: the value of each `bindparam`.
+
+        Raises:
+            Unavailable: raised as the service's own class, also before `prepare` has succeeded.
+        """
+        self._require_prepared()
+        with raise_unavailable(self._unavailable):
+            return await self._backend.fetch(statement, parameters, self._patience_to_read())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -106,11 +116,15 @@ class Database:
         """
         self._require_prepared()
         with raise_unavailable(self._unavailable):
-            async with self._connection(self._readers, patience=self._patience_to_read()) as connection:
+            async with self._backend.read(self._patience_to_read()) as connection:
                 yield connection
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` in one write transaction: committed when it returns, rolled back when it raises.
+
+        Args:
+            work: sends the statements, and waits for nothing else. On SQLite it runs in a thread, on PostgreSQL in the
+                event loop. It returns no open result of SQLAlchemy.
 
         Raises:
             Unavailable: raised as the service's own class, also before `prepare` has succeeded. Nothing was changed,
@@ -127,7 +141,7 @@ class Database:
 
         Args:
             migrations: a directory of Alembic revisions, see `meshkit.database.migrations`.
-            seed: fills the new tables.
+            seed: reads what the new tables get.
 
         Raises:
             Unavailable: raised as the service's own class; call again later.
@@ -137,72 +151,45 @@ class Database:
             return
         known = await asyncio.to_thread(known_revisions, migrations)
         with raise_unavailable(self._unavailable):
-            if self._sqlite:
-                await self._enable_wal()
-            async with self._connection(self._readers) as connection:
-                stored = await connection.run_sync(stored_revision, known)
+            await self._backend.create()
+            stored = await self._backend.look(partial(stored_revision, known=known))
         if stored != known[-1]:
             scripts = await asyncio.to_thread(load_scripts, migrations)
-            await self._write(partial(migrate, known, scripts, seed), MIGRATION_SECONDS)
+            rows = {} if stored else await asyncio.to_thread(seed)
+            await self._write(partial(migrate, known, scripts, rows), MIGRATION_SECONDS)
         self._prepared = True
 
     async def check(self) -> None:
-        """Checks that the database responds.
+        """Checks that the database responds, on a connection that no call uses.
 
         Raises:
             Unavailable: raised as the service's own class.
         """
-        async with self.read() as connection:
-            await connection.execute(text("SELECT version_num FROM alembic_version"))
+        self._require_prepared()
+        with raise_unavailable(self._unavailable):
+            await self._backend.check()
 
     async def close(self) -> None:
-        """Closes all connections. No call may be in flight."""
-        await self._readers.dispose()
-        await self._writers.dispose()
+        """Closes all connections. No call may be in flight but `fetch`, which then raises Unavailable."""
+        await self._backend.close()
 
     def _require_prepared(self) -> None:
         if not self._prepared:
             raise self._unavailable("the database is not ready yet", retry_after=RETRY_AFTER)
 
-    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], finish_seconds: float) -> T:
+    async def _write(self, work: Callable[[Connection], T], finish_seconds: float) -> T:
         with raise_unavailable(self._unavailable):
-            async with (
-                asyncio.timeout(self._patience) as patience,
-                self._connection(self._writers, self._turn) as connection,
-            ):
-                await self._begin(connection)
-                patience.reschedule(None)
-                return await finish(transaction(connection, work), finish_seconds)
-
-    async def _begin(self, connection: AsyncConnection) -> None:
-        if not self._sqlite:
-            await connection.exec_driver_sql("BEGIN")
-            return
-        with self._spans.span("BEGIN IMMEDIATE"):
-            await run_when_unlocked(connection, "BEGIN IMMEDIATE")
-
-    async def _enable_wal(self) -> None:
-        """Sets the file to WAL mode, permanently. Retries while another process does the same and locks it."""
-        async with asyncio.timeout(self._patience), self._connection(self._writers) as connection:
-            await run_when_unlocked(connection, "PRAGMA journal_mode=WAL")
-
-    @asynccontextmanager
-    async def _connection(
-        self,
-        engine: AsyncEngine,
-        turn: AbstractAsyncContextManager[None] | None = None,
-        *,
-        patience: float | None = None,
-    ) -> AsyncIterator[AsyncConnection]:
-        limit = self._patience if patience is None else patience
-        async with asyncio.timeout(limit) as timeout, AsyncExitStack() as stack:
-            with self._pools.count_waiter(engine):
-                await stack.enter_async_context(turn or nullcontext())
-                connection = await stack.enter_async_context(engine.connect())
-            timeout.reschedule(None)
-            yield connection
+            return await self._backend.write(work, finish_seconds)
 
     def _patience_to_read(self) -> float:
         """At most half of the budget, so the caller gets the error in time to try another replica."""
         left = remaining()
         return self._patience if left is None else min(self._patience, left / 2)
+
+
+def _backend(target: Server | URL, tracer: Tracer, meter: Meter, patience: float) -> Backend:
+    if isinstance(target, Server):
+        from meshkit.database.postgresql_backend import PostgresqlBackend  # noqa: PLC0415 - slow, and not for SQLite
+
+        return PostgresqlBackend(target, tracer, meter, patience)
+    return SqliteBackend(target, tracer, meter, patience)

@@ -8,22 +8,23 @@ The functions that read files are separate from those that use the database: cal
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import inspect, text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from alembic.script import Script, ScriptDirectory
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Table
+
+    Rows = Mapping[Table, Sequence[Mapping[str, Any]]]
 
 log = logging.getLogger("meshkit.database")
 
-Seed: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
-"""Fills the tables of a new database."""
+Seed: TypeAlias = "Callable[[], Rows]"
+"""Reads the rows of the tables of a new database."""
 
 LOCK = 0x6D657368
 """The key of PostgreSQL's advisory lock for migrations."""
@@ -63,16 +64,17 @@ def stored_revision(connection: Connection, known: Sequence[str]) -> str | None:
     return stored
 
 
-async def migrate(known: Sequence[str], scripts: ScriptDirectory, seed: Seed, connection: AsyncConnection) -> None:
-    """Migrates to the newest revision and seeds a database without a schema, in the caller's transaction."""
+def migrate(known: Sequence[str], scripts: ScriptDirectory, rows: Rows, connection: Connection) -> None:
+    """Migrates to the newest revision, in the caller's transaction; a database without a schema gets the rows, too."""
     if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-    stored = await connection.run_sync(stored_revision, known)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+    stored = stored_revision(connection, known)
     if stored == known[-1]:  # another process has migrated it
         return
-    await connection.run_sync(_upgrade, scripts, stored)
+    _upgrade(connection, scripts, stored)
     if stored is None:
-        await seed(connection)
+        for table, seeds in rows.items():
+            connection.execute(table.insert(), seeds)
     log.info("migrated the database from %s to %s", stored or "nothing", known[-1])
 
 

@@ -23,13 +23,24 @@ TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57", "58"})
 standby, missing database; connection, authorization, resources, operator intervention, system error.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
-TRANSIENT_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
+SHARED_SESSION = frozenset({"26000", "42P05"})
+"""SQLSTATEs when another client uses the same session: a prepared statement is missing, or exists already."""
+
+SHARED_SESSION_NOTE = "a PgBouncer in transaction mode needs ?pgbouncer=transaction in the database's URL"
+
+TRANSIENT_SQLITE = (
+    *("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY"),
+    *("SQLITE_CORRUPT", "SQLITE_NOTADB"),
+)
 """The same for SQLite, including extended codes. https://www.sqlite.org/rescode.html"""
 
 
 @contextmanager
 def raise_unavailable(unavailable: type[Unavailable]) -> Iterator[None]:
-    """Raises the service's error for a database that cannot serve; callers never see a driver's text."""
+    """Raises the service's error for a database that cannot serve; callers never see a driver's text.
+
+    The driver's error may be wrapped by SQLAlchemy or not.
+    """
     try:
         yield
     except TimeoutError as error:
@@ -37,16 +48,19 @@ def raise_unavailable(unavailable: type[Unavailable]) -> Iterator[None]:
         raise unavailable(message, retry_after=RETRY_AFTER) from error
     except OSError as error:
         raise unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
-    except DBAPIError as error:
-        if not _is_transient(error):
+    except Exception as error:
+        failure = unavailable("the database cannot serve now", retry_after=RETRY_AFTER)
+        if status_code(error) in SHARED_SESSION:
+            failure.add_note(SHARED_SESSION_NOTE)
+        elif not _is_transient(error):
             raise
-        raise unavailable("the database cannot serve now", retry_after=RETRY_AFTER) from error
+        raise failure from error
 
 
-def _is_transient(error: DBAPIError) -> bool:
+def _is_transient(error: Exception) -> bool:
     code = status_code(error) or ""
     return (
-        error.connection_invalidated
+        (isinstance(error, DBAPIError) and error.connection_invalidated)
         or code in TRANSIENT
         or code[:2] in TRANSIENT_CLASSES
         or code.startswith(TRANSIENT_SQLITE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from opentelemetry.semconv._incubating.attributes.db_attributes import DbSystemNameValues
@@ -21,35 +21,53 @@ from sqlalchemy import Delete, Insert, Select, Table, Update, event
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sized
+    from collections.abc import Iterator, Mapping, Sized
 
     from opentelemetry.trace import Span, Tracer
-    from sqlalchemy import URL, Compiled, Connection
+    from sqlalchemy import URL, Compiled, Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPICursor, ExceptionContext, ExecutionContext
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 UNTRACED = "meshkit_untraced"
 """The execution option of a statement without its own span."""
 
 
-class StatementSpans:
-    """Creates the spans of one engine."""
+class Description(NamedTuple):
+    """The name and the attributes of a statement's spans."""
 
-    def __init__(self, engine: AsyncEngine, tracer: Tracer) -> None:
+    name: str
+    attributes: Mapping[str, str | int]
+
+
+class StatementSpans:
+    """Creates the spans of one engine, and those of statements that go to its driver without it."""
+
+    def __init__(self, engine: Engine, tracer: Tracer) -> None:
         self._tracer = tracer
         self._common = _common(engine.url)
         self._open: WeakKeyDictionary[ExecutionContext, Span] = WeakKeyDictionary()
-        event.listen(engine.sync_engine, "before_cursor_execute", self._before)
-        event.listen(engine.sync_engine, "after_cursor_execute", self._after)
-        event.listen(engine.sync_engine, "handle_error", self._on_error)
+        event.listen(engine, "before_cursor_execute", self._before)
+        event.listen(engine, "after_cursor_execute", self._after)
+        event.listen(engine, "handle_error", self._on_error)
+
+    def describe(self, statement: str, compiled: Compiled | None = None, batch: int = 1) -> Description:
+        """Describes a statement that is sent once, or `batch` times in one message."""
+        operation, table = _operation_and_table(compiled) if compiled else (statement.split(None, 1)[0].upper(), None)
+        attributes = {**self._common, db.DB_QUERY_TEXT: statement}
+        if batch > 1:
+            operation = f"BATCH {operation}"
+            attributes[db.DB_OPERATION_BATCH_SIZE] = batch
+        attributes[db.DB_OPERATION_NAME] = operation
+        if table:
+            attributes[db.DB_COLLECTION_NAME] = table
+        return Description(f"{operation} {table or self._common[db.DB_NAMESPACE]}", attributes)
 
     @contextmanager
-    def span(self, statement: str) -> Iterator[None]:
-        """One span for a statement that is tried several times, untraced."""
-        if not get_current_span().is_recording():
+    def span(self, description: Description) -> Iterator[None]:
+        """One span for a statement that the block sends, perhaps several times, untraced."""
+        if not is_traced():
             yield
             return
-        span = self._start(statement, None)
+        span = self._start(description)
         try:
             yield
         except BaseException as error:
@@ -57,6 +75,13 @@ class StatementSpans:
             raise
         finally:
             span.end()
+
+    def record(self, description: Description, begin: int, end: int, error: BaseException | None) -> None:
+        """One span for a statement that has ended; times are nanoseconds since 1970."""
+        span = self._start(description, begin)
+        if error:
+            _fail(span, error)
+        span.end(end)
 
     def _before(
         self,
@@ -67,23 +92,14 @@ class StatementSpans:
         context: ExecutionContext,
         executemany: bool,  # noqa: FBT001
     ) -> None:
-        if UNTRACED in context.execution_options or not get_current_span().is_recording():
+        if UNTRACED in context.execution_options or not is_traced():
             return
         batch = len(parameters) if executemany else 1
-        self._open[context] = self._start(statement, context.compiled, batch)
+        self._open[context] = self._start(self.describe(statement, context.compiled, batch))
 
-    def _start(self, statement: str, compiled: Compiled | None, batch: int = 1) -> Span:
-        operation, table = _operation_and_table(compiled) if compiled else (statement.split(None, 1)[0].upper(), None)
-        attributes = {**self._common, db.DB_QUERY_TEXT: statement}
-        if batch > 1:
-            operation = f"BATCH {operation}"
-            attributes[db.DB_OPERATION_BATCH_SIZE] = batch
-        attributes[db.DB_OPERATION_NAME] = operation
-        if table:
-            attributes[db.DB_COLLECTION_NAME] = table
-        return self._tracer.start_span(
-            f"{operation} {table or self._common[db.DB_NAMESPACE]}", kind=SpanKind.CLIENT, attributes=attributes
-        )
+    def _start(self, description: Description, begin: int | None = None) -> Span:
+        name, attributes = description
+        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=begin)
 
     def _after(
         self,
@@ -101,6 +117,11 @@ class StatementSpans:
         if failure.execution_context and (span := self._open.pop(failure.execution_context, None)):
             _fail(span, failure.sqlalchemy_exception or failure.original_exception)
             span.end()
+
+
+def is_traced() -> bool:
+    """Whether a statement that begins now has a span."""
+    return get_current_span().is_recording()
 
 
 def status_code(error: BaseException) -> str | None:

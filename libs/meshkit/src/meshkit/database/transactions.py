@@ -1,9 +1,13 @@
-"""Finishes a write transaction that has started, so it is committed or rolled back even if the caller is cancelled."""
+"""Write transactions, whose statements plain functions send on a SQLAlchemy Connection, whatever the database is.
+
+A transaction that has started is finished: it is committed or rolled back even if its caller is cancelled.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -11,51 +15,56 @@ from sqlalchemy.exc import DBAPIError
 from meshkit.errors import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 log = logging.getLogger("meshkit.database")
 
 T = TypeVar("T")
 
 
-async def transaction(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Runs `work` in a transaction that has started: commits when it returns, rolls back when it raises."""
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Ends a transaction that has started: commits it after the block, or rolls it back if the block raises."""
     try:
-        result = await work(connection)
-        await connection.exec_driver_sql("COMMIT")
+        yield
+        connection.exec_driver_sql("COMMIT")
     except BaseException:
-        await _roll_back(connection)
+        roll_back(connection)
         raise
-    return result
 
 
-async def _roll_back(connection: AsyncConnection) -> None:
+def roll_back(connection: Connection) -> None:
+    """Ends a transaction, if need be with its connection."""
     if connection.invalidated:  # a broken or interrupted connection is closed, which rolls back
         return
     try:
-        await connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("ROLLBACK")
     except DBAPIError:
-        await connection.invalidate()
+        connection.invalidate()
 
 
-async def finish(work: Coroutine[None, None, T], seconds: float) -> T:
-    """The result of `work`. A cancellation is raised after `work` has finished, or was cancelled after `seconds`."""
-    task = asyncio.create_task(work)
+async def finish(write: asyncio.Future[T], seconds: float, stop: Callable[[asyncio.Future[T]], Awaitable[None]]) -> T:
+    """The result of a write in flight.
+
+    A cancellation is raised after it has finished, or was stopped after `seconds` or a second cancellation.
+    """
     try:
-        await asyncio.wait({task})
+        await asyncio.wait({write})
     except asyncio.CancelledError:
-        await _wait_or_cancel(task, seconds)
+        await _wait_or_stop(write, seconds, stop)
         raise
-    return task.result()
+    return write.result()
 
 
-async def _wait_or_cancel(task: asyncio.Task[T], seconds: float) -> None:
+async def _wait_or_stop(
+    write: asyncio.Future[T], seconds: float, stop: Callable[[asyncio.Future[T]], Awaitable[None]]
+) -> None:
     try:
-        await asyncio.wait({task}, timeout=seconds)
+        await asyncio.wait({write}, timeout=seconds)
     finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()):
+        if not write.done():
+            await stop(write)
+        if write.done() and not write.cancelled() and (error := write.exception()):
             log.info("a write failed after its caller was cancelled: %s", describe(error))

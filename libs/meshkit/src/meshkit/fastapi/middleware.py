@@ -1,6 +1,6 @@
 """ASGI middleware for every request: body limits, trace headers, the log line, and a problem for unhandled exceptions.
 
-It runs inside the HTTP server span that FastAPI opens.
+It runs inside the HTTP server span (`tracing.py`).
 """
 
 from __future__ import annotations
@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi.exceptions import HTTPException
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-from starlette.datastructures import Headers, MutableHeaders
 
+from meshkit.addresses import HostPort
 from meshkit.deadline import remaining
+from meshkit.fastapi.prefix import route_path
+from meshkit.fastapi.refusal import discard, refuse
 from meshkit.fastapi.server import CANCELLED_FOR, ShuttingDown
+from meshkit.logs import log_line
+from meshkit.telemetry import semconv
 from meshkit.timings import Timing, timings
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,9 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshkit.access")
 
-MAX_BODY_BYTES = 1024 * 1024
-DISCARD_BYTES, DISCARD_SECONDS = 64 * MAX_BODY_BYTES, 5.0
-"""How much of a too large body is read and dropped, and for how long, so that its sender can read the response."""
+MAX_BODY_BYTES = 128 * 1024
 
 TOO_SLOW = "the body did not arrive within the time budget of the request"
 
@@ -65,10 +66,12 @@ class TraceHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
-        if scope["type"] != "http" or scope["path"] in self._probes:
+        if scope["type"] != "http" or route_path(scope) in self._probes:
             await self._app(scope, receive, send)
             return
         exchange = self._exchange(scope, receive, send)
+        if scope["client"]:
+            get_current_span().set_attribute(semconv.CLIENT_ADDRESS, scope["client"][0])
         token = timings.set(exchange.timings)
         try:
             await exchange.run(self._app)
@@ -116,10 +119,10 @@ class Exchange:
     def log(self) -> None:
         """Writes the log line."""
         method, path, status = self._scope["method"], self._scope["path"], self._status
-        host, port = self._scope["client"] or ("", 0)
         duration = round(self._milliseconds(), 2)
-        fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": f"{host}:{port}"}
-        self._access_log.info("%s %s %s", method, path, status, extra=fields)
+        peer = str(HostPort._make(self._scope["client"] or ("", 0)))
+        fields = {"method": method, "path": path, "status": status, "duration_ms": duration, "peer": peer}
+        log_line(self._access_log, logging.INFO, "%s %s %s", method, path, status, fields=fields)
 
     async def _respond(self, response: ASGIApp) -> None:
         await response(self._scope, self._receive, self._send_with_headers)
@@ -127,19 +130,20 @@ class Exchange:
     async def _send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            self._add_headers(MutableHeaders(scope=message))
+            message["headers"] = [*message.get("headers", ()), *self._headers()]
         await self._send(message)
 
-    def _add_headers(self, headers: MutableHeaders) -> None:
+    def _headers(self) -> Iterator[tuple[bytes, bytes]]:
         context = get_current_span().get_span_context()
-        headers["Server-Timing"] = ", ".join([*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"])
+        metrics = [*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"]
+        yield b"server-timing", ", ".join(metrics).encode()
         if not context.is_valid:  # with OTEL_SDK_DISABLED, or on a path without spans
             return
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
-        headers["traceresponse"] = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
-        headers["X-Trace-Id"] = trace_id
+        yield b"traceresponse", f"00-{trace_id}-{span_id}-{context.trace_flags:02x}".encode()
+        yield b"x-trace-id", trace_id.encode()
         if self._trace_url and context.trace_flags.sampled:
-            headers["Link"] = f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'
+            yield b"link", f'<{self._trace_url.replace("{trace_id}", trace_id)}>; rel="trace"'.encode()
 
     def _milliseconds(self) -> float:
         return (time.perf_counter() - self._start) * 1000
@@ -157,20 +161,16 @@ class BodyLimits:
         """Runs the app (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _declared_length(headers := Headers(scope=scope)) > self._max_bytes:
+        elif _declared_length(scope) > self._max_bytes:
             problem = self._problems.of_status(scope["path"], 413, too_large(self._max_bytes))
-            if "expect" in headers:  # a client that asks first sends no body; its next request would be read as one
-                problem.headers["Connection"] = "close"
-            else:
-                await _discard(receive)
-            await problem(scope, receive, send)
+            await refuse(problem, scope, receive, send)
         else:
             await self._app(scope, _limited(receive, self._max_bytes), send)
 
 
-def _declared_length(headers: Headers) -> int:
-    length = headers.get("content-length", "0")
-    return int(length.lstrip("0") or 0) if length.isdecimal() else 0  # because int() rejects more than 4300 digits
+def _declared_length(scope: Scope) -> int:
+    length: bytes = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(length.lstrip(b"0") or 0) if length.isdigit() else 0  # because int() rejects more than 4300 digits
 
 
 def too_large(max_bytes: int) -> str:
@@ -191,7 +191,7 @@ def _limited(receive: Receive, max_bytes: int) -> Receive:
         total += len(message.get("body", b""))
         if total > max_bytes:
             if not complete:
-                await _discard(receive)
+                await discard(receive)
             raise HTTPException(413, too_large(max_bytes))
         return message
 
@@ -204,17 +204,6 @@ async def _in_time(receive: Receive) -> Message:
             return await receive()
     except TimeoutError:
         raise HTTPException(408, TOO_SLOW, {"Connection": "close"}) from None  # as RFC 9110 requires, section 15.5.9
-
-
-async def _discard(receive: Receive) -> None:
-    """Reads the rest of a body, within limits, because closing a connection with unread data loses its response."""
-    remaining_bytes, more = DISCARD_BYTES, True
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while more and remaining_bytes > 0:
-                message = await receive()
-                remaining_bytes -= len(message.get("body", b""))
-                more = message.get("more_body", False)
 
 
 def _metric(timing: Timing) -> str:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from meshkit.errors import ResourceExhausted, ServiceError, Unavailable, mapping_of
+from meshkit.errors import ServiceError, mapping_of, retry_delay
+from meshkit.fastapi.prefix import route_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,7 @@ REASONS = {
     408: "REQUEST_TIMEOUT",
     413: "CONTENT_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    421: "MISDIRECTED_REQUEST",
     422: "INVALID_REQUEST",
     500: "INTERNAL",
 }
@@ -75,12 +77,23 @@ PATH_CHARACTERS = "/:@!$&'()*+,;="
 FILE_METHODS = ("GET", "HEAD")
 """The methods of a file, which is not a route."""
 
-RETRY_AFTER = 1.0
-"""Seconds to wait before a retry, by default. Channels reconnect to a lost backend once a second."""
+
+class InvalidBody(HTTPException):
+    """The body of a request is not what its media type says."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(422)
+        self.violation = violation
 
 
 class AppError(ServiceError):
-    """An error of the HTTP side itself. Its domain is that of the `Problems` that render it."""
+    """An error of the HTTP side itself. Its domain is that of the `Problems` that render it.
+
+    Attributes:
+        http: the HTTP status; None: that of its kind.
+    """
+
+    http: int | None = None
 
 
 class Problems:
@@ -103,21 +116,22 @@ class Problems:
         """
         app.exception_handler(ServiceError)(self._service_error)
         app.exception_handler(RequestValidationError)(self._validation_error)
+        app.exception_handler(InvalidBody)(self._invalid_body)
         app.exception_handler(HTTPException)(partial(self._http_error, app, routes))
 
     def of_error(self, path: str, error: ServiceError) -> Response:
         """The problem of a ServiceError, whose kind determines the status."""
         response = self._response(
             path,
-            mapping_of(error).http,
+            (isinstance(error, AppError) and error.http) or mapping_of(error).http,
             detail=error.message,
             reason=error.reason,
             domain=self._domain if isinstance(error, AppError) else error.domain,
             metadata=error.fields,
             errors=[Violation(field=item.field, description=item.description) for item in error.violations],
         )
-        if error.retry_after is not None or isinstance(error, (Unavailable, ResourceExhausted)):
-            response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or RETRY_AFTER)))
+        if (delay := retry_delay(error)) is not None:
+            response.headers["Retry-After"] = str(max(1, math.ceil(delay)))
         return response
 
     def of_status(self, path: str, status: int, detail: str, *, errors: Sequence[Violation] = ()) -> Response:
@@ -133,7 +147,12 @@ class Problems:
         return self.of_error(request.scope["path"], error)
 
     async def _validation_error(self, request: Request, error: RequestValidationError) -> Response:
-        errors = [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]]
+        return self._invalid_request(request, [_violation(item) for item in error.errors()[:MAX_VIOLATIONS]])
+
+    async def _invalid_body(self, request: Request, error: InvalidBody) -> Response:
+        return self._invalid_request(request, [error.violation])
+
+    def _invalid_request(self, request: Request, errors: Sequence[Violation]) -> Response:
         fields = ", ".join(dict.fromkeys(violation.field for violation in errors))
         return self.of_status(request.scope["path"], 422, f"the request is invalid: {fields}", errors=errors)
 
@@ -148,7 +167,9 @@ class Problems:
                 return self.of_status(path, 404, f"there is no path {path}")
             case 405:
                 response = self.of_status(path, 405, f"{path} does not support {method}")
-                response.headers["Allow"] = ", ".join(_methods([*app.routes, *routes], path) or FILE_METHODS)
+                response.headers["Allow"] = ", ".join(
+                    _methods([*app.routes, *routes], route_path(request.scope)) or FILE_METHODS
+                )
                 return response
             case status:
                 response = self.of_status(path, status, error.detail)
@@ -188,15 +209,21 @@ def title(status: int) -> str:
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """The methods of a path. Starlette itself lists only those of the first route that matches."""
+    """The methods of a path, HEAD beside GET. Starlette itself lists only those of the first route that matches."""
     matches = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
-    return sorted({method for route in matches for method in route.methods or ()})
+    methods = {method for route in matches for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _violation(item: dict[str, Any]) -> Violation:
     """One of pydantic's errors: `("body", "lines", 0, "sku")` becomes the field `lines[0].sku`."""
     if item["type"] == "json_invalid":
         return NOT_JSON
-    source, *path = item["loc"]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return Violation(field=(field or str(source))[:MAX_FIELD], description=item["msg"])
+    source, *keys = item["loc"]
+    return Violation(field=field_of(keys) or str(source), description=item["msg"])
+
+
+def field_of(keys: Sequence[object]) -> str:
+    """The path of a field: `lines[0].sku` for `("lines", 0, "sku")`. Empty without keys."""
+    path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return path.removeprefix(".")[:MAX_FIELD]

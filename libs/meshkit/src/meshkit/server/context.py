@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -21,6 +21,14 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # for a servicer, who
 Metadata: TypeAlias = "grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]"
 
 
+class Admit(Protocol):
+    """Admits or refuses a call, see `CallContext.admit`."""
+
+    def __call__(self, *, streams: bool) -> None:
+        """Raises a ServiceError if the call is refused."""
+        ...
+
+
 class CallContext(Generic[Request, Response]):
     """The context of one RPC, and the iterator of its requests. A client that disconnects cancels the handler.
 
@@ -29,11 +37,14 @@ class CallContext(Generic[Request, Response]):
 
     Attributes:
         failed: whether a read or a write failed.
+        admit: is called when the request is here, or at once if requests are streamed, and before the handler. The
+            argument is whether either side streams. It may raise a ServiceError; see `meshkit.server.admission`.
     """
 
     def __init__(self, context: grpc.aio.ServicerContext[Request, Response]) -> None:
         self._context = context
         self.failed = False
+        self.admit: Admit = _admit_all
         self._local_cancellations = 0
 
     def __getattr__(self, name: str) -> Any:  # all else that gRPC's context has
@@ -46,6 +57,10 @@ class CallContext(Generic[Request, Response]):
     def invocation_metadata(self) -> grpc.aio.Metadata | None:
         """The metadata that the client sent."""
         return self._context.invocation_metadata()
+
+    def trailing_metadata(self) -> grpc.aio.Metadata | None:
+        """The metadata that the handler has set for the end of the call."""
+        return self._context.trailing_metadata()
 
     def time_remaining(self) -> float | None:
         """Seconds until the client's deadline; None without one."""
@@ -122,6 +137,10 @@ class CallContext(Generic[Request, Response]):
         # The published type fits only a code set by the handler. It may also be a number; before, it is 0 or None.
         code = cast("grpc.StatusCode | int | None", self._context.code())
         return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code or 0, "UNKNOWN")
+
+
+def _admit_all(*, streams: bool) -> None:
+    """Refuses no call."""
 
 
 def _cancellations() -> int:

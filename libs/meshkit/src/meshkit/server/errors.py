@@ -24,7 +24,8 @@ log = logging.getLogger("meshkit.server")
 def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
     """Ends the RPC with the rich status of the ServiceError that its handler raised.
 
-    What made the service fail, such as a database that is full, is in the log only.
+    The trailing metadata that the handler has set arrive, too. What made the service fail, such as a database that is
+    full, is in the log only.
     Every other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
     So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
     """
@@ -46,7 +47,9 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
             trace.get_current_span().record_exception(error)
             status = write_status(Internal("internal error"))
         if not context.done():  # as it is after an `abort` that the handler turned into something else
-            await context.abort_with_status(rpc_status.to_status(status))
+            end = rpc_status.to_status(status)
+            trailing = (*(context.trailing_metadata() or ()), *end.trailing_metadata)
+            await context.abort(end.code, end.details, trailing)
         return None
 
     return respond

@@ -148,8 +148,10 @@ async def _first_argument(
     handler: grpc.RpcMethodHandler[Request, T], context: CallContext[Request, Response]
 ) -> Request | CallContext[Request, Response]:
     if handler.request_streaming:
+        context.admit(streams=True)
         return context
     request = await context.read()
     if request is grpc.aio.EOF:  # "request cardinality violation" in gRPC's table of statuses
         raise Unimplemented("this method requires one request; the client sent none")
+    context.admit(streams=handler.response_streaming)
     return request

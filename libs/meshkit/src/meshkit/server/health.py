@@ -15,6 +15,7 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.errors import describe
+from meshkit.server.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +27,8 @@ log = logging.getLogger("meshkit.health")
 LIVENESS = "liveness"
 RETRY_SECONDS = 0.5
 """Seconds until the next check after a failed one, so a service that can serve again reports it soon."""
+TURNS = 20
+"""Turns of the event loop that a check has at least, so a loop that is busy for seconds does not fail it."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -39,18 +42,30 @@ class Health:
         check: raises if the service cannot serve now.
         interval: seconds between two checks.
         timeout: seconds after which a check counts as failed.
+        start_timeout: the same for the first check, which may migrate and seed a database.
+
+    Attributes:
+        closing: refuses calls when the server stops.
     """
 
     def __init__(
-        self, service: str, check: Callable[[], Awaitable[None]], *, interval: float = 2.0, timeout: float = 1.0
+        self,
+        service: str,
+        check: Callable[[], Awaitable[None]],
+        *,
+        interval: float = 2.0,
+        timeout: float = 1.0,
+        start_timeout: float = 10.0,
     ) -> None:
         self._service = service
         self._check = check
         self._interval = interval
         self._timeout = timeout
+        self._start_timeout = start_timeout
         self._servicer = grpc_health.aio.HealthServicer()
         self._last_result: str | None = None
         self._draining = False
+        self.closing = Closing()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Adds grpc.health.v1 to the server."""
@@ -64,8 +79,10 @@ class Health:
         """Runs the check until cancelled."""
         await self._servicer.set(LIVENESS, SERVING)
         await self._publish(NOT_SERVING)
+        limit = self._start_timeout
         while True:
-            failure = await self._run_check()
+            failure = await self._run_check(limit)
+            limit = self._timeout
             await self._set(failure)
             await asyncio.sleep(min(self._interval, RETRY_SECONDS) if failure else self._interval)
 
@@ -74,13 +91,11 @@ class Health:
         self._draining = True
         await self._publish(NOT_SERVING)
 
-    async def _run_check(self) -> Exception | None:
-        limit = asyncio.timeout(self._timeout)
+    async def _run_check(self, limit: float) -> Exception | None:
         try:
-            async with limit:
-                await self._check()
+            await _within(limit, self._check())
         except Exception as error:  # noqa: BLE001 - after any error the service cannot serve
-            return TimeoutError(f"its check took longer than {self._timeout:g} s") if limit.expired() else error
+            return error
         return None
 
     async def _set(self, failure: Exception | None) -> None:
@@ -98,3 +113,17 @@ class Health:
     async def _publish(self, status: int) -> None:
         for name in (self._service, ""):
             await self._servicer.set(name, status)
+
+
+async def _within(seconds: float, check: Awaitable[None]) -> None:
+    """Waits for a check for `seconds`, and for TURNS of the event loop: a busy loop delays its steps, too."""
+    task = asyncio.ensure_future(check)
+    try:
+        for _ in range(TURNS):
+            await asyncio.wait({task}, timeout=seconds / TURNS)
+            if task.done():
+                return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    raise TimeoutError(f"its check took longer than {seconds:g} s")

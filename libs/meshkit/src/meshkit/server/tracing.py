@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote
 
 import grpc
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 from opentelemetry.propagate import extract
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Link, SpanKind, get_current_span, set_span_in_context
 
+from meshkit.batch_metadata import read_members
+from meshkit.logs import log_line
+from meshkit.server.batch_traces import end_span, links_to_others, start_spans
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from collections.abc import Callable, Sequence
 
+    from meshkit.batch_metadata import Members
     from meshkit.server.context import CallContext, Request, Response
     from meshkit.server.types import Behavior, Concern
     from meshkit.telemetry.provider import Telemetry
@@ -27,44 +33,61 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshkit.rpc")
 
+Origin: TypeAlias = "tuple[Context, Sequence[Link], Members | None]"
+"""Where the trace of a call begins: the parent of its span, the span's links, and the members of its batch."""
+
 TRANSIT = 0.05
 """Seconds of network delay to assume when distinguishing a deadline from a cancellation."""
 
 
-def tracing(telemetry: Telemetry) -> Concern:
-    """Creates the server spans of known methods."""
+def tracing(telemetry: Telemetry, *, own_traces: bool = False) -> Concern:
+    """Creates the server spans of known methods. With `own_traces` each begins a trace, with a link to the caller's."""
+    origin_of = _own_trace if own_traces else _callers_trace
 
     def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         name = method.lstrip("/")
-        return _trace(name, behavior, _tracer(telemetry), telemetry.server_calls.method(name))
+        return trace_calls(name, behavior, telemetry, telemetry.server_calls.method(name), origin_of)
 
     return surround
 
 
-def unknown_method_tracing(telemetry: Telemetry) -> Concern:
+def unknown_method_tracing(telemetry: Telemetry, *, own_traces: bool = False) -> Concern:
     """Creates the server spans of unknown methods. The metrics count them all as one method."""
+    origin_of = _own_trace if own_traces else _callers_trace
 
     def surround(method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         name = method.lstrip("/")
-        return _trace(name, behavior, _tracer(telemetry), telemetry.server_calls.method(semconv.OTHER))
+        return trace_calls(name, behavior, telemetry, telemetry.server_calls.method(semconv.OTHER), origin_of)
 
     return surround
 
 
-def _tracer(telemetry: Telemetry) -> Tracer:
-    return telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
-
-
-def _trace(
-    name: str, behavior: Behavior[Request, Response], tracer: Tracer, method: MeasuredMethod
+def trace_calls(
+    name: str,
+    behavior: Behavior[Request, Response],
+    telemetry: Telemetry,
+    method: MeasuredMethod,
+    origin_of: Callable[[CallContext[Request, Response]], Origin],
 ) -> Behavior[Request, Response]:
+    """Surrounds a behavior with the span, the measurements and the log line of each call.
+
+    Args:
+        name: the full name of the method.
+        behavior: responds to its calls.
+        telemetry: whose spans they make.
+        method: measures them; that of all unknown methods has another name.
+        origin_of: where the trace of a call begins.
+    """
+    tracer = telemetry.tracer_provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
     known = method.name == name
+    span_name = name if known else str(method.attributes[semconv.RPC_SYSTEM_NAME])
     common = method.attributes if known else {**method.attributes, semconv.RPC_METHOD_ORIGINAL: name}
 
     async def respond(context: CallContext[Request, Response]) -> Response | None:
-        parent = extract(_carrier(context))
+        parent, links, members = origin_of(context)
         attributes = {**common, **_peer(context.peer())}
-        span = tracer.start_span(name if known else semconv.GRPC, parent, SpanKind.SERVER, attributes)
+        span = tracer.start_span(span_name, parent, SpanKind.SERVER, attributes, links)
+        of_members = start_spans(tracer, span_name, members, span.get_span_context())
         # Never detached, because each RPC has its own task and context.
         current = set_span_in_context(span, parent)
         otel_context.attach(current)
@@ -80,16 +103,33 @@ def _trace(
             raise
         finally:
             seconds = method.end(start, code, current)
-            _end(span, code)
+            for ending in (span, *of_members):
+                end_span(ending, code)
             _log(name, code, seconds, context.peer())
         return response
 
     return respond
 
 
-def _carrier(context: CallContext[Request, Response]) -> dict[str, str]:
-    metadata = context.invocation_metadata() or ()
-    return {key: value for key, value in metadata if isinstance(value, str)}
+def _callers_trace(context: CallContext[Request, Response]) -> Origin:
+    """Continues the trace of the caller, or those of the members of a batch."""
+    members = read_members(context.invocation_metadata() or ())
+    return extract(carrier(context)), links_to_others(members), members
+
+
+def _own_trace(context: CallContext[Request, Response]) -> Origin:
+    """Begins a trace with a link to the span of the caller, if it sent one: see `meshkit.fastapi.own_traces`."""
+    caller = get_current_span(extract(carrier(context))).get_span_context()
+    return Context(), [Link(caller)] if caller.is_valid else [], None
+
+
+def carrier(context: CallContext[Request, Response]) -> dict[str, str]:
+    """The metadata. Repeated keys are one list, as in HTTP (RFC 9110, section 5.3), such as of `tracestate`."""
+    carrier: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            carrier[key] = f"{carrier[key]},{value}" if key in carrier else value
+    return carrier
 
 
 def _peer(peer: str) -> dict[str, str | int]:
@@ -98,8 +138,7 @@ def _peer(peer: str) -> dict[str, str | int]:
     address, _, port = rest.rpartition(":")
     if kind not in {"ipv4", "ipv6"} or not port.isdecimal():
         return {semconv.CLIENT_ADDRESS: peer}
-    address = address.removeprefix("%5B").removesuffix("%5D").strip("[]")
-    return {semconv.CLIENT_ADDRESS: address, semconv.CLIENT_PORT: int(port)}
+    return {semconv.CLIENT_ADDRESS: unquote(address).strip("[]"), semconv.CLIENT_PORT: int(port)}
 
 
 def _cancellation(context: CallContext[Request, Response], budget: float | None) -> str:
@@ -114,15 +153,7 @@ def _cancellation(context: CallContext[Request, Response], budget: float | None)
     return "DEADLINE_EXCEEDED" if remaining <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"
 
 
-def _end(span: Span, code: str) -> None:
-    span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, code)
-    if code in semconv.SERVER_ERRORS:
-        span.set_attribute(semconv.ERROR_TYPE, code)
-        span.set_status(Status(StatusCode.ERROR))
-    span.end()
-
-
 def _log(method: str, code: str, seconds: float, peer: str) -> None:
     level = logging.WARNING if code in semconv.SERVER_ERRORS else logging.INFO
-    fields = {"method": method, "status": code, "duration_ms": round(seconds * 1000, 2), "peer": peer}
-    log.log(level, "%s %s", method, code, extra=fields)
+    fields = {"method": method, "status": code, "duration_ms": round(seconds * 1000, 2), "peer": unquote(peer)}
+    log_line(log, level, "%s %s", method, code, fields=fields)

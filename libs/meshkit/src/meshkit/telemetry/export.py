@@ -1,9 +1,12 @@
 """Exports ended spans in batches, counts the lost ones, and logs each problem once.
 
 It uses the SDK's BatchSpanProcessor and the OTLP exporter. During an outage of the collector these log every batch.
-Instead, this module logs one line at the start of an outage and one at its end. If spans were lost, a last line at
-shutdown has their number and the reasons. Nothing waits for the collector: if the queue is full
-(OTEL_BSP_MAX_QUEUE_SIZE), a span is dropped, and a shutdown takes at most FLUSH_SECONDS.
+Instead, this module logs one line at the start of an outage, one at its end, and one when a collector first rejects
+spans of an export that it accepts. If spans were lost, a last line at shutdown has their number and the reasons. A span
+with a value that cannot be encoded loses that value only (`repair.py`).
+
+Nothing waits for the collector: if the queue is full (OTEL_BSP_MAX_QUEUE_SIZE), a span is dropped, and a shutdown takes
+at most FLUSH_SECONDS.
 """
 
 from __future__ import annotations
@@ -18,11 +21,16 @@ from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SI
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from meshkit.telemetry.endpoints import exporter_options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from meshkit.telemetry import otlp
+    from meshkit.telemetry.encoding import EncodedSpans
 
 log = logging.getLogger("meshkit.telemetry")
 
@@ -40,7 +48,7 @@ queries and trace states that a client can send, a batch is smaller than the 4 M
 class SpanExport(SpanProcessor):
     """Queues ended spans for an exporter, which runs in its own thread, and counts all of them."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: otlp.SpanExporter) -> None:
         self._delivery = _Delivery(exporter)
         self._queue_size = int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
         batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._queue_size)
@@ -85,8 +93,10 @@ class SpanExport(SpanProcessor):
 
     def _log_losses(self) -> None:
         delivery = self._delivery
+        undelivered = self._ended - delivery.dropped - delivery.delivered - delivery.rejected
         lost = {
-            f"not delivered ({delivery.reason})": self._ended - delivery.dropped - delivery.delivered,
+            f"not delivered ({delivery.reason})": undelivered,
+            f"rejected by the collector ({delivery.rejection})": delivery.rejected,
             "dropped because the queue was full": delivery.dropped,
             "not ended at shutdown": self._started - self._ended,
         }
@@ -101,35 +111,61 @@ class _Delivery(SpanExporter):
     Attributes:
         sent: the number of spans that the exporter was given.
         delivered: the number of spans that the collector accepted.
+        rejected: the number of spans that the collector rejected from exports that it accepted.
         dropped: the number of spans that were dropped because the queue was full.
         reason: why the last export failed.
+        rejection: why the collector last rejected spans.
     """
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: otlp.SpanExporter) -> None:
         self._exporter = exporter
         self._closed = False
         self._lost_before: int | None = None  # during an outage: the number of spans lost before it
-        self.sent = self.delivered = self.dropped = 0
-        self.reason = ""
+        self._warned = False  # of a collector that accepts everything and has something to say
+        self.sent = self.delivered = self.rejected = self.dropped = 0
+        self.reason = self.rejection = ""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.sent += len(spans)
-        try:
-            result, failure = self._exporter.export(spans), FAILURES.last
-        except Exception as error:  # noqa: BLE001 - after any error the thread continues and the spans are lost
-            result, failure = SpanExportResult.FAILURE, repr(error)
-        if result is SpanExportResult.SUCCESS:
-            self._record_success(len(spans))
-        else:
-            self._record_failure(len(spans), failure)
-        return result
+        from meshkit.telemetry.encoding import encode  # noqa: PLC0415 - costs 50 ms
 
-    def _record_success(self, spans: int) -> None:
-        self.delivered += spans
+        self.sent += len(spans)
+        encoded = 0
+        for request in encode(spans):
+            self._send(request)
+            encoded += request[1]
+        if encoded < len(spans):
+            self._record_failure(len(spans) - encoded, "a span cannot be encoded")
+        return SpanExportResult.SUCCESS  # the SDK ignores it
+
+    def _send(self, request: EncodedSpans) -> None:
+        spans = request[1]
+        try:
+            answer, failure = self._exporter.send(request), FAILURES.last
+        except Exception as error:  # noqa: BLE001 - after any error the thread continues and the spans are lost
+            answer, failure = None, repr(error)
+        if answer is None:
+            self._record_failure(spans, failure)
+        else:
+            self._record_success(spans, answer)
+
+    def _record_success(self, spans: int, answer: otlp.Answer) -> None:
+        rejected = min(max(answer.rejected, 0), spans)
+        self.delivered += spans - rejected
         if self._lost_before is not None:
-            lost = self._lost() - self._lost_before
+            lost = self._lost() - rejected - self._lost_before
             log.warning("spans are exported again; %d were lost", lost, extra={"lost_spans": lost})
             self._lost_before = None
+        if rejected:
+            self._record_rejection(rejected, answer.message or "no reason given")
+        elif answer.message and not self._warned:
+            self._warned = True
+            log.info("the collector accepts spans with a warning: %s", answer.message)
+
+    def _record_rejection(self, spans: int, message: str) -> None:
+        if not self.rejected:
+            log.warning("the collector rejected %d spans, which are lost: %s", spans, message)
+        self.rejected += spans
+        self.rejection = message
 
     def _record_failure(self, spans: int, failure: str) -> None:
         self.reason = failure
@@ -175,10 +211,10 @@ FAILURES = _Failures()
 
 def otlp_export() -> SpanExport:
     """A processor that exports by OTLP/gRPC to the endpoint in the standard OTEL_* variables."""
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - costs 50 ms
+    from meshkit.telemetry import otlp  # noqa: PLC0415 - costs 50 ms
 
     filter_failures()
-    return SpanExport(OTLPSpanExporter())
+    return SpanExport(otlp.SpanExporter(**exporter_options("TRACES")))
 
 
 def filter_failures() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
+from meshkit.telemetry.endpoints import exporter_options
 from meshkit.telemetry.export import filter_failures
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def meter_provider(readers: Sequence[MetricReader], resource: Resource, *, expor
 
 
 def _otlp_reader() -> MetricReader:
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - costs 50 ms
+    from meshkit.telemetry.otlp import MetricExporter  # noqa: PLC0415 - costs 50 ms
 
     filter_failures()
-    return PeriodicExportingMetricReader(OTLPMetricExporter())
+    return PeriodicExportingMetricReader(MetricExporter(**exporter_options("METRICS")))

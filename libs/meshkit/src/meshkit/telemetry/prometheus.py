@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import gzip
 
 from meshkit.extras import require
 
@@ -10,35 +10,34 @@ require("prometheus")
 
 # isort: split
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, start_http_server
-
-log = logging.getLogger("meshkit.metrics")
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 
 class MetricsPage:
-    """`/metrics` in Prometheus' text format.
+    """`/metrics` in Prometheus' text formats.
 
     Attributes:
         reader: the metric reader, for the meter provider.
-        media_type: the media type of the text.
     """
-
-    media_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.reader = PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)
 
-    def text(self) -> bytes:
-        """The current metrics of the process."""
-        return generate_latest(self._registry)
+    def render(self, accept: str, accept_encoding: str) -> tuple[dict[str, str], bytes]:
+        """The current metrics of the process, in the format and the compression that a request accepts.
 
-    def serve(self, listen: str) -> None:
-        """Serves the page at `host:port`, in a thread that ends with the process. Port 0 takes a free port.
+        Args:
+            accept: the Accept header of the request: OpenMetrics or a version of the text format.
+            accept_encoding: its Accept-Encoding header: gzip or nothing.
 
-        Raises:
-            OSError: the address cannot be bound.
+        Returns:
+            The header fields of the response, and its body.
         """
-        host, _, port = listen.rpartition(":")
-        server, _ = start_http_server(int(port), host.strip("[]"), self._registry)
-        log.info("metrics on http://%s:%s/metrics", host, server.server_port, extra={"port": server.server_port})
+        encode, media_type = choose_encoder(accept)
+        headers, body = {"Content-Type": media_type, "Vary": "Accept, Accept-Encoding"}, encode(self._registry)
+        if gzip_accepted(accept_encoding):
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body)
+        return headers, body

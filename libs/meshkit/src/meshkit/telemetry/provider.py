@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits
 
 from meshkit.extras import require
 from meshkit.telemetry import semconv, variables
 from meshkit.telemetry.export import FLUSH_SECONDS, otlp_export
+from meshkit.telemetry.http_metrics import HttpMetrics
+from meshkit.telemetry.repair import TEXT_LENGTH, valid_text
 from meshkit.telemetry.rpc_metrics import CallMetrics, client_calls, server_calls
+from meshkit.telemetry.spans import TracerProvider
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk import trace as sdk
+
     from meshkit.config import Instrumentation
     from meshkit.telemetry.prometheus import MetricsPage
-
-TEXT_LENGTH = 2048
-"""The maximum length of a span attribute, unless the standard variables set one: a batch must fit into a message."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Telemetry:
         page: the page of metrics for Prometheus.
     """
 
-    tracer_provider: TracerProvider
+    tracer_provider: sdk.TracerProvider
     meter_provider: metrics.MeterProvider = field(default_factory=metrics.NoOpMeterProvider)
     instrumentation: Instrumentation = "native"
     page: MetricsPage | None = None
@@ -60,6 +62,11 @@ class Telemetry:
     def server_calls(self) -> CallMetrics:
         """Measures the RPCs of all servers."""
         return server_calls(self.meter)
+
+    @cached_property
+    def http_requests(self) -> HttpMetrics:
+        """Measures the HTTP requests of all servers."""
+        return HttpMetrics(self.meter)
 
     async def shutdown(self) -> None:
         """Exports what is still queued and stops. Runs in threads, because it blocks up to `export.FLUSH_SECONDS`."""
@@ -145,4 +152,8 @@ def resource(service_name: str) -> Resource:
         "service.instance.id": str(uuid.uuid4()),
         "process.pid": os.getpid(),
     }
-    return Resource.create({**own, **OTELResourceDetector().detect().attributes})
+    # os.environ has halves of surrogate pairs for bytes that are not UTF-8
+    given = {
+        valid_text(name): valid_text(str(value)) for name, value in OTELResourceDetector().detect().attributes.items()
+    }
+    return Resource.create({**own, **given})

@@ -83,14 +83,15 @@ class CallMetrics:
             active, [self._observe], unit="{call}", description=f"Number of {direction} RPCs under way."
         )
 
-    def method(self, name: str, server: Attributes | None = None) -> MeasuredMethod:
+    def method(self, name: str, server: Attributes | None = None, *, system: str = semconv.GRPC) -> MeasuredMethod:
         """The measurements of a method: the same object for the same attributes.
 
         Args:
             name: the full name, such as `aiomesh.pricing.v1.PricingService/GetPrice`.
             server: in a client, the attributes with the server's address and port.
+            system: the protocol of the calls.
         """
-        attributes = {semconv.RPC_SYSTEM_NAME: semconv.GRPC, semconv.RPC_METHOD: name, **(server or {})}
+        attributes = {semconv.RPC_SYSTEM_NAME: system, semconv.RPC_METHOD: name, **(server or {})}
         new = MeasuredMethod(name, attributes, self._durations, self._errors)
         return self._methods.setdefault(frozenset(attributes.items()), new)
 

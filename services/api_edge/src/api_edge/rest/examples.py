@@ -6,7 +6,7 @@ from typing import Any
 
 from api_edge.rules import order_id
 
-KEY = "order-of-tea"
+KEY = "5f1c0a9b7d3e48264c9a01f2e8b7d635"
 ORDER_ID = order_id(KEY)
 
 SKUS = ["TEA-0001", "TEA-0002"]

@@ -13,6 +13,7 @@ from meshkit.fastapi.problem_details import MEDIA_TYPE, Problem, title
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from fastapi.routing import APIRoute
 
 EDGE, INVENTORY, PRICING = "api_edge.aiomesh", "inventory.aiomesh", "pricing.aiomesh"
 SCHEMAS = "#/components/schemas/"
@@ -66,10 +67,10 @@ EXAMPLES = {
         {"reservation_id": ORDER_ID},
     ),
     "RESERVATION_EXPIRED": Example(409, INVENTORY, f"reservation {ORDER_ID} has expired", {"reservation_id": ORDER_ID}),
-    "CONTENT_TOO_LARGE": Example(413, EDGE, "the body is larger than 1048576 bytes"),
-    "UNSUPPORTED_MEDIA_TYPE": Example(415, EDGE, "send the order with Content-Type: application/json"),
+    "CONTENT_TOO_LARGE": Example(413, EDGE, "the body is larger than 131072 bytes"),
+    "UNSUPPORTED_MEDIA_TYPE": Example(415, EDGE, "send the body without Content-Encoding"),
     "INVALID_REQUEST": Example(422, EDGE, "the request is invalid: lines[0].quantity", errors=(WRONG_FIELD,)),
-    "RESOURCE_EXHAUSTED": Example(429, "", "pricing GetPrice failed: RESOURCE_EXHAUSTED"),
+    "RESOURCE_EXHAUSTED": Example(429, "", "too many calls are unfinished; retry later"),
     "INTERNAL": Example(500, EDGE, "internal error"),
     "UNAVAILABLE": Example(503, "", "inventory GetStock failed: UNAVAILABLE"),
     "DATABASE_UNAVAILABLE": Example(503, INVENTORY, "the database cannot serve now"),
@@ -81,6 +82,7 @@ EXAMPLES = {
 EVERYWHERE = (
     "INVALID_TIMEOUT",
     "CONTENT_TOO_LARGE",
+    "UNSUPPORTED_MEDIA_TYPE",
     "INVALID_REQUEST",
     "RESOURCE_EXHAUSTED",
     "INTERNAL",
@@ -112,6 +114,11 @@ def error_responses(instance: str, *reasons: str, **special: Example) -> dict[in
         status: _response(status, {reason: _problem(reason, examples[reason], instance) for reason in group})
         for status, group in groups
     }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The id of a route's operation: its name."""
+    return route.name
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshkit.fastapi.prefix import route_path
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -18,5 +20,5 @@ UNTRACED = PROBES | {"/", DOCS, OPENAPI}
 
 def is_untraced(scope: MutableMapping[str, Any]) -> bool:
     """Whether an ASGI scope is a request that makes no spans and no metrics."""
-    path: str = scope["path"]
+    path = route_path(scope)
     return path in UNTRACED or path.startswith(f"{ASSETS}/")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONFIG = Path("deploy/kind/cluster.yaml")
 NODE = f"{CLUSTER}-control-plane"
 API_LIMIT = 60.0  # seconds until the API of a restarted node responds
-EDGE_NODE_PORT, TRACES_NODE_PORT = 30080, 30686
+EDGE_NODE_PORT, EDGE_GRPC_NODE_PORT, TRACES_NODE_PORT = 30080, 30050, 30686
 
 
 def ensure(settings: KindSettings, console: Console) -> None:
@@ -73,10 +73,11 @@ def _create(settings: KindSettings) -> None:
 
 def _use(settings: KindSettings) -> None:
     have = read_host_ports(run("docker", "inspect", NODE, "--format={{json .HostConfig.PortBindings}}"))
-    edge, traces = (have.get(port) for port in host_ports(settings))
-    if (edge, traces) != (settings.edge_port, settings.traces_port):
+    ports_of_cluster = {name: have.get(port) for name, port in zip(settings.ports, host_ports(settings), strict=True)}
+    if ports_of_cluster != settings.ports:
+        found = " ".join(f"{name}={port}" for name, port in ports_of_cluster.items())
         raise CannotGoOn(
-            f"the cluster {CLUSTER} has EDGE_PORT={edge} TRACES_PORT={traces}, which cannot be changed: "
+            f"the cluster {CLUSTER} has {found}, which cannot be changed: "
             "use these ports, or delete the cluster with make kind-down"
         )
     run("docker", "start", NODE)  # it may be stopped after a restart of docker; otherwise this does nothing
@@ -99,4 +100,4 @@ def _wait_for_api() -> None:
 
 def host_ports(settings: KindSettings) -> dict[int, int]:
     """The port on this machine of each node port."""
-    return {EDGE_NODE_PORT: settings.edge_port, TRACES_NODE_PORT: settings.traces_port}
+    return dict(zip((EDGE_NODE_PORT, EDGE_GRPC_NODE_PORT, TRACES_NODE_PORT), settings.ports.values(), strict=True))

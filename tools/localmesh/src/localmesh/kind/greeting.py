@@ -42,7 +42,7 @@ def greet(ready_after: Mapping[str, float], settings: KindSettings, console: Con
     found = addresses(_read("services", PORTS), settings)
     rows = [(name, found.get(name, ""), pods[name], f"{after:.0f} s") for name, after in ready_after.items()]
     console.table(("name", "address", "pods", "ready in"), rows)
-    console.say(text(edge, traces, example))
+    console.say(text(edge, traces, example, f"{HOST}:{settings.edge_grpc_port}"))
 
 
 def addresses(services: Iterable[str], settings: KindSettings) -> dict[str, str]:
@@ -82,11 +82,12 @@ def trace_link(header: str) -> str | None:
     return found[1] if found else None
 
 
-def text(edge: str, traces: str, example: str) -> str:
+def text(edge: str, traces: str, example: str, grpc: str) -> str:
     """The pages, the logs, and three commands for any POSIX shell: a product, an order, and the page of its trace."""
     headers = str(Path(tempfile.gettempdir()) / "aiomesh-order.headers")
     return f"""
   API      {edge}/docs
+  gRPC     {grpc}  (the same API; grpcurl -plaintext {grpc} list)
   traces   {traces}  (an example: {example})
   logs     kubectl --context {CONTEXT} --namespace {NAMESPACE} logs deployment/api-edge
 

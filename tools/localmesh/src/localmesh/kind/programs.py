@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CLUSTER = "aiomesh"
 CONTEXT = f"kind-{CLUSTER}"  # the name that kind gives to the context of a cluster
-NAMESPACE = "aiomesh"
+NAMESPACE = "aiomesh-kind"  # of the overlay, never that of production
 TAIL = 20  # lines shown of the output of a failed program
 
 DOCKER = {"docker": "https://docs.docker.com/get-started/get-docker/"}

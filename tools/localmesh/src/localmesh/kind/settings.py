@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Self
 
 from pydantic import model_validator
@@ -9,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from localmesh.settings import Port
 
-EDGE_PORT, TRACES_PORT = 8080, 16686  # as in deploy/kind/cluster.yaml and in the trace links of the overlay
+# As in deploy/kind/cluster.yaml; the last also as in the trace links of the overlay.
+EDGE_PORT, EDGE_GRPC_PORT, TRACES_PORT = 8080, 50050, 16686
 
 
 class KindSettings(BaseSettings):
@@ -18,6 +20,7 @@ class KindSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     edge_port: Port = EDGE_PORT
+    edge_grpc_port: Port = EDGE_GRPC_PORT
     traces_port: Port = TRACES_PORT
     kind_node_image: str | None = None
     """The image of the cluster's node; by default the one that belongs to the release of kind."""
@@ -25,10 +28,15 @@ class KindSettings(BaseSettings):
     @property
     def ports(self) -> dict[str, int]:
         """The port numbers by the variable that sets each."""
-        return {"EDGE_PORT": self.edge_port, "TRACES_PORT": self.traces_port}
+        return {
+            "EDGE_PORT": self.edge_port,
+            "EDGE_GRPC_PORT": self.edge_grpc_port,
+            "TRACES_PORT": self.traces_port,
+        }
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        if self.edge_port == self.traces_port:
-            raise ValueError(f"EDGE_PORT and TRACES_PORT are both {self.edge_port}: give each its own port")
+        for (one, number), (other, same) in itertools.combinations(self.ports.items(), 2):
+            if number == same:
+                raise ValueError(f"{one} and {other} are both {number}: give each its own port")
         return self

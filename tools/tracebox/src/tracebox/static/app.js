@@ -10,6 +10,15 @@ byId("lookup").addEventListener("submit", (event) => {
   if (id) location.assign(`/trace/${encodeURIComponent(id)}`);
 });
 
-const trace = location.pathname.match(/^\/trace\/([^/]+)$/);
-if (trace) showTrace(decodeURIComponent(trace[1]));
+const trace = location.pathname.match(/^\/trace\/(.+)$/);
+if (trace) showTrace(decoded(trace[1]));
 else showSearch();
+
+/** The text of a part of an address; unchanged if it is not UTF-8. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}

@@ -5,6 +5,7 @@ import { breakable, byId, el } from "./dom.js";
 import * as format from "./format.js";
 import { describe, shade } from "./outcome.js";
 
+const MAX_ROWS = 1000; // of a table or a list
 const SHOWN_ELSEWHERE = new Set(["error", "otel.scope.name", "otel.scope.version", "otel.status_code", "otel.status_description", "span.kind"]);
 
 /** Show the node. A link to another span of the trace calls `onGo(spanID)`, the close button calls `onClose()`. */
@@ -17,7 +18,7 @@ export function showDetail(node, { onGo, onClose }) {
       el("button", { type: "button", class: "close", "aria-label": "Close the details", text: "×", onclick: onClose }),
       el("h2", {}, ...breakable(span.operationName))),
     ending(node),
-    ...(span.warnings ?? []).map((text) => el("p", { class: "notice", text })),
+    ...(span.warnings ?? []).slice(0, MAX_ROWS).map((text) => el("p", { class: "notice", text })),
     facts(node),
     table("Attributes", span.tags.filter((tag) => !SHOWN_ELSEWHERE.has(tag.key))),
     events(node),
@@ -68,8 +69,11 @@ function covered(node) {
 function table(title, tags) {
   if (!tags.length) return null;
   return el("section", {}, el("h3", {}, title, el("small", { text: format.count(tags.length) })),
-    el("table", {}, el("tbody", {}, ...tags.map((tag) => el("tr", {}, el("th", { scope: "row" }, ...breakable(tag.key)), el("td", {}, value(tag)))))));
+    el("table", {}, el("tbody", {}, tags.slice(0, MAX_ROWS).map((tag) => el("tr", {}, el("th", { scope: "row" }, ...breakable(tag.key)), el("td", {}, value(tag)))))), more(tags));
 }
+
+/** How many items are not shown. */
+const more = (items) => (items.length > MAX_ROWS ? el("p", { class: "dim", text: `and ${format.count(items.length - MAX_ROWS)} more` }) : null);
 
 function value(tag) {
   const text = String(tag.value);
@@ -91,7 +95,7 @@ function events(node) {
   const { logs } = node.span;
   if (!logs.length) return null;
   return el("section", {}, el("h3", {}, "Events", el("small", { text: format.count(logs.length) })),
-    ...logs.map((log, index) => event(log, node, index)));
+    logs.slice(0, MAX_ROWS).map((log, index) => event(log, node, index)), more(logs));
 }
 
 function event(log, node, index) {
@@ -116,5 +120,5 @@ function links(node, onGo) {
       : el("a", { class: "mono", href: `/trace/${traceID}#${spanID}`, text: `${traceID.slice(0, 8)}… / ${spanID}` });
     return el("li", {}, el("span", { class: "dim", text: `${what} ` }), link);
   };
-  return el("section", {}, el("h3", {}, "Links", el("small", { text: format.count(others.length) })), el("ul", {}, ...others.map(item)));
+  return el("section", {}, el("h3", {}, "Links", el("small", { text: format.count(others.length) })), el("ul", {}, others.slice(0, MAX_ROWS).map(item)), more(others));
 }

@@ -41,7 +41,8 @@ export function suggestPeriod({ from, to }) {
 function localTime(microseconds) {
   const date = new Date(Math.floor(Number(microseconds) / SECOND) * 1000);
   if (!microseconds || Number.isNaN(date.getTime())) return "";
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
+  return Number.isNaN(local.getTime()) ? "" : local.toISOString().slice(0, 19);
 }
 
 /** Replace `lookback` by the `start` and `end` that the server accepts. */

@@ -12,9 +12,9 @@ export function plot(figure, traces) {
   figure.hidden = traces.length < 3;
   if (figure.hidden) return;
   const width = figure.clientWidth || 1000;
-  const first = Math.min(...traces.map((trace) => trace.start));
-  const last = Math.max(...traces.map((trace) => trace.start), first + 1);
-  const longest = Math.max(...traces.map((trace) => trace.duration), 1);
+  const first = traces.reduce((least, trace) => Math.min(least, trace.start), Infinity);
+  const last = traces.reduce((most, trace) => Math.max(most, trace.start), first + 1);
+  const longest = traces.reduce((most, trace) => Math.max(most, trace.duration), 1);
   const x = (start) => MARGIN.left + ((start - first) / (last - first)) * (width - MARGIN.left - MARGIN.right);
   const rise = scale(traces, longest);
   const y = (took) => HEIGHT - MARGIN.bottom - rise(took) * (HEIGHT - MARGIN.top - MARGIN.bottom);
@@ -22,7 +22,7 @@ export function plot(figure, traces) {
     svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img" },
       ...[0, 0.5, 1].map((share) => gridLine(y(rise.inverse(share)), width, format.duration(rise.inverse(share)))),
       ...[first, last].map((at, i) => label(x(at), HEIGHT - 5, format.time(at), i ? "end" : "start")),
-      ...[...traces].sort((a, b) => b.duration - a.duration).map((trace) => dot(trace, x, y))),
+      [...traces].sort((a, b) => b.duration - a.duration).map((trace) => dot(trace, x, y))),
   );
 }
 

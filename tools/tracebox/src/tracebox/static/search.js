@@ -1,7 +1,7 @@
 // The search: filters, which the address keeps, the list of traces, and how full the store is.
 
 import { hue } from "./colours.js";
-import { byId, el, getJson } from "./dom.js";
+import { byId, el, getJson, shortened } from "./dom.js";
 import * as format from "./format.js";
 import { describe, rowShade, shade } from "./outcome.js";
 import { readPeriod, resolvePeriod, showPeriod, suggestPeriod } from "./period.js";
@@ -10,6 +10,8 @@ import { formatTags, parseTags } from "./tags.js";
 
 const REFRESH_MS = 2000;
 const DEFAULT_LIMIT = "50";
+const MAX_CHIPS = 30; // services of a trace
+const MAX_NAME = 300; // characters
 const TYPED = new Set(["minDuration", "tags", "from", "to"]); // fields that start a search by Enter or the button
 const form = byId("filters");
 let timer = 0;
@@ -150,7 +152,8 @@ function fill(field, names, all) {
   const offered = [...new Set(chosen ? [...names, chosen] : names)].sort();
   field.disabled = field.name === "operation" && !form.elements.service.value;
   if (offered.join("\n") === [...field.options].slice(1).map((o) => o.value).join("\n")) return;
-  field.replaceChildren(el("option", { value: "", text: all }), ...offered.map((n) => el("option", { value: n, text: n })));
+  field.replaceChildren(el("option", { value: "", text: all }));
+  for (const name of offered) field.append(el("option", { value: name, text: shortened(name, MAX_NAME) }));
   field.value = chosen;
 }
 
@@ -181,9 +184,9 @@ function showCount(traces, held) {
 
 function showList(traces) {
   const focused = document.activeElement?.dataset?.trace;
-  const longest = Math.max(...traces.map((trace) => trace.duration), 1);
-  const rows = traces.map((trace) => row(trace, longest));
-  byId("list").replaceChildren(...rows);
+  const longest = traces.reduce((most, trace) => Math.max(most, trace.duration), 1);
+  byId("list").replaceChildren();
+  for (const trace of traces) byId("list").append(row(trace, longest));
   if (focused) byId("list").querySelector(`[data-trace="${CSS.escape(focused)}"]`)?.focus();
   known = new Set(traces.map((trace) => trace.traceID));
 }
@@ -192,8 +195,8 @@ function row(trace, longest) {
   const fresh = known && !known.has(trace.traceID);
   const link = el("a", { class: `trace-row ${rowShade(trace)}${fresh ? " fresh" : ""}`, href: `/trace/${trace.traceID}`, "data-trace": trace.traceID, style: { "--h": hue(trace.service) } },
     el("span", { class: "what" },
-      el("span", { class: "title" }, el("b", { text: trace.service }), el("span", { class: "operation", text: trace.operation })),
-      el("span", { class: "chips" }, ...Object.entries(trace.services).map(([name, spans]) => chip(name, spans)))),
+      el("span", { class: "title" }, el("b", { text: shortened(trace.service, MAX_NAME) }), el("span", { class: "operation", text: shortened(trace.operation, MAX_NAME) })),
+      el("span", { class: "chips" }, Object.entries(trace.services).slice(0, MAX_CHIPS).map(([name, spans]) => chip(name, spans)))),
     el("span", { class: "took" },
       el("span", { class: "took-text", text: format.duration(trace.duration) }),
       el("span", { class: "track" }, el("span", { class: "fill", style: { width: `${Math.max(0.5, (100 * trace.duration) / longest)}%` } }))),
@@ -216,7 +219,7 @@ function clientErrors(trace) {
 
 /** A service's name in its colour, with the number of its spans. */
 function chip(name, spans) {
-  return el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(spans) }));
+  return el("span", { class: "chip", style: { "--h": hue(name) } }, shortened(name, MAX_NAME), el("small", { text: format.count(spans) }));
 }
 
 function showAges() {

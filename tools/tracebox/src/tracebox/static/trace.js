@@ -2,7 +2,7 @@
 
 import { hue } from "./colours.js";
 import { hideDetail, showDetail } from "./detail.js";
-import { byId, el, getJson } from "./dom.js";
+import { byId, el, getJson, shortened } from "./dom.js";
 import * as format from "./format.js";
 import { describe, shade } from "./outcome.js";
 import { brush, overview } from "./overview.js";
@@ -18,6 +18,7 @@ const GONE = [
   "It was evicted: tracebox keeps traces only in memory. It drops the oldest when it is full, and all when it stops.",
   "The id is wrong.",
 ];
+const MAX_LEGEND = 50; // services
 const NO_ID = ["This is not a trace id", "A trace id has up to 32 hexadecimal digits."];
 
 /** Show the trace with this id; waits some seconds if it has not arrived. */
@@ -25,7 +26,7 @@ export async function showTrace(id) {
   byId("trace").hidden = false;
   byId("back").search = sessionStorage.getItem("search") ?? "";
   document.title = `${id.slice(0, 8)} · tracebox`;
-  const trace = await load(id);
+  const trace = /^[0-9a-f]{1,32}$/i.test(id) ? await load(id) : sayMissing(id, { status: 400 });
   if (!trace) return;
   byId("looking").hidden = true;
   byId("shown").hidden = false;
@@ -36,7 +37,8 @@ async function load(id) {
   const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
-      return (await getJson(`/api/traces/${encodeURIComponent(id)}`)).data[0];
+      const trace = (await getJson(`/api/traces/${encodeURIComponent(id)}`)).data[0];
+      return trace.spans.length ? trace : sayMissing(id, { status: 404 }); // it was dropped while it was read
     } catch (error) {
       if (error.status !== 404 || performance.now() >= deadline) return sayMissing(id, error);
       sayWaiting(id);
@@ -46,13 +48,13 @@ async function load(id) {
 }
 
 function sayWaiting(id) {
-  byId("looking").replaceChildren(el("strong", { text: "Waiting for the trace…" }), el("br"), el("code", { text: id }), el("br"), "Spans arrive in batches, a second or two after the request.");
+  byId("looking").replaceChildren(el("strong", { text: "Waiting for the trace…" }), el("br"), el("code", { text: shortened(id, 100) }), el("br"), "Spans arrive in batches, a second or two after the request.");
 }
 
 function sayMissing(id, error) {
   const [title, ...why] = error.status === 404 ? GONE : error.status === 400 ? NO_ID : ["The trace cannot be shown", `tracebox did not respond: ${error.message}`];
   byId("looking").replaceChildren(
-    el("h2", { text: title }), el("p", {}, el("code", { text: id })),
+    el("h2", { text: title }), el("p", {}, el("code", { text: shortened(id, 100) })),
     el("ul", { class: "reasons" }, ...why.map((text) => el("li", { text }))),
     el("p", {}, el("button", { type: "button", class: "primary", text: "Try again", onclick: () => location.reload() }), " ", el("a", { href: "/search", text: "See all traces" })));
   return null;
@@ -96,10 +98,10 @@ function show(trace) {
 function showHead(trace, tree) {
   const root = tree.nodes[0];
   const of = (color) => tree.nodes.filter((node) => shade(node.outcome.kind) === color).length;
-  document.title = `${root.service}: ${root.span.operationName} · tracebox`;
+  document.title = `${shortened(root.service, 100)}: ${shortened(root.span.operationName, 100)} · tracebox`;
   byId("root-service").textContent = root.service;
   byId("root-service").style.setProperty("--h", hue(root.service));
-  byId("root-operation").textContent = root.span.operationName;
+  byId("root-operation").textContent = shortened(root.span.operationName, 300);
   const spans = new Map();
   for (const node of tree.nodes) spans.set(node.service, (spans.get(node.service) ?? 0) + 1);
   const depth = tree.nodes.reduce((most, node) => Math.max(most, node.depth + 1), 0);
@@ -109,7 +111,8 @@ function showHead(trace, tree) {
     ...(describe(root.outcome) ? [fact("Status", describe(root.outcome), shade(root.outcome.kind))] : []),
     fact("Errors", format.count(of("bad")), of("bad") ? "bad" : ""),
     ...(of("warn") ? [fact("Client errors", format.count(of("warn")), "warn")] : []), fact("Trace id", traceId(trace.traceID)));
-  byId("legend").replaceChildren(...[...spans].map(([name, n]) => el("span", { class: "chip", style: { "--h": hue(name) } }, name, el("small", { text: format.count(n) }))));
+  const chips = [...spans].slice(0, MAX_LEGEND).map(([name, n]) => el("span", { class: "chip", style: { "--h": hue(name) } }, shortened(name, 300), el("small", { text: format.count(n) })));
+  byId("legend").replaceChildren(...chips, ...(spans.size > MAX_LEGEND ? [`and ${format.plural(spans.size - MAX_LEGEND, "other service")}`] : []));
   byId("orphans").hidden = !tree.orphans;
   byId("orphans").replaceChildren(`${format.plural(tree.orphans, "span")} without their parent span. If the trace is new, more spans may still arrive. `, el("a", { href: location.href, text: "Reload" }));
 }
@@ -133,6 +136,5 @@ function search(tree, waterfall) {
 function nextHit(waterfall) {
   const hits = [...(waterfall.hits ?? [])];
   if (!hits.length) return;
-  const after = waterfall.tree.nodes.indexOf(waterfall.current);
-  waterfall.reveal(hits.find((node) => waterfall.tree.nodes.indexOf(node) > after) ?? hits[0]);
+  waterfall.reveal(hits.find((node) => node.index > waterfall.current.index) ?? hits[0]);
 }

@@ -4,8 +4,8 @@ import { outcome } from "./outcome.js";
 
 /**
  * The spans in the order of the waterfall, parents before children and children by start time.
- * A node: {span, service, depth, parent, children, outcome, failed, failedBelow, folded, start, end}; times in µs from
- * the start of the trace. `orphans` counts the spans whose parent is missing; they are at the top level.
+ * A node: {span, service, index, depth, parent, children, outcome, failed, failedBelow, folded, start, end}; times in µs
+ * from the start of the trace, whose length is at least 1 µs. `orphans` counts the spans whose parent is missing; they are at the top level.
  */
 export function buildTree(trace) {
   const nodes = trace.spans.map((span) => newNode(span, trace.processes));
@@ -22,10 +22,10 @@ export function buildTree(trace) {
     else roots.push(node);
     if (wanted && !parent) orphans++;
   }
-  const ordered = order(roots);
-  if (ordered.length < nodes.length) ordered.push(...order(breakCycles(nodes, ordered)));
+  const ordered = order([...roots, ...breakCycles(nodes, roots)]);
+  ordered.forEach((node, index) => (node.index = index));
   for (const node of [...ordered].reverse()) if (node.parent && (node.failed || node.failedBelow)) node.parent.failedBelow = true;
-  const length = nodes.reduce((last, node) => Math.max(last, node.end), 0);
+  const length = nodes.reduce((last, node) => Math.max(last, node.end), 1);
   return { nodes: ordered, origin, length, orphans };
 }
 
@@ -35,7 +35,7 @@ function newNode(span, processes) {
   return {
     span, tags, service: processes[span.processID]?.serviceName ?? "?", process: processes[span.processID],
     outcome: result, failed: result.kind === "error", failedBelow: false, folded: false,
-    parent: null, children: [], depth: 0, start: 0, end: 0,
+    parent: null, children: [], index: 0, depth: 0, start: 0, end: 0,
   };
 }
 
@@ -57,18 +57,32 @@ function order(roots) {
     const node = pending.pop();
     node.depth = node.parent ? node.parent.depth + 1 : 0;
     ordered.push(node);
-    pending.push(...node.children.sort(later));
+    for (const child of node.children.sort(later)) pending.push(child);
   }
   return ordered;
 }
 
-// Spans that are each other's parents have no root: the first of them becomes one.
-function breakCycles(nodes, ordered) {
-  const reached = new Set(ordered);
-  const first = nodes.filter((node) => !reached.has(node)).sort((a, b) => a.start - b.start)[0];
+/** Spans that are each other's parents have no root: the first of each circle becomes one. Returns these. */
+function breakCycles(nodes, roots) {
+  const done = new Set(roots);
+  const first = [];
+  for (const start of nodes) {
+    const path = new Set();
+    let node = start;
+    for (; node && !done.has(node) && !path.has(node); node = node.parent) path.add(node);
+    if (node && path.has(node)) first.push(cut(node));
+    for (const seen of path) done.add(seen);
+  }
+  return first;
+}
+
+/** Make the first span of the circle of this one a root. */
+function cut(node) {
+  let first = node;
+  for (let other = node.parent; other !== node; other = other.parent) if (other.start < first.start) first = other;
   first.parent.children = first.parent.children.filter((child) => child !== first);
   first.parent = null;
-  return [first];
+  return first;
 }
 
 /** The nodes that are not hidden by a folded ancestor. */

@@ -1,7 +1,7 @@
 // The waterfall: one row for each span. Only the visible rows exist, so a trace may have thousands of spans.
 
 import { hue } from "./colours.js";
-import { byId, el } from "./dom.js";
+import { byId, el, shortened } from "./dom.js";
 import * as format from "./format.js";
 import { describe, shade } from "./outcome.js";
 import { visible } from "./tree.js";
@@ -11,6 +11,8 @@ const AHEAD = 12; // additional rows above and below the visible ones
 const STEP = 16; // px of indent per level
 const MAX_INDENT = 200;
 const TICKS = 5;
+const MAX_NAME = 300; // characters
+const MAX_EVENTS = 200; // drawn on a bar
 
 export class Waterfall {
   /** Draws the tree into #rows. A click or Enter calls `onSelect(node)`, Escape calls `onEscape()`. */
@@ -23,7 +25,7 @@ export class Waterfall {
     this.to = tree.length || 1;
     this.current = tree.nodes[0];
     this.hits = null;
-    this.indent = Math.min(STEP, MAX_INDENT / Math.max(1, ...new Set(tree.nodes.map((node) => node.depth))));
+    this.indent = Math.min(STEP, MAX_INDENT / tree.nodes.reduce((most, node) => Math.max(most, node.depth), 1));
     this.refold();
     addEventListener("scroll", () => this.draw(), { passive: true });
     addEventListener("resize", () => this.draw());
@@ -47,7 +49,7 @@ export class Waterfall {
 
   foldAll(folded) {
     for (const node of this.tree.nodes) node.folded = folded && node.children.length > 0;
-    while (!visible(this.tree.nodes).includes(this.current)) this.current = this.current.parent;
+    while (folded && this.current.parent) this.current = this.current.parent;
     this.refold();
   }
 
@@ -84,14 +86,14 @@ export class Waterfall {
       id: rowId(node), class: classes.filter(Boolean).join(" "), role: "treeitem", "data-index": index,
       style: { top: `${index * ROW}px`, "--h": hue(node.service), "--indent": `${node.depth * this.indent}px` },
       "aria-level": node.depth + 1, "aria-selected": String(node === this.current), "aria-expanded": folds ? String(!node.folded) : null,
-      "aria-label": `${node.service}: ${node.span.operationName}, ${format.duration(node.span.duration)}${node.outcome.kind ? `, ${describe(node.outcome)}` : ""}`,
+      "aria-label": `${shortened(node.service, MAX_NAME)}: ${shortened(node.span.operationName, MAX_NAME)}, ${format.duration(node.span.duration)}${node.outcome.kind ? `, ${describe(node.outcome)}` : ""}`,
     },
     el("div", { class: "name" },
       folds ? el("span", { class: `fold${node.folded ? " folded" : ""}`, "data-fold": true }) : el("span", { class: "leaf" }),
       node.outcome.kind ? el("span", { class: `mark ${shade(node.outcome.kind)}`, text: node.failed ? "!" : "–", title: describe(node.outcome) }) : null,
       node.folded && node.failedBelow && !node.failed ? el("span", { class: "mark below", text: "!", title: "A span below failed" }) : null,
-      el("span", { class: "service", text: node.service }),
-      el("span", { class: "operation", text: format.shortName(node.span.operationName), title: node.span.operationName }),
+      el("span", { class: "service", text: shortened(node.service, MAX_NAME) }),
+      el("span", { class: "operation", text: format.shortName(shortened(node.span.operationName, MAX_NAME)), title: shortened(node.span.operationName, 2000) }),
       node.folded ? el("span", { class: "badge", text: `+${format.count(below(node))}` }) : null),
     el("div", { class: "lane" }, ...this.bar(node)));
   }
@@ -106,7 +108,7 @@ export class Waterfall {
     const events = node.span.logs.map((log) => (100 * (log.timestamp - this.tree.origin - this.from)) / span);
     return [
       el("span", { class: "bar", style: { left: `${start}%`, width: `${end - start}%` } }),
-      ...events.filter((at) => at >= 0 && at <= 100).map((at) => el("span", { class: "event", style: { left: `${at}%` } })),
+      ...events.filter((at) => at >= 0 && at <= 100).slice(0, MAX_EVENTS).map((at) => el("span", { class: "event", style: { left: `${at}%` } })),
       barLabel(start, end, format.duration(node.span.duration), node.outcome),
     ];
   }
@@ -174,7 +176,7 @@ export class Waterfall {
   }
 }
 
-const rowId = (node) => `span-${node.span.spanID}`;
+const rowId = (node) => `span-${node.index}`; // a trace may have several spans with the same id
 
 function below(node) {
   const pending = [...node.children];

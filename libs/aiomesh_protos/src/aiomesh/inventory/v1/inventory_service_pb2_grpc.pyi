@@ -36,7 +36,8 @@ class InventoryServiceStub:
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     @_typing.overload
@@ -103,7 +104,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -166,7 +168,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     @_abc_1.abstractmethod

@@ -31,7 +31,8 @@ class PricingServiceStub:
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     def __init__(self, channel):
@@ -93,7 +94,8 @@ class PricingServiceServicer:
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     def GetPrice(self, request, context):
@@ -236,7 +238,8 @@ class PricingService:
     Every call may also fail with UNAVAILABLE (DATABASE_UNAVAILABLE) and DEADLINE_EXCEEDED. After either, a change
     may still have been made, and is safe to repeat. A field out of range is INVALID_ARGUMENT (INVALID_REQUEST)
     with `google.rpc.BadRequest`; a request above 4 MiB is RESOURCE_EXHAUSTED, and one that cannot be parsed is
-    INTERNAL. Reasons: `error_reason.proto`.
+    INTERNAL. A call that a busy server cannot finish in time is RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`; it
+    changed nothing. Reasons: `error_reason.proto`.
     """
 
     @staticmethod

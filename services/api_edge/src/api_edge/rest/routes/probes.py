@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from meshkit.fastapi.server import ShuttingDown
@@ -33,8 +33,12 @@ def router(stop: Stop, page: MetricsPage | None) -> APIRouter:
     if page:
 
         @routes.get("/metrics")
-        async def metrics() -> Response:
-            """The metrics of this process, in Prometheus' text format."""
-            return Response(page.text(), media_type=page.media_type)
+        async def metrics(request: Request) -> Response:
+            """The metrics of this process, in Prometheus' text formats."""
+            accept, accept_encoding = (
+                ", ".join(request.headers.getlist(name)) for name in ("accept", "accept-encoding")
+            )
+            headers, body = page.render(accept, accept_encoding)
+            return Response(body, headers=headers)
 
     return routes

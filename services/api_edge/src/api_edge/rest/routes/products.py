@@ -8,16 +8,21 @@ from fastapi import APIRouter, Path, Query
 
 from api_edge.domain import Line
 from api_edge.rest.examples import PAGE, PRODUCT, SKUS, returns
-from api_edge.rest.openapi import EDGE, Example, error_responses
+from api_edge.rest.openapi import EDGE, Example, error_responses, operation_id
 from api_edge.rest.schemas import IN_DIGITS, Product, ProductPage, Sku
-from api_edge.rules import DEFAULT_CURRENCY, DEFAULT_PAGE, MAX_LINES, MAX_PAGE, MAX_QUANTITY
+from api_edge.rules import (
+    DEFAULT_CURRENCY,
+    DEFAULT_PAGE,
+    DEFAULT_QUANTITY,
+    MAX_LINES,
+    MAX_PAGE,
+    MAX_QUANTITY,
+    READ_SECONDS,
+)
 from meshkit.fastapi.budget import route_with_budget
 
 if TYPE_CHECKING:
     from api_edge.storefront import Storefront
-
-READ_SECONDS = 2.0
-"""The time budget of a request."""
 
 Currency = Annotated[str, Query(description="ISO 4217", examples=["EUR"])]
 Quantity = Annotated[int, Query(ge=1, le=MAX_QUANTITY, description="Units to price"), IN_DIGITS]
@@ -26,7 +31,12 @@ Strict = Annotated[bool, Query(description="Return an error instead of `price: n
 
 def router(storefront: Storefront) -> APIRouter:
     """The routes of products."""
-    routes = APIRouter(prefix="/v1/products", tags=["products"], route_class=route_with_budget(READ_SECONDS))
+    routes = APIRouter(
+        prefix="/v1/products",
+        tags=["products"],
+        route_class=route_with_budget(READ_SECONDS),
+        generate_unique_id_function=operation_id,
+    )
 
     @routes.get(
         "",
@@ -54,7 +64,7 @@ def router(storefront: Storefront) -> APIRouter:
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = DEFAULT_PAGE,
         page_token: Annotated[str, Query(description="`next_page_token` of the previous page")] = "",
         currency: Currency = DEFAULT_CURRENCY,
-        quantity: Quantity = 1,
+        quantity: Quantity = DEFAULT_QUANTITY,
         strict: Strict = False,  # noqa: FBT002 - a query parameter
     ) -> ProductPage:
         """A page of all products, sorted by SKU. With `sku`, only those products, in the order of the request."""
@@ -75,7 +85,7 @@ def router(storefront: Storefront) -> APIRouter:
     async def get_product(
         sku: Annotated[Sku, Path(json_schema_extra={"example": PRODUCT["sku"]})],
         currency: Currency = DEFAULT_CURRENCY,
-        quantity: Quantity = 1,
+        quantity: Quantity = DEFAULT_QUANTITY,
         strict: Strict = False,  # noqa: FBT002 - a query parameter
     ) -> Product:
         """A product with its stock and the price of `quantity` units. `price` is null while pricing is unavailable."""

@@ -1,0 +1,99 @@
+"""FastAPI on synchronous stubs in worker threads, as tutorials show it.
+
+sync_grpc.py edge PORT STOCK PRICE
+sync_grpc.py stock|price PORT FILE
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from fastapi import FastAPI, HTTPException
+from fastapi.concurrency import run_in_threadpool
+
+from aiomesh.inventory.v1 import inventory_service_pb2, inventory_service_pb2_grpc
+from aiomesh.pricing.v1 import pricing_service_pb2, pricing_service_pb2_grpc
+from bench.rivals import shop
+from bench.rivals.edge import PRODUCT, SECONDS, Currency, Quantity, arguments, serve
+from bench.rivals.messages import price_response, price_values, stock_response, stock_values
+
+WORKERS = 10
+
+
+class PerThread(threading.local):
+    """A connection for each worker thread."""
+
+    def __init__(self, file: str) -> None:
+        self.database = shop.connect(file)
+
+
+class Stocks(inventory_service_pb2_grpc.InventoryServiceServicer):
+    """Answers GetStock alone."""
+
+    def __init__(self, file: str) -> None:
+        self._own = PerThread(file)
+
+    def GetStock(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The stock of a SKU."""
+        if found := shop.stock(self._own.database, request.sku):
+            return stock_response(found)
+        return context.abort(grpc.StatusCode.NOT_FOUND, "no such SKU")
+
+
+class Prices(pricing_service_pb2_grpc.PricingServiceServicer):
+    """Answers GetPrice alone."""
+
+    def __init__(self, file: str) -> None:
+        self._own = PerThread(file)
+
+    def GetPrice(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The price of some units of a SKU."""
+        if cost := shop.price(self._own.database, request.sku, request.quantity, request.currency_code):
+            return price_response(request.sku, cost)
+        return context.abort(grpc.StatusCode.NOT_FOUND, "no such SKU")
+
+
+def serve_backend(role: str, port: int, file: str) -> None:
+    """Serves one of the two, until SIGTERM."""
+    server = grpc.server(ThreadPoolExecutor(WORKERS))
+    if role == "stock":
+        inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(Stocks(file), server)  # type: ignore[abstract] # the other methods are UNIMPLEMENTED
+    else:
+        pricing_service_pb2_grpc.add_PricingServiceServicer_to_server(Prices(file), server)  # type: ignore[abstract] # as above
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    server.wait_for_termination()
+
+
+def build(stock: str, price: str) -> FastAPI:
+    """The app; its backends are `host:port`. One channel to each, for the life of the process."""
+    inventory = inventory_service_pb2_grpc.InventoryServiceStub(grpc.insecure_channel(stock))
+    pricing = pricing_service_pb2_grpc.PricingServiceStub(grpc.insecure_channel(price))
+    app = FastAPI(openapi_url=None)
+
+    @app.get(PRODUCT)
+    async def get_product(sku: str, currency: Currency = "EUR", quantity: Quantity = 1) -> dict[str, Any]:
+        """A product: two calls in worker threads, at the same time."""
+        asked = pricing_service_pb2.GetPriceRequest(sku=sku, quantity=quantity, currency_code=currency)
+        try:
+            found, cost = await asyncio.gather(
+                run_in_threadpool(inventory.GetStock, inventory_service_pb2.GetStockRequest(sku=sku), timeout=SECONDS),
+                run_in_threadpool(pricing.GetPrice, asked, timeout=SECONDS),
+            )
+        except grpc.RpcError as error:
+            raise HTTPException(404 if error.code() is grpc.StatusCode.NOT_FOUND else 503) from error
+        return shop.product(stock_values(found.stock), price_values(cost.price))
+
+    return app
+
+
+if __name__ == "__main__":
+    own_role, own_port, rest = arguments()
+    if own_role == "edge":
+        serve(build(*rest), own_port)
+    else:
+        serve_backend(own_role, own_port, *rest)

@@ -1,0 +1,241 @@
+"""Sends lookups together, because a call costs far more than what it asks for.
+
+The lookups of one method and key (`BatchMethod`), such as all prices in one currency, form a queue:
+
+- A lookup is sent at the end of the current turn of the event loop, with all others of that turn. While a call is in
+  flight it waits for that call to end, and is then sent with all others that wait. So nothing waits while idle.
+- A call that takes longer than `LATE_SECONDS` is late: it holds nothing back any longer, whatever becomes of it.
+- A call has at most `MAX_MEMBERS` members; the others wait for the next one.
+- Of one method, at most `max_waiting` lookups wait. Further ones are refused: RESOURCE_EXHAUSTED with RetryInfo.
+
+A lookup that is the only one is the plain call, made in its own task. Several are one batch RPC in a context of its own
+(`meshkit.client.batch_call`). Each member still ends at its own deadline and with its own task, and leaves its own span
+(`meshkit.client.batch_traces`).
+
+A call whose metadata is more than its own `traceparent` is made at once and alone: trace state, baggage and what the
+caller passes differ between members. An interceptor of the channel sees the batch, in no member's context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Generic, cast
+from weakref import WeakValueDictionary
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry.baggage import get_all
+from opentelemetry.propagate import get_global_textmap, inject
+from opentelemetry.trace import get_current_span
+
+from meshkit.batch_metadata import MAX_MEMBERS
+from meshkit.client.batch_call import ALONE, ONE_BY_ONE, BatchCall, Member, Request, Response
+from meshkit.client.batch_traces import MemberTrace
+from meshkit.deadline import call_timeout
+from meshkit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, mapping_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+    from typing import Unpack
+
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Tracer
+
+    from meshkit.client.batch_call import BatchMethod
+    from meshkit.client.types import CallOptions
+
+LATE_SECONDS = 0.005
+"""Seconds after which a call in flight holds back no other."""
+
+MAX_ONE_BY_ONE = 4
+"""The most calls at a time that are made one by one because their batch failed, of one method."""
+
+MAX_WAITING = 1000
+"""The most waiting lookups of one method, by default."""
+
+RETRY_AFTER = 1.0
+"""Seconds until a refused caller should retry."""
+
+OWN_TRACE = {"traceparent"}
+"""The metadata of a call that may travel with others."""
+
+W3C = {"traceparent", "tracestate", "baggage"}
+"""The metadata of W3C Trace Context and W3C Baggage."""
+
+
+class BatchingCalls(Generic[Request, Response]):
+    """Makes the calls of one method, together where possible. It is called like a method of a stub.
+
+    Args:
+        method: how the calls travel together.
+        tracer: creates the spans of the members.
+        max_waiting: the most calls that wait to be sent.
+        late_seconds: how long a call in flight holds back others.
+    """
+
+    def __init__(
+        self,
+        method: BatchMethod[Request, Response],
+        tracer: Tracer,
+        max_waiting: int = MAX_WAITING,
+        *,
+        late_seconds: float = LATE_SECONDS,
+    ) -> None:
+        self._method = method
+        self._tracer = tracer
+        self._max_waiting = max_waiting
+        self._late_seconds = late_seconds
+        self._waiting: set[Member[Request]] = set()
+        self._queues: WeakValueDictionary[Hashable, _Queue[Request, Response]] = WeakValueDictionary()
+        self._one_by_one = asyncio.Semaphore(MAX_ONE_BY_ONE)
+
+    async def __call__(self, request: Request, /, **options: Unpack[CallOptions]) -> Response:
+        """The response to one request.
+
+        Raises:
+            AioRpcError: the RPC failed, its own or that of its batch.
+            ServiceError: the response of the batch has an error for this request; or it was not sent, because too many
+                wait (ResourceExhausted) or its deadline passed before (DeadlineExceeded).
+        """
+        timeout = call_timeout(math.inf)
+        if options or timeout <= 0 or not _has_only_own_trace(otel_context.get_current()):
+            return await self._method.single(request, **options)
+        member = self._enqueue(request, timeout)
+        try:
+            outcome = await self._outcome(member)
+            if outcome is ALONE:
+                return await self._method.single(request, timeout=member.timeout())
+            return cast("Response", outcome)
+        finally:
+            member.place.discard(member)
+
+    def _enqueue(self, request: Request, timeout: float) -> Member[Request]:
+        key = self._method.key(request)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue(self._method, self._waiting, self._late_seconds)
+        member = Member(request, timeout, MemberTrace(self._tracer, self._method.name), queue)
+        if len(self._waiting) < self._max_waiting:
+            queue.add(member)
+        else:
+            member.finish(ResourceExhausted("too many calls wait to be sent; retry later", retry_after=RETRY_AFTER))
+        return member
+
+    async def _outcome(self, member: Member[Request]) -> object:
+        """The member's response, or `ALONE`. Otherwise its span ends here."""
+        try:
+            outcome = await member.outcome
+            if outcome is ONE_BY_ONE:
+                outcome = await self._call_in_turn(member)
+        except BaseException as error:
+            member.stop_timer()
+            member.trace.end(*_status_of(error))
+            raise
+        if outcome is not ALONE:
+            member.trace.end("OK")
+        return outcome
+
+    async def _call_in_turn(self, member: Member[Request]) -> Response:
+        """Makes the member's own call, when fewer than `MAX_ONE_BY_ONE` others are in flight."""
+        try:
+            async with asyncio.timeout_at(None if member.deadline == math.inf else member.deadline):
+                await self._one_by_one.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the call was sent") from None
+        token = otel_context.attach(member.trace.context())
+        try:
+            return await self._method.single(member.request, timeout=member.timeout())
+        finally:
+            otel_context.detach(token)
+            self._one_by_one.release()
+
+
+class _Queue(Generic[Request, Response]):
+    """The waiting lookups of one key, and the call in flight that holds them back.
+
+    It exists while something refers to it: a member, a call in flight, or a timer.
+
+    Args:
+        method: what to call.
+        all_waiting: the waiting lookups of all keys, which this object keeps current.
+        late_seconds: how long a call in flight holds back others.
+    """
+
+    def __init__(
+        self, method: BatchMethod[Request, Response], all_waiting: set[Member[Request]], late_seconds: float
+    ) -> None:
+        self._method = method
+        self._all_waiting = all_waiting
+        self._late_seconds = late_seconds
+        self._waiting: dict[Member[Request], None] = {}
+        self._turn: asyncio.Handle | None = None
+        self._in_flight: Member[Request] | BatchCall[Request, Response] | None = None
+        self._late: asyncio.TimerHandle | None = None
+
+    def add(self, member: Member[Request]) -> None:
+        """Adds a lookup, which is sent at the end of the turn or after the call in flight."""
+        self._waiting[member] = None
+        self._all_waiting.add(member)
+        if self._in_flight is None and self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send)
+
+    def discard(self, member: Member[Request]) -> None:
+        """Removes a lookup that has left before it was sent, or whose own call has ended."""
+        if member in self._waiting:
+            self._remove([member])
+        else:
+            self._end(member)
+
+    def _remove(self, members: Sequence[Member[Request]]) -> None:
+        for member in members:
+            del self._waiting[member]
+        self._all_waiting.difference_update(members)
+
+    def _send(self) -> None:
+        """Sends what waits, as one call."""
+        self._turn = None
+        members = list(islice((member for member in self._waiting if not member.outcome.done()), MAX_MEMBERS))
+        if not members:
+            return
+        self._remove(members)
+        self._in_flight = BatchCall(self._method, members, self._end) if len(members) > 1 else members[0]
+        self._late = asyncio.get_running_loop().call_later(self._late_seconds, self._end, self._in_flight)
+        if len(members) == 1:
+            members[0].finish(ALONE)
+
+    def _end(self, call: Member[Request] | BatchCall[Request, Response]) -> None:
+        """Sends what waits for this call, which has ended or is late."""
+        if self._in_flight is not call:
+            return
+        self._in_flight = None
+        if self._late:
+            self._late.cancel()
+        if self._waiting:
+            self._send()
+
+
+def _has_only_own_trace(context: Context) -> bool:
+    """Whether a call in this context has no metadata but its `traceparent`, as the propagators in force write it."""
+    if _is_w3c(get_global_textmap()):  # so that is seen without writing it
+        return not (get_current_span(context).get_span_context().trace_state or get_all(context))
+    carrier: dict[str, str] = {}
+    inject(carrier, context)
+    return carrier.keys() <= OWN_TRACE
+
+
+@lru_cache(maxsize=1)
+def _is_w3c(propagator: TextMapPropagator) -> bool:
+    return propagator.fields <= W3C
+
+
+def _status_of(error: BaseException) -> tuple[str, str | None]:
+    """The name of the gRPC status code of a lookup's failure, and its message."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.code().name, error.details()
+    if isinstance(error, ServiceError):
+        return mapping_of(error).code, error.message
+    return ("CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"), None

@@ -1,0 +1,125 @@
+"""A shorter way through FastAPI for plain routes: the same responses, from the same declaration.
+
+For each request FastAPI asks again what its declaration says of each parameter: its aliases, whether it is a list, its
+default. A plain route has only simple parameters in path and query, so these are looked up once. Their values are
+still validated by FastAPI's own fields, and a request that they refuse takes FastAPI's way, which reports it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import iscoroutinefunction, signature
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
+from urllib.parse import parse_qsl
+
+from fastapi import Response
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.routing import serialize_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from fastapi.routing import APIRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+SIMPLE = (str, int, float, bool)
+"""The types of simple parameters; a query may have lists, too."""
+
+
+class Parameter(NamedTuple):
+    """A parameter: its name, in path or query, whether it is a list, and FastAPI's field, which validates it."""
+
+    name: str
+    in_path: bool
+    is_list: bool
+    field: Any
+
+
+def plain_app(route: APIRoute) -> ASGIApp | None:
+    """The app of a plain route, or None for another one.
+
+    It belongs to the app's own routes. An included router may add dependencies to its routes: their apps are FastAPI's.
+    Spans of operations and `fastapi.telemetry.get_telemetry_data` know only what takes FastAPI's way.
+    """
+    parameters = _parameters(route)
+    if route.dependencies or not _is_plain(route, parameters):
+        return None
+    respond, otherwise = _responder(route), route.app
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        values = _values(scope, parameters)
+        way = otherwise if values is None else await respond(values)
+        await way(scope, receive, send)
+
+    return app
+
+
+def _parameters(route: APIRoute) -> list[Parameter]:
+    fields = [(field, True) for field in route.dependant.path_params]
+    fields += [(field, False) for field in route.dependant.query_params]
+    return [
+        Parameter(field.name, in_path, get_origin(field.field_info.annotation) is list, field)
+        for field, in_path in fields
+    ]
+
+
+def _is_plain(route: APIRoute, parameters: Sequence[Parameter]) -> bool:
+    names = {parameter.name for parameter in parameters}
+    return (
+        iscoroutinefunction(route.endpoint)
+        and names == set(signature(route.endpoint).parameters)
+        and all(map(_is_simple, parameters))
+        and route.response_field is not None
+        and isinstance(route.response_class, DefaultPlaceholder)
+        and route.max_body_size is None
+    )
+
+
+def _is_simple(parameter: Parameter) -> bool:
+    info = parameter.field.field_info
+    has_own_name = parameter.field.alias == parameter.name and info.validation_alias is None
+    return has_own_name and not info.validate_default and (parameter.is_list or info.annotation in SIMPLE)
+
+
+def _responder(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
+    """Calls the endpoint and makes a response of what it returns."""
+    serialize = partial(
+        serialize_response,
+        field=route.response_field,
+        include=route.response_model_include,
+        exclude=route.response_model_exclude,
+        by_alias=route.response_model_by_alias,
+        exclude_unset=route.response_model_exclude_unset,
+        exclude_defaults=route.response_model_exclude_defaults,
+        exclude_none=route.response_model_exclude_none,
+        dump_json=True,
+    )
+
+    async def respond(values: dict[str, Any]) -> Response:
+        result = await route.endpoint(**values)
+        if isinstance(result, Response):
+            return result
+        content = await serialize(response_content=result)
+        return Response(content, route.status_code or 200, media_type="application/json")
+
+    return respond
+
+
+def _values(scope: Scope, parameters: Sequence[Parameter]) -> dict[str, Any] | None:
+    """The arguments of the endpoint; None if a parameter is missing or invalid."""
+    path = scope["path_params"]
+    pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query = dict(pairs)
+    values: dict[str, Any] = {}
+    for name, in_path, is_list, field in parameters:
+        text = (path if in_path else query).get(name)
+        if text is not None:
+            value = [each for key, each in pairs if key == name] if is_list else text
+            values[name], errors = field.validate(value)
+            if errors:
+                return None
+        elif field.field_info.is_required():
+            return None
+        else:
+            values[name] = field.get_default()
+    return values

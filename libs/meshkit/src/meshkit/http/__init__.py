@@ -1,0 +1,16 @@
+"""HTTP/1.1 for any ASGI app, on uvicorn: `pip install 'meshkit[http]'`.
+
+server       serves under `meshkit.lifecycle`: drains, and loses no request
+protocol     one connection: parsing, pipelining, cancellation, and what is refused before an app sees it
+framing      cuts the bytes of a connection into requests, and measures their heads
+exchange     one request while its app runs
+connections  the cap on connections, and their time limits
+limits       the numbers
+refusals     the responses to requests that are refused for their bytes
+"""
+
+from __future__ import annotations
+
+from meshkit.extras import require
+
+require("http")

@@ -1,0 +1,54 @@
+"""The attributes of a span, without the cost of cleaning each."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from opentelemetry.attributes import BoundedAttributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.sdk.trace import SpanLimits
+    from opentelemetry.util.types import AnyValue, Attributes
+
+NUMBERS = frozenset({bool, int, float})
+
+
+class SpanAttributes(BoundedAttributes):
+    """Attributes that the SDK cleans, shortens and drops only if they are not plain, too long or too many."""
+
+    def __init__(self, attributes: Attributes, limits: SpanLimits) -> None:
+        self._dict = {}
+        self.maxlen = limits.max_span_attributes
+        self.max_value_len = limits.max_span_attribute_length
+        self.dropped = 0
+        self._immutable = False
+        self._lock = threading.Lock()
+        if attributes:
+            self._set_items(attributes)
+
+    def __setitem__(self, key: str, value: AnyValue) -> None:
+        if not self._set_plain({key: value}):
+            super().__setitem__(key, value)
+
+    def _set_items(self, attributes: Mapping[str, AnyValue]) -> None:
+        if not self._set_plain(attributes):
+            super()._set_items(attributes)
+
+    def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
+        """Sets the attributes if all of them may be set as they are; otherwise sets none."""
+        if self._immutable or (self.maxlen is not None and len(self._dict) + len(attributes) > self.maxlen):
+            return False
+        longest = self.max_value_len
+        for key, value in attributes.items():
+            kind = type(value)
+            is_plain = kind in NUMBERS or (kind is str and (longest is None or len(value) <= longest))  # type: ignore[arg-type]
+            if not (is_plain and key and type(key) is str):
+                return False
+        if self._dict:
+            for key in attributes:
+                self._dict.pop(key, None)  # because the last to be set is the last to be dropped
+        self._dict.update(attributes)
+        return True

@@ -1,0 +1,260 @@
+"""Encodes ended spans as OTLP requests.
+
+https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto. Parsing a
+message into another one merges them (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so a span is
+the concatenation of spans that have one field each. Those that many spans have, such as attributes, are encoded once.
+Fields of a fixed size are written behind the bytes that protobuf writes before them. Only if a batch cannot be encoded,
+or is too large, are its spans repaired (`repair.py`), and the batch is divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    InstrumentationScope,
+    KeyValue,
+    KeyValueList,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
+from opentelemetry.trace import SpanKind, StatusCode
+
+from meshkit.telemetry.repair import repair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.sdk.resources import Resource as SdkResource
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope as SdkScope
+    from opentelemetry.trace import Link, SpanContext
+    from opentelemetry.util.types import Attributes
+
+EncodedSpans: TypeAlias = tuple[ExportTraceServiceRequest, int]
+"""A request, and its number of spans."""
+
+MAX_BYTES = 4_000_000
+"""The maximum size of a request: collectors accept 4 MiB, which is gRPC's default."""
+
+CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, 1024
+"""The number of attributes whose encoding is kept, and the greatest length of a text among them."""
+
+CACHED_NAMES = 256
+"""The number of names of spans whose encoding is kept."""
+
+KINDS = {
+    SpanKind.INTERNAL: Span.SPAN_KIND_INTERNAL,
+    SpanKind.SERVER: Span.SPAN_KIND_SERVER,
+    SpanKind.CLIENT: Span.SPAN_KIND_CLIENT,
+    SpanKind.PRODUCER: Span.SPAN_KIND_PRODUCER,
+    SpanKind.CONSUMER: Span.SPAN_KIND_CONSUMER,
+}
+CODES = {
+    StatusCode.UNSET: Status.STATUS_CODE_UNSET,
+    StatusCode.OK: Status.STATUS_CODE_OK,
+    StatusCode.ERROR: Status.STATUS_CODE_ERROR,
+}
+LOCAL = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+REMOTE = LOCAL | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+
+def _before(size: int, **field: Any) -> bytes:
+    """What protobuf writes before the `size` bytes of a field."""
+    return Span(**field).SerializeToString()[:-size]
+
+
+TRACE_ID, SPAN_ID, PARENT_ID = (
+    _before(16, trace_id=bytes(16)),
+    _before(8, span_id=bytes(8)),
+    _before(8, parent_span_id=bytes(8)),
+)
+START, END = _before(8, start_time_unix_nano=1), _before(8, end_time_unix_nano=1)
+LOCAL_PARENT, REMOTE_PARENT = (Span(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
+NO_PARENT = (LOCAL_PARENT,)
+
+_LINK = Span.Link(trace_id=bytes(16), span_id=bytes(8), flags=LOCAL)
+LINK_TRACE_ID = _before(16 + 2 + 8 + 5, links=[_LINK])
+LINK_SPAN_ID = Span.Link(span_id=bytes(8)).SerializeToString()[:-8]
+LOCAL_LINK, REMOTE_LINK = (Span.Link(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
+
+
+def encode(spans: Sequence[ReadableSpan]) -> Iterator[EncodedSpans]:
+    """Requests with all the spans. A span that cannot be encoded even after its repair is in none of them."""
+    request = _request(spans)
+    if request is None:
+        yield from _divided([repair(span) for span in spans])
+    else:
+        yield request, len(spans)
+
+
+def _divided(spans: Sequence[ReadableSpan]) -> Iterator[EncodedSpans]:
+    request = _request(spans)
+    if request is not None:
+        yield request, len(spans)
+    elif len(spans) > 1:
+        middle = len(spans) // 2
+        yield from _divided(spans[:middle])
+        yield from _divided(spans[middle:])
+
+
+def _request(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest | None:
+    try:
+        request = _encoded(spans)
+        size = request.ByteSize()
+    except Exception:  # noqa: BLE001 - protobuf raises types of its own, and ValueError, TypeError, RecursionError
+        return None
+    return request if size <= MAX_BYTES else None
+
+
+def _encoded(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    resources: dict[int, ResourceSpans] = {}  # by identity, because resources are slow to hash
+    scopes: dict[tuple[int, int], ScopeSpans] = {}
+    for span in spans:
+        resource, scope = span.resource, span.instrumentation_scope
+        key = id(resource), id(scope)
+        if key not in scopes:
+            if key[0] not in resources:
+                resources[key[0]] = _add_resource(request, resource)
+            scopes[key] = _add_scope(resources[key[0]], scope)
+        _add_span(scopes[key], span)
+    return request
+
+
+def _add_resource(request: ExportTraceServiceRequest, resource: SdkResource) -> ResourceSpans:
+    own = Resource(attributes=_key_values(resource.attributes))
+    return request.resource_spans.add(resource=own, schema_url=resource.schema_url)
+
+
+def _add_scope(resource: ResourceSpans, scope: SdkScope | None) -> ScopeSpans:
+    if scope is None:
+        return resource.scope_spans.add(scope=InstrumentationScope())
+    own = InstrumentationScope(name=scope.name, version=scope.version or "", attributes=_key_values(scope.attributes))
+    return resource.scope_spans.add(scope=own, schema_url=scope.schema_url)
+
+
+def _add_span(scope: ScopeSpans, span: ReadableSpan) -> None:
+    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
+    pieces = [TRACE_ID, _trace_id(context), SPAN_ID, _span_id(context), *_parent(span.parent)]
+    pieces += [START, _time(span.start_time), END, _time(span.end_time), _name_and_kind(span.name, span.kind)]
+    if attributes := span.attributes:
+        items = attributes.copy().items()  # type: ignore[attr-defined] # a dict's are faster than those of the SDK
+        pieces += [_attribute(*item) for item in items]
+    pieces += [_link(link) for link in span.links]
+    if rare := _rare_fields(span, context):
+        pieces.append(Span(**rare).SerializeToString())
+    scope.spans.add().MergeFromString(b"".join(pieces))
+
+
+def _parent(parent: SpanContext | None) -> tuple[bytes, ...]:
+    return (PARENT_ID, _span_id(parent), REMOTE_PARENT if parent.is_remote else LOCAL_PARENT) if parent else NO_PARENT
+
+
+def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
+    rare: dict[str, Any] = {}
+    if context.trace_state:
+        rare["trace_state"] = context.trace_state.to_header()
+    if not span.status.is_unset:
+        rare["status"] = Status(code=CODES[span.status.status_code], message=span.status.description or "")
+    if events := span.events:
+        rare["events"] = [_event(event) for event in events]
+    if dropped := span.dropped_attributes:
+        rare["dropped_attributes_count"] = dropped
+    if dropped := span.dropped_events:
+        rare["dropped_events_count"] = dropped
+    if dropped := span.dropped_links:
+        rare["dropped_links_count"] = dropped
+    return rare
+
+
+def _trace_id(context: SpanContext) -> bytes:
+    return context.trace_id.to_bytes(16, "big")
+
+
+def _span_id(context: SpanContext) -> bytes:
+    return context.span_id.to_bytes(8, "big")
+
+
+def _time(unix_nanoseconds: int | None) -> bytes:
+    return (unix_nanoseconds or 0).to_bytes(8, "little")
+
+
+@lru_cache(CACHED_NAMES)
+def _name_and_kind(name: str, kind: SpanKind) -> bytes:
+    return Span(name=name, kind=KINDS[kind]).SerializeToString()
+
+
+def _event(event: Event) -> Span.Event:
+    return Span.Event(
+        name=event.name,
+        time_unix_nano=event.timestamp,
+        attributes=_key_values(event.attributes),
+        dropped_attributes_count=event.dropped_attributes,
+    )
+
+
+def _link(link: Link) -> bytes:
+    """The encoding of a span with this link only."""
+    context = link.context
+    if not (link.attributes or link.dropped_attributes):
+        flags = REMOTE_LINK if context.is_remote else LOCAL_LINK
+        return b"".join((LINK_TRACE_ID, _trace_id(context), LINK_SPAN_ID, _span_id(context), flags))
+    own = Span.Link(
+        trace_id=_trace_id(context),
+        span_id=_span_id(context),
+        attributes=_key_values(link.attributes),
+        dropped_attributes_count=link.dropped_attributes,
+        flags=REMOTE if context.is_remote else LOCAL,
+    )
+    return Span(links=[own]).SerializeToString()
+
+
+def _attribute(key: str, value: Any) -> bytes:
+    """The encoding of a span with one attribute. Only types whose equal values have the same encoding are cached."""
+    kind = type(value)
+    if kind is int or kind is bool or (kind is str and len(value) <= CACHED_LENGTH):
+        return _cached(key, value)
+    return _uncached(key, value)
+
+
+def _uncached(key: str, value: object) -> bytes:
+    return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
+
+
+_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_uncached)  # typed, because 1 == True
+
+
+def _key_values(attributes: Attributes) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_value(value)) for key, value in (attributes or {}).items()]
+
+
+def _value(value: object) -> AnyValue:
+    if isinstance(value, Mapping):
+        items = [KeyValue(key=str(key), value=_value(item)) for key, item in value.items()]
+        return AnyValue(kvlist_value=KeyValueList(values=items))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+    return _scalar(value)
+
+
+def _scalar(value: object) -> AnyValue:
+    match value:
+        case None:
+            return AnyValue()
+        case bool():
+            return AnyValue(bool_value=value)
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case str():
+            return AnyValue(string_value=value)
+        case bytes():
+            return AnyValue(bytes_value=value)
+    raise TypeError(f"OTLP has no encoding for {type(value)}")

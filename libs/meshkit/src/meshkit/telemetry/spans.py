@@ -1,0 +1,146 @@
+"""The SDK's spans at half of their cost. Samplers, ids, limits, processors and all rare methods are the SDK's.
+
+A span copies plain attributes as they are, has lists of events and links only once it has one, and is itself what
+processors get at its end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import trace
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, TraceFlags, get_current_span
+
+from meshkit.telemetry.attributes import SpanAttributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry import trace as api
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import Attributes
+
+FLAGS = [TraceFlags(flags) for flags in range(4)]
+NO_ATTRIBUTES = BoundedAttributes()
+"""Those of every link without attributes."""
+
+
+class TracerProvider(trace.TracerProvider):
+    """The SDK's provider, whose tracers start the spans of this module."""
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> api.Tracer:
+        """The tracer of a scope; one that does nothing if the SDK is disabled."""
+        tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        if isinstance(tracer, trace.Tracer):
+            tracer.__class__ = Tracer  # it differs in one method, and the SDK keeps a list of its tracers
+        return tracer
+
+
+class Tracer(trace.Tracer):
+    """Starts spans in the order of https://opentelemetry.io/docs/specs/otel/trace/sdk/#sdk-span-creation."""
+
+    def start_span(  # noqa: PLR0917 - the API's signature
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,  # noqa: FBT001, FBT002
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
+    ) -> api.Span:
+        """A span, which records if the sampler says so. The current span of the context is its parent."""
+        current = get_current_span(context).get_span_context()
+        if not self._is_enabled():
+            return NonRecordingSpan(current)
+        parent = current if current.is_valid else None
+        trace_id = parent.trace_id if parent else self.id_generator.generate_trace_id()
+        sampling = self.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
+        flags = FLAGS[self._random_flag(parent) | (sampling.decision is Decision.RECORD_AND_SAMPLE)]
+        own = SpanContext(trace_id, self.id_generator.generate_span_id(), False, flags, sampling.trace_state)
+        end_metrics = self._tracer_metrics.start_span(parent, sampling.decision)
+        if sampling.decision is Decision.DROP:
+            return NonRecordingSpan(own)
+        span = Span(self, name, own, parent, kind=kind, attributes=sampling.attributes, links=links)
+        span.set_up(end_metrics, record_exception=record_exception, set_status=set_status_on_exception)
+        span.start(start_time, context)
+        return span
+
+    def _random_flag(self, parent: SpanContext | None) -> int:
+        if parent:
+            return parent.trace_flags & TraceFlags.RANDOM_TRACE_ID
+        return TraceFlags.RANDOM_TRACE_ID if self.id_generator.is_trace_id_random() else TraceFlags.DEFAULT
+
+
+class Span(trace.Span):
+    """A span of the SDK with the same fields, which a test compares; the constructor takes what its tracer knows."""
+
+    _trace_config = None
+    _status = Status()
+    _events: Any = ()
+    _links: Any = ()
+    _start_time: int | None = None
+    _end_time: int | None = None
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        *,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: Sequence[Link] | None,
+    ) -> None:
+        self._name = name
+        self._context = context
+        self._parent = parent
+        self._kind = kind
+        self._sampler = tracer.sampler
+        self._resource = tracer.resource
+        self._span_processor = tracer.span_processor
+        self._instrumentation_info = tracer.instrumentation_info
+        self._instrumentation_scope = tracer._instrumentation_scope  # noqa: SLF001
+        self._limits = tracer._span_limits  # noqa: SLF001
+        self._lock = threading.Lock()
+        self._attributes = SpanAttributes(attributes, self._limits)
+        if links:
+            self._links = self._new_links(links)
+
+    def set_up(self, end_metrics: Callable[[], None], *, record_exception: bool, set_status: bool) -> None:
+        """What happens at the end, and at the end of a `with` block by an exception."""
+        self._record_end_metrics = end_metrics
+        self._record_exception, self._set_status_on_exception = record_exception, set_status
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Adds an event, unless the span has ended."""
+        self._events = self._events or self._new_events()  # type: ignore[no-untyped-call]
+        super().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Adds a link, unless the span has ended."""
+        self._links = self._links or self._new_links(())
+        if attributes or not context.is_valid:
+            super().add_link(context, attributes)
+        else:
+            self._add_link(Link(context, NO_ATTRIBUTES))
+
+    def _new_links(self, links: Sequence[Link]) -> Any:
+        if any(link.attributes or not link.context.is_valid for link in links):
+            return super()._new_links(links)
+        return BoundedList.from_seq(self._limits.max_links, [Link(link.context, NO_ATTRIBUTES) for link in links])
+
+    def _readable_span(self) -> trace.ReadableSpan:
+        return self

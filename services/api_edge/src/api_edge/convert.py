@@ -1,0 +1,268 @@
+"""Converts the responses of the backends to domain values.
+
+A response has to answer its request: what it names was asked for, each once, and its amounts add up. Every function
+raises ValueError or another exception if it does not, or if a value has no place in the domain.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2
+from aiomesh.pricing.v1 import pricing_service_pb2
+from api_edge.domain import (
+    Amount,
+    OrderState,
+    Price,
+    PricedLine,
+    Quote,
+    Reservation,
+    Stock,
+    UnpricedSku,
+    UnstockedSku,
+)
+from api_edge.rules import MAX_SKU, check_currency
+from meshkit.validation import is_uuid, text_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.type.money_pb2 import Money
+
+    from aiomesh.pricing.v1 import pricing_pb2
+    from api_edge.domain import Line
+    from meshkit.errors import ServiceError
+
+NANO_DIGITS = 9
+"""The decimals of google.type.Money; no currency has more."""
+
+
+def stock_of(response: inventory_service_pb2.GetStockResponse, sku: str) -> Stock:
+    """The stock of the requested SKU."""
+    _require(response.stock.sku == sku, "the stock is of another SKU")
+    return _stock(response.stock)
+
+
+def stocks_of(
+    response: inventory_service_pb2.BatchGetStockResponse, skus: Sequence[str]
+) -> tuple[list[Stock], list[str]]:
+    """The stock of the known SKUs in the order of the request, and the unknown SKUs."""
+    missing = list(response.missing_skus)
+    _require_batch((stock.sku for stock in response.stocks), missing, skus)
+    return [_stock(stock) for stock in response.stocks], missing
+
+
+def single_stocks(
+    response: inventory_service_pb2.BatchGetStockResponse, requests: Sequence[inventory_service_pb2.GetStockRequest]
+) -> list[inventory_service_pb2.GetStockResponse | ServiceError]:
+    """The response to each request that travelled in a batch, or the error that it would have got alone."""
+    missing = set(response.missing_skus)
+    _require_batch((stock.sku for stock in response.stocks), missing, [request.sku for request in requests])
+    stocks = iter(response.stocks)
+    return [
+        UnstockedSku(request.sku)
+        if request.sku in missing
+        else inventory_service_pb2.GetStockResponse(stock=next(stocks))
+        for request in requests
+    ]
+
+
+def page_of(
+    response: inventory_service_pb2.ListStockResponse, page_size: int, page_token: str
+) -> tuple[list[Stock], str]:
+    """One page of stock, and the token of the next page."""
+    skus = [stock.sku for stock in response.stocks]
+    _require(len(set(skus)) == len(skus) <= page_size, "the page repeats a SKU, or is too long")
+    _require(not any(_is_no_sku(sku) for sku in skus), "a SKU is invalid")
+    return [_stock(stock) for stock in response.stocks], _next_page(response.next_page_token, page_token)
+
+
+def reservation_of(response: inventory_service_pb2.GetReservationResponse, order_id: str) -> Reservation:
+    """The reservation of the requested order."""
+    return _reservation(response.reservation, order_id)
+
+
+def new_reservation_of(
+    response: inventory_service_pb2.ReserveStockResponse, order_id: str, lines: Sequence[Line], fingerprint: str
+) -> Reservation:
+    """The reservation that holds the requested lines."""
+    _require_lines(response.reservation.lines, lines)
+    return _with_fingerprint(_reservation(response.reservation, order_id), fingerprint)
+
+
+def ended_reservation_of(
+    response: inventory_service_pb2.CommitReservationResponse | inventory_service_pb2.ReleaseReservationResponse,
+    order_id: str,
+    fingerprint: str,
+    state: OrderState,
+) -> Reservation:
+    """The reservation in the state that was requested."""
+    reservation = _with_fingerprint(_reservation(response.reservation, order_id), fingerprint)
+    _require(reservation.state is state, f"the reservation is {reservation.state}, not {state}")
+    return reservation
+
+
+def reservations_of(
+    response: inventory_service_pb2.BatchGetReservationsResponse, order_ids: Sequence[str]
+) -> tuple[list[Reservation], list[str]]:
+    """The reservations of some orders, and the ids of the orders without one."""
+    missing = list(response.missing_reservation_ids)
+    _require_batch((found.reservation_id for found in response.reservations), missing, order_ids)
+    return [_reservation(found, found.reservation_id) for found in response.reservations], missing
+
+
+def deleted_count_of(response: inventory_service_pb2.PurgeReservationsResponse) -> int:
+    """The number of deleted reservations."""
+    _require(response.deleted_count >= 0, "the count is negative")
+    return response.deleted_count
+
+
+def price_of(response: pricing_service_pb2.GetPriceResponse, line: Line, currency: str) -> Price:
+    """The price of the requested line."""
+    return _price(response.price, line, currency)
+
+
+def prices_of(
+    response: pricing_service_pb2.BatchGetPricesResponse, lines: Sequence[Line], currency: str
+) -> dict[str, Price]:
+    """The prices of the known SKUs, by SKU."""
+    missing = set(response.missing_skus)
+    _require_batch((price.sku for price in response.prices), missing, [line.sku for line in lines])
+    known = [line for line in lines if line.sku not in missing]
+    return {line.sku: _price(price, line, currency) for price, line in zip(response.prices, known, strict=True)}
+
+
+def single_prices(
+    response: pricing_service_pb2.BatchGetPricesResponse, requests: Sequence[pricing_service_pb2.GetPriceRequest]
+) -> list[pricing_service_pb2.GetPriceResponse | ServiceError]:
+    """The response to each request that travelled in a batch, or the error that it would have got alone."""
+    missing = set(response.missing_skus)
+    _require_batch((price.sku for price in response.prices), missing, [request.sku for request in requests])
+    prices = iter(response.prices)
+    return [
+        UnpricedSku(request.sku) if request.sku in missing else pricing_service_pb2.GetPriceResponse(price=next(prices))
+        for request in requests
+    ]
+
+
+def quote_of(
+    response: pricing_service_pb2.GetQuoteResponse | pricing_service_pb2.ConfirmQuoteResponse, order_id: str
+) -> Quote:
+    """The quote of the requested order."""
+    return _quote(response.quote, order_id)
+
+
+def new_quote_of(
+    response: pricing_service_pb2.CreateQuoteResponse,
+    order_id: str,
+    lines: Sequence[Line],
+    currency: str,
+    fingerprint: str,
+) -> Quote:
+    """The quote for the requested lines."""
+    quote = _quote(response.quote, order_id)
+    _require_lines(quote.lines, lines)
+    _require(quote.currency == currency, "the quote has another currency")
+    _require(quote.fingerprint == fingerprint, "the quote has another fingerprint")
+    return quote
+
+
+def quote_ids_of(response: pricing_service_pb2.ListUnsettledQuotesResponse, page_token: str) -> tuple[list[str], str]:
+    """The ids of some quotes, and the token of the next page."""
+    ids = list(response.quote_ids)
+    _require(len(set(ids)) == len(ids) and all(map(is_uuid, ids)), "an id is invalid or repeated")
+    return ids, _next_page(response.next_page_token, page_token)
+
+
+def _require(answers: bool, problem: str) -> None:  # noqa: FBT001 - as of assert
+    if not answers:
+        raise ValueError(problem)
+
+
+def _require_batch(found: Iterable[str], missing: Iterable[str], requested: Sequence[str]) -> None:
+    """Each requested key is found or missing, in the order of the request."""
+    absent = set(missing)
+    _require(absent.issubset(requested), "the batch misses what was not requested")
+    _require(list(found) == [key for key in requested if key not in absent], "the batch is not the requested one")
+
+
+def _require_lines(found: Iterable[inventory_pb2.ReservationLine | PricedLine], requested: Sequence[Line]) -> None:
+    pairs = [(line.sku, line.quantity) for line in found]
+    _require(pairs == [(line.sku, line.quantity) for line in requested], "the lines are not the requested ones")
+
+
+def _with_fingerprint(reservation: Reservation, fingerprint: str) -> Reservation:
+    """The reservation, which has to have the requested fingerprint, if one was requested."""
+    _require(fingerprint in {"", reservation.fingerprint}, "the reservation has another fingerprint")
+    return reservation
+
+
+def _next_page(token: str, previous: str) -> str:
+    _require(not token or token != previous, "the next page is the same page")
+    return token
+
+
+def _is_no_sku(sku: str) -> bool:
+    return any(text_violations("sku", sku, longest=MAX_SKU))
+
+
+def _stock(stock: inventory_pb2.Stock) -> Stock:
+    _require(stock.on_hand - stock.reserved == stock.available, "the units do not add up")
+    _require(stock.reserved >= 0 and stock.available >= 0, "the units are negative")
+    return Stock(
+        sku=stock.sku,
+        title=stock.title,
+        category=stock.category,
+        on_hand=stock.on_hand,
+        reserved=stock.reserved,
+        available=stock.available,
+        version=stock.version,
+    )
+
+
+def _reservation(message: inventory_pb2.Reservation, order_id: str) -> Reservation:
+    _require(message.reservation_id == order_id, "the reservation has another id")
+    _require(message.HasField("expire_time"), "the reservation has no expire_time")
+    state = inventory_pb2.Reservation.State.Name(message.state).removeprefix("STATE_")
+    expire_time = message.expire_time.ToDatetime(UTC)
+    return Reservation(order_id, OrderState(state), expire_time, message.fingerprint)
+
+
+def _price(price: pricing_pb2.Price, line: Line, currency: str) -> Price:
+    _require((price.sku, price.quantity) == (line.sku, line.quantity), "the price is of another line")
+    unit_price, total = _amounts(price, currency, price.fraction_digits)
+    return Price(line.quantity, unit_price, total)
+
+
+def _quote(message: pricing_pb2.Quote, order_id: str) -> Quote:
+    _require(message.quote_id == order_id, "the quote has another id")
+    check_currency(message.currency_code)
+    currency, digits = message.currency_code, message.fraction_digits
+    lines = tuple(_priced_line(line, currency, digits) for line in message.lines)
+    total = _amount(message.total, currency, digits)
+    _require(bool(lines), "the quote has no lines")
+    _require(total.value == sum(line.total.value for line in lines), "the total is not that of the lines")
+    return Quote(currency, lines, total, message.fingerprint)
+
+
+def _priced_line(line: pricing_pb2.QuoteLine, currency: str, digits: int) -> PricedLine:
+    _require(bool(line.sku) and line.quantity > 0, "a line has no units")
+    return PricedLine(line.sku, line.quantity, *_amounts(line, currency, digits))
+
+
+def _amounts(line: pricing_pb2.Price | pricing_pb2.QuoteLine, currency: str, digits: int) -> tuple[Amount, Amount]:
+    """The price of one unit and of all."""
+    unit_price, total = _amount(line.unit_price, currency, digits), _amount(line.total, currency, digits)
+    _require(unit_price.value * line.quantity == total.value, "the total is not that of the units")
+    return unit_price, total
+
+
+def _amount(money: Money, currency: str, digits: int) -> Amount:
+    _require(money.currency_code == currency, "an amount has another currency")
+    _require(money.units >= 0 and 0 <= money.nanos < 10**NANO_DIGITS, "an amount is negative or invalid")
+    _require(
+        0 <= digits <= NANO_DIGITS and not money.nanos % 10 ** (NANO_DIGITS - digits), "an amount has other digits"
+    )
+    return Amount(currency, Decimal(money.units) + Decimal(money.nanos).scaleb(-NANO_DIGITS), digits)
