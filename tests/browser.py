@@ -91,9 +91,14 @@ class Tab:
         await self.wait(until)
 
     async def wait(self, until: str) -> None:
-        """Waits until a JavaScript expression is true."""
-        while not await self.value(f"Boolean({until})"):
-            await asyncio.sleep(0.02)
+        """Waits until a JavaScript expression is true; if it takes longer than a minute, the error has the page's text."""
+        try:
+            async with asyncio.timeout(60):
+                while not await self.value(f"Boolean({until})"):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            page = await self.value("location.href + document.body.innerText")
+            raise AssertionError(f"after 60 s still false: {until}\non the page {page}") from None
 
     async def value(self, expression: str) -> Any:
         """The value of a JavaScript expression; None if it throws, for example because the page is not loaded yet."""
