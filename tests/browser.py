@@ -91,7 +91,7 @@ class Tab:
         await self.wait(until)
 
     async def wait(self, until: str) -> None:
-        """Waits until a JavaScript expression is true; if it takes longer than a minute, the error has the page's text."""
+        """Waits until a JavaScript expression is true; after a minute it fails and shows the page's text."""
         try:
             async with asyncio.timeout(60):
                 while not await self.value(f"Boolean({until})"):
