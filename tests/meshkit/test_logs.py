@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -225,7 +226,35 @@ def test_a_line_that_cannot_be_written_fails_no_request(capsys: pytest.CaptureFi
     with only_handler() as handler:
         handler.setStream(closed)
         log_line(log, logging.INFO, "sold", fields={})
-    assert "Message: 'sold'" in capsys.readouterr().err
+    assert '"message": "sold"' in capsys.readouterr().err
+
+
+async def test_the_lines_of_one_turn_of_the_loop_are_written_at_once_and_before_later_records(
+    logged: Callable[[], Lines],
+) -> None:
+    with only_handler():
+        for number in range(3):
+            log_line(log, logging.INFO, "line %d", number, fields={})
+        assert logged() == []
+        await asyncio.sleep(0)
+        assert [line["message"] for line in logged()] == ["line 0", "line 1", "line 2"]
+        log_line(log, logging.INFO, "line 3", fields={})
+        log.info("record")
+    assert [line["message"] for line in logged()][3:] == ["line 3", "record"]
+
+
+def test_no_line_is_lost_at_the_end_of_the_process() -> None:
+    program = """
+import asyncio, logging
+from meshkit.logs import configure_logs, log_line
+configure_logs("shop")
+async def main():
+    log_line(logging.getLogger("shop"), logging.INFO, "the last", fields={})
+    raise SystemExit
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert '"message": "the last"' in ended.stderr
 
 
 def test_an_extra_field_replaces_no_field_of_the_line(logged: Callable[[], Lines]) -> None:

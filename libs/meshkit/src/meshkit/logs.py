@@ -3,11 +3,13 @@
 One line is one object: time (RFC 3339, UTC), level, logger, message, service, trace_id and span_id inside a span,
 the `extra` fields with other names, and exception for a traceback.
 
-Lines come from `logging`, or, for each request and RPC, from `log_line`, which writes the same line to the same stream.
+Lines come from `logging`, or, for each request and RPC, from `log_line`, which writes the same line to the same stream,
+at the end of the turn of the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -105,16 +107,36 @@ class JsonHandler(logging.StreamHandler):  # type: ignore[type-arg] # generic in
         super().__init__(sys.stderr)
         self._formatter = JsonFormatter(service)
         self.setFormatter(self._formatter)
+        self._lines: list[str] = []
 
     def write(self, level: int, logger: str, message: str, fields: Mapping[str, object]) -> None:
-        """Writes a line without a record of `logging`."""
+        """Writes a line without a record of `logging`: inside an event loop at the end of its turn, with the others."""
+        line = self._formatter.line(time.time(), logging.getLevelName(level), logger, message, fields)
+        with self.lock:  # type: ignore[union-attr] # every handler has one
+            self._lines.append(line + self.terminator)
+            is_first = len(self._lines) == 1
         try:
-            line = self._formatter.line(time.time(), logging.getLevelName(level), logger, message, fields)
-            with self.lock:  # type: ignore[union-attr] # every handler has one
-                self.stream.write(line + self.terminator)
-                self.stream.flush()
-        except Exception:  # noqa: BLE001 - as logging's own handlers do
-            self.handleError(logging.makeLogRecord({"name": logger, "msg": message}))
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            if is_first:
+                loop.call_soon(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record of `logging`, after the lines before it."""
+        self.flush()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Writes the lines that wait."""
+        with self.lock:  # type: ignore[union-attr] # every handler has one
+            lines, self._lines = self._lines, []
+            try:
+                self.stream.write("".join(lines))
+                super().flush()
+            except Exception:  # noqa: BLE001 - as logging's own handlers do
+                self.handleError(logging.makeLogRecord({"name": __name__, "msg": "".join(lines)}))
 
 
 def _only_handler(logger: logging.Logger) -> JsonHandler | None:
