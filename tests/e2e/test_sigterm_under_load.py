@@ -1,4 +1,4 @@
-"""SIGTERM to each process under load: the trace backend has the complete trace of every completed request.
+"""SIGTERM to each process under load of every protocol: each call that was begun is answered, and its trace complete.
 
 AIOMESH_SIGTERM_ROUNDS is the number of times that each process is stopped; 1 by default.
 """
@@ -10,17 +10,18 @@ import itertools
 import os
 import secrets
 import signal
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import aiohttp
-import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from aiomesh.storefront.v1 import storefront_service_pb2, storefront_service_pb2_grpc
 from localmesh.services import read_services
 from meshkit.testing import start_server
+from tests.e2e.callers import CALLERS, ORDER, REQUESTS, Edge, NotBegun
 from tests.ports import held_port
 from tests.service_process import ServiceProcess, running
 from tracebox.receiver import build_receiver
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-ROUNDS = int(os.environ.get("AIOMESH_SIGTERM_ROUNDS", "1"))
-CLIENTS, ORDERS = 4, 12
-"""The number of concurrent clients, and of the orders that they place before the signal."""
+    from tests.e2e.callers import Call
 
-PATIENT = {"X-Request-Timeout-Ms": "15000"}
+ROUNDS = int(os.environ.get("AIOMESH_SIGTERM_ROUNDS", "1"))
+CLIENTS, ORDERS = 2, 3
+"""The number of concurrent clients of each protocol, and of the orders that they place before the signal."""
+
 RPC_STATUS = "rpc.response.status_code"
 HTTP_STATUS = "http.response.status_code"
 
@@ -51,13 +53,15 @@ class Mesh:
 
     Attributes:
         statuses: what clients got, by trace id.
-        refused: the traces of the gRPC calls that the edge refused, or that did not reach it.
+        refused: the traces of the calls that the edge refused, or that did not reach it.
+        orders: the number of orders placed so far, by protocol. Each needs all processes.
     """
 
     def __init__(self, folder: Path, store: TraceStore, exporter: str) -> None:
         self.store = store
         self.statuses: dict[str, int | str] = {}
         self.refused: list[str] = []
+        self.orders: Counter[str] = Counter()
         self.processes: list[ServiceProcess] = []
         self._exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": exporter}
         self._ports = {name: held_port() for name in VICTIMS}
@@ -66,8 +70,8 @@ class Mesh:
             if service.database:
                 self._settings[service.name]["database_url"] = f"sqlite:///{folder / service.name}.db"
         targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in EDGE.after}
-        self._grpc_address = f"127.0.0.1:{held_port()}"
-        self._settings[EDGE.name] = {"drain_seconds": "0.2", "grpc_listen": self._grpc_address, **targets}
+        self._edge = Edge(f"http://127.0.0.1:{self._ports[EDGE.name]}", f"127.0.0.1:{held_port()}")
+        self._settings[EDGE.name] = {"drain_seconds": "0.2", "grpc_listen": self._edge.grpc_address, **targets}
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[ServiceProcess]:
@@ -81,47 +85,26 @@ class Mesh:
             assert await process.exit_status() == 0
         self.processes.append(process)
 
-    async def load(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-        """Sends reads and orders in turn until `stop` is set or the edge accepts no more connections."""
-        edge = f"http://127.0.0.1:{self._ports[EDGE.name]}"
-        order = {"lines": [{"sku": "ACC-0005", "quantity": 1}]}
-        while not stop.is_set():
-            for method, path, body in (("GET", "/v1/products/TEA-0001", None), ("POST", "/v1/orders", order)):
-                try:
-                    async with http.request(method, edge + path, json=body, headers=PATIENT) as response:
-                        text = await response.text()
-                        assert response.status in {200, 201, 503}, text
-                        self.statuses[response.headers["X-Trace-Id"]] = response.status
-                except (aiohttp.ClientConnectionError, ConnectionError):  # the edge has read nothing of this request
+    async def load(self, protocol: str, stop: asyncio.Event) -> None:
+        """Reads and orders in turn until `stop` is set or the edge begins no more calls."""
+        async with CALLERS[protocol](self._edge) as call:
+            is_answered = partial(self._is_answered, protocol, call)
+            for method in itertools.cycle(REQUESTS):
+                if stop.is_set() or not (await is_answered(method) or await is_answered(method)):
                     return
 
-    async def grpc_load(self, stop: asyncio.Event) -> None:
-        """As `load`, over gRPC, until the edge refuses a call."""
-        line = storefront_service_pb2.NewOrderLine(sku="ACC-0005", quantity=1)
-        requests = {
-            "GetProduct": storefront_service_pb2.GetProductRequest(sku="TEA-0001"),
-            "PlaceOrder": storefront_service_pb2.PlaceOrderRequest(lines=[line]),
-        }
-        async with grpc.aio.insecure_channel(self._grpc_address) as channel:
-            stub: Any = storefront_service_pb2_grpc.StorefrontServiceStub(channel)
-            for method in itertools.cycle(requests):
-                trace_id = secrets.token_hex(16)
-                traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
-                call = getattr(stub, method)(requests[method], timeout=15, metadata=[("traceparent", traceparent)])
-                code = (await call.code()).name
-                if "x-trace-id" not in (await call.trailing_metadata() or ()):
-                    # CANCELLED if it came after the time in which the server refuses calls: gRPC never began it.
-                    assert code in {"UNAVAILABLE", "CANCELLED"}, await call.details()
-                    self.refused.append(trace_id)
-                    return
-                assert code in {"OK", "UNAVAILABLE"}, await call.details()
-                self.statuses[trace_id] = code
-                if stop.is_set():
-                    return
-
-    def orders(self) -> int:
-        """The number of orders placed so far over HTTP. Each needs all processes."""
-        return sum(status == 201 for status in self.statuses.values())
+    async def _is_answered(self, protocol: str, call: Call, method: str) -> bool:
+        """Makes a call. If the edge does not begin it, the next one is made on another connection."""
+        trace_id = secrets.token_hex(16)
+        try:
+            status = await call(method, f"00-{trace_id}-{secrets.token_hex(8)}-01")
+        except (NotBegun, aiohttp.ClientConnectionError, ConnectionError):
+            self.refused.append(trace_id)
+            return False
+        assert status in {200, 201, 503, "OK", "UNAVAILABLE"}
+        self.statuses[trace_id] = status
+        self.orders[protocol] += method == ORDER and status in {201, "OK"}
+        return True
 
 
 @pytest.fixture
@@ -134,19 +117,18 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
 async def end_under_load(mesh: Mesh, victim: ServiceProcess) -> None:
     """Stops the process by SIGTERM while clients send requests."""
     stop = asyncio.Event()
-    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as clients:
-        before = mesh.orders()
-        for _ in range(CLIENTS):
-            clients.create_task(mesh.load(http, stop))
-            clients.create_task(mesh.grpc_load(stop))
-        while mesh.orders() < before + ORDERS:
+    async with asyncio.TaskGroup() as clients:
+        before = mesh.orders.copy()
+        for protocol in CLIENTS * [*CALLERS]:
+            clients.create_task(mesh.load(protocol, stop))
+        while any(mesh.orders[protocol] < before[protocol] + ORDERS for protocol in CALLERS):
             await asyncio.sleep(0.01)
         victim.signal(signal.SIGTERM)
         await victim.exit_status()
         stop.set()
 
 
-async def test_sigterm_under_load_loses_no_span_of_a_completed_request(mesh: Mesh) -> None:
+async def test_sigterm_under_load_loses_no_call_and_no_span(mesh: Mesh) -> None:
     async with AsyncExitStack() as stack:
         processes: dict[str, ServiceProcess] = {}
         for victim in VICTIMS * ROUNDS:
@@ -158,7 +140,6 @@ async def test_sigterm_under_load_loses_no_span_of_a_completed_request(mesh: Mes
     for trace_id, status in mesh.statuses.items():
         assert_complete(spans_of(mesh.store, trace_id), status)
     assert [trace_id for trace_id in mesh.refused if len(spans_of(mesh.store, trace_id)) > 1] == []
-    assert {"OK", 200, 201} <= {*mesh.statuses.values()}
     for process in mesh.processes:
         assert_no_loss(process, mesh.store)
 
@@ -199,6 +180,6 @@ def assert_no_loss(process: ServiceProcess, store: TraceStore) -> None:
         for record in records
         if record["logger"] in {f"{EDGE.name}.access", "meshkit.rpc"}
     }
-    assert len(served) >= ORDERS
+    assert len(served) >= len(CALLERS) * ORDERS
     found = {(trace_id, span.span_id.hex()) for trace_id, _ in served for span in spans_of(store, trace_id)}
     assert served <= found
