@@ -14,13 +14,15 @@ from meshkit.telemetry.spans import TracerProvider
 from tests.conformance.callers import Caller
 from tests.conformance.handlers import Script, handler
 from tests.conformance.observing import Observation, spans, until
-from tests.meshkit.echo import SERVICE, Echo, echo
+from tests.meshkit.echo import SERVICE, Echo, build_echo, echo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    import grpc
     from opentelemetry.sdk import trace as sdk
 
+    from meshkit.server.health import Health
     from meshkit.telemetry import Instrumentation
     from meshkit.testing import SpanCapture
     from tests.conformance.observing import Span
@@ -34,7 +36,7 @@ LIMIT = 60.0
 class Cell:
     """One call to make: its row, its column, the instrumentation, and seconds to wait for the expected events.
 
-    `provider` makes the spans: meshkit's or the SDK's.
+    `provider` makes the spans: meshkit's or the SDK's. `build` makes the server, see `echo`.
     """
 
     row: Row
@@ -42,6 +44,7 @@ class Cell:
     instrumentation: Instrumentation
     patience: float
     provider: type[sdk.TracerProvider] = TracerProvider
+    build: Callable[..., tuple[grpc.aio.Server, Health]] = build_echo
 
     @property
     def outcome(self) -> Outcome:
@@ -80,7 +83,7 @@ class Cell:
 
 
 Group: TypeAlias = "Sequence[Cell]"
-"""Cells of one ending, one instrumentation and one provider whose calls are made at the same time: see `scenes.py`."""
+"""Cells of one ending, instrumentation, provider and kind of server, whose calls are made at once: see `scenes.py`."""
 
 ALONE = {"channel.close", "server.stop", "is early"}
 """Callers whose calls share no server and no channel.
@@ -105,9 +108,9 @@ async def serve(group: Group) -> AsyncIterator[dict[str, Served]]:
         for cells in [[cell] for cell in group] if group[0].ending.caller in ALONE else [group]:
             scripts = {cell.method: Script(cell.ending.handler) for cell in cells}
             handlers: dict[str, Any] = {cell.method: handler(cell.row, scripts[cell.method]) for cell in cells}
-            instrumentation, provider = cells[0].instrumentation, cells[0].provider
+            instrumentation, provider, build = cells[0].instrumentation, cells[0].provider, cells[0].build
             service = await running.enter_async_context(
-                echo(instrumentation=instrumentation, provider=provider, limit=LIMIT, **handlers)
+                echo(instrumentation=instrumentation, provider=provider, build=build, limit=LIMIT, **handlers)
             )
             served |= {method: Served(service, script) for method, script in scripts.items()}
         yield served

@@ -75,10 +75,11 @@ def groups(cells: Mapping[str, Cell]) -> list[list[str]]:
     because Python's warning about that does not say which call it was.
     """
 
-    def group(name: str) -> tuple[str, str, bool, bool, str]:
+    def group(name: str) -> tuple[str, str, str, bool, bool, str]:
         cell = cells[name]
         alone = cell.method if cell.is_alone else ""
-        return cell.ending.name, cell.provider.__module__, cell.is_never_sent, cell.is_never_awaited, alone
+        provider, build = cell.provider.__module__, cell.build.__name__
+        return cell.ending.name, provider, build, cell.is_never_sent, cell.is_never_awaited, alone
 
     return [list(names) for _, names in itertools.groupby(sorted(cells, key=group), group)]
 

@@ -1,6 +1,7 @@
 """The conformance table of RPC traces, on meshkit's own instrumentation: see `table.py`.
 
-Every cell is tested again with the spans of the SDK, which a library's user may choose.
+Every cell is tested again with the spans of the SDK, which a library's user may choose, and every cell with one request
+and one response, as all methods of the edge, on the server that the edge builds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from opentelemetry.sdk import trace as sdk
 from tests.conformance.cell import Cell
 from tests.conformance.processes import group_pool
 from tests.conformance.table import cells
+from tests.edge.rpc_server import build_edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,11 @@ CELLS = {f"{row}: {ending.name}": Cell(row, ending, "native", patience=20) for r
 CELLS |= {
     f"{row}: {ending.name}, spans of the SDK": Cell(row, ending, "native", patience=20, provider=sdk.TracerProvider)
     for row, ending in cells()
+}
+CELLS |= {
+    f"{row}: {ending.name}, on the edge": Cell(row, ending, "native", patience=20, build=build_edge)
+    for row, ending in cells()
+    if row.arity == "unary-unary"
 }
 
 

@@ -107,7 +107,7 @@ async def test_a_call_has_its_deadline_as_its_budget_or_that_of_rest_and_no_more
 
 
 class Blocked:
-    """A storefront whose reads wait until `free` is set, and have a bug then."""
+    """A storefront whose reads wait until `free` is set."""
 
     def __init__(self) -> None:
         self.reached, self.free = asyncio.Event(), asyncio.Event()
@@ -115,11 +115,19 @@ class Blocked:
     async def product(self, *_: object, **__: object) -> Product:
         self.reached.set()
         await self.free.wait()
+        return Product(Stock("TEA-0001", "", "", 1, 0, 1, 1), None)
+
+
+class Buggy(Blocked):
+    """The same with a bug."""
+
+    async def product(self, *_: object, **__: object) -> Product:
+        await super().product()
         raise LookupError("a secret")
 
 
 async def test_calls_above_the_limit_are_refused_with_a_delay_and_a_bug_tells_nothing() -> None:
-    storefront: Any = Blocked()
+    storefront: Any = Buggy()
     server, _ = build_rpc_server(storefront, SpanCapture("edge").telemetry, max_pending=1, public=False)
     async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel:
         first = stub(channel).GetProduct(PRODUCT)
@@ -129,6 +137,27 @@ async def test_calls_above_the_limit_are_refused_with_a_delay_and_a_bug_tells_no
         assert (refused.value.code().name, read_error(refused.value).retry_after) == ("RESOURCE_EXHAUSTED", 1.0)
         storefront.free.set()
         assert await failure_of(first) == ("INTERNAL", "internal error")
+
+
+async def test_an_old_connection_takes_no_more_calls_and_completes_those_in_flight() -> None:
+    """The edge builds its server as the others of the mesh, whose connections get GOAWAY after a minute."""
+    storefront: Any = Blocked()
+    server, _ = build_rpc_server(
+        storefront,
+        SpanCapture("edge").telemetry,
+        max_pending=10,
+        public=False,
+        options=[("grpc.max_connection_age_ms", 100)],
+    )
+    async with start_server(server) as address, grpc.aio.insecure_channel(address) as channel:
+        first = stub(channel).GetProduct(PRODUCT)
+        await storefront.reached.wait()
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        storefront.reached.clear()
+        second = stub(channel).GetProduct(PRODUCT)
+        await storefront.reached.wait()
+        storefront.free.set()
+        assert [(await call).product.sku for call in (first, second)] == ["TEA-0001"] * 2
 
 
 @pytest.mark.parametrize(("method", "code"), [("GetProduct", "INTERNAL"), ("Nothing", "UNIMPLEMENTED")])

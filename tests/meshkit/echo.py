@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from meshkit.telemetry import Instrumentation
     from meshkit.telemetry.prometheus import MetricsPage
+    from meshkit.telemetry.provider import Telemetry
 
 SERVICE = "test.Echo"
 MAKERS: dict[str, Callable[..., Any]] = {
@@ -35,6 +36,14 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 async def always_healthy() -> None:
     """The health check of a service without dependencies."""
+
+
+def build_echo(
+    add: Callable[[grpc.aio.Server], None], telemetry: Telemetry, **options: Any
+) -> tuple[grpc.aio.Server, Health]:
+    """A server with the echo service."""
+    health = Health(SERVICE, always_healthy)
+    return build_server(services={SERVICE: add}, health=health, telemetry=telemetry, **options), health
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,13 @@ async def echo(
     client_interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     server_options: Sequence[tuple[str, int | str]] = (),
     client_options: Sequence[tuple[str, int | str]] = (),
+    build: Callable[..., tuple[grpc.aio.Server, Health]] = build_echo,
     **handlers: Any,
 ) -> AsyncIterator[Echo]:
     """Serves the handlers, named by their arity such as `UnaryUnary`, with or without a number.
 
-    `pages` show the metrics of client and server; `credentials` are those of server and client.
+    `pages` show the metrics of client and server; `credentials` are those of server and client. `build` makes the
+    server, as `build_echo` does.
     """
 
     def add(server: grpc.aio.Server) -> None:
@@ -83,16 +94,11 @@ async def echo(
         SpanCapture(name, instrumentation, page, provider)
         for name, page in zip(("client", "server"), pages or (None, None), strict=True)
     )
-    health = Health(SERVICE, always_healthy)
-    await health._publish(SERVING)
-    built = build_server(
-        services={SERVICE: add},
-        health=health,
-        telemetry=server.telemetry,
-        max_pending=max_pending,
-        interceptors=server_interceptors,
-        options=server_options,
+    built, health = build(
+        add, server.telemetry, max_pending=max_pending, interceptors=server_interceptors, options=server_options
     )
+    await health._publish(SERVING)
+    await health._servicer.set(SERVICE, SERVING)  # which channels ask for, also of a server of another service
     async with (
         start_server(built, listen, credentials=credentials[0]) as address,
         open_channel(

@@ -15,6 +15,8 @@ from meshkit.server.health import Health
 from meshkit.service import always_ready
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import grpc
 
     from api_edge.storefront import Storefront
@@ -27,7 +29,12 @@ OPTIONS = (("grpc.max_receive_message_length", MAX_REQUEST_BYTES),)
 
 
 def build_rpc_server(
-    storefront: Storefront, telemetry: Telemetry, *, max_pending: int, public: bool
+    storefront: Storefront,
+    telemetry: Telemetry,
+    *,
+    max_pending: int,
+    public: bool,
+    options: Sequence[tuple[str, int | str]] = (),
 ) -> tuple[grpc.aio.Server, Health]:
     """The server, not yet listening, and its health. It serves without its backends, with errors of theirs.
 
@@ -36,6 +43,7 @@ def build_rpc_server(
         telemetry: of the process.
         max_pending: the most unfinished calls.
         public: whether every call begins a trace of its own.
+        options: of gRPC's core; each replaces the edge's or meshkit's of its name.
     """
     health = Health(STOREFRONT.name, always_ready)
     server = build_server(
@@ -44,6 +52,6 @@ def build_rpc_server(
         telemetry=telemetry,
         max_pending=max_pending,
         own_traces=public,
-        options=OPTIONS,
+        options=(*OPTIONS, *options),
     )
     return server, health
