@@ -1,4 +1,4 @@
-"""Real clients of other makers against the edge: of Node.js, a page in Chromium, buf curl and curl.
+"""Real clients of other makers against the edge: of Node.js, a page in Chromium, buf curl, grpcurl and curl.
 
 Each reads the same product, and the same error with its reason.
 """
@@ -125,6 +125,27 @@ async def test_buf_curl_reads_a_product(shop: Mesh, descriptors: Path, protocol:
     command = ("curl", "--protocol", protocol, *options, "--schema", str(descriptors), "--data", '{"sku": "TEA-0001"}')
     found = json.loads(await run(str(PROGRAMS / "buf"), *command, f"{address}/{STOREFRONT}/GetProduct"))
     assert found["product"]["sku"] == "TEA-0001"
+
+
+@pytest.mark.go
+@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="needs grpcurl")
+async def test_grpcurl_lists_describes_and_calls_without_protos(shop: Mesh) -> None:
+    """As in the README."""
+    assert STOREFRONT in (await grpcurl(shop.grpc_address, "list")).split()
+    assert "rpc GetProduct (" in await grpcurl(shop.grpc_address, "describe", STOREFRONT)
+    found = json.loads(await grpcurl("-d", '{"sku": "TEA-0001"}', shop.grpc_address, f"{STOREFRONT}/GetProduct"))
+    assert found["product"]["sku"] == "TEA-0001"
+    refused = ("-format-error", "-d", '{"sku": "NO-1"}', shop.grpc_address, f"{STOREFRONT}/GetProduct")
+    found = json.loads(await grpcurl(*refused, code=NOT_FOUND))
+    assert (found["code"], found["details"][0]["reason"]) == (NOT_FOUND, "UNKNOWN_SKU")
+
+
+async def grpcurl(*arguments: str, code: int = 0) -> str:
+    """What grpcurl prints about a call that ends with this code of gRPC, which it adds to 64 for its exit status."""
+    process = await asyncio.create_subprocess_exec("grpcurl", "-plaintext", *arguments, stdout=PIPE, stderr=PIPE)
+    out, errors = await process.communicate()
+    assert process.returncode == (64 + code if code else 0), errors.decode()
+    return (errors if code else out).decode()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
