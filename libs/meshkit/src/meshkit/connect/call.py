@@ -13,8 +13,9 @@ from google.rpc import code_pb2, status_pb2
 from protobuf.wkt import Any
 
 from meshkit.connect.head import RefusedHead, check, has_trailers, read_head, scope_of_call
+from meshkit.connect.metadata import from_headers
 from meshkit.connect.protocols import GRPC, code_name, error_response
-from meshkit.connect.responses import ResponseStatus
+from meshkit.connect.responses import STATUSES, ResponseStatus
 from meshkit.errors import InvalidArgument, ServiceError, Unavailable
 from meshkit.fastapi.refusal import discard, expects_continue
 from meshkit.http.refusals import CANCELLED_FOR
@@ -24,6 +25,7 @@ from meshkit.status import write_status
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from meshkit.connect.metadata import Pairs
     from meshkit.server.context import Metadata
 
 DETAILS = "grpc-status-details-bin"
@@ -47,7 +49,11 @@ class HttpCall:
         self.request: object = None
         self.aborted: status_pb2.Status | None = None
         self._receive, self._send = receive, send
-        self._trailing: tuple[tuple[str, str], ...] = ()
+        self._metadata = from_headers(self.head.metadata)
+        self._initial: Pairs = ()
+        self._trailing: Pairs = ()
+        self._set_code: grpc.StatusCode | None = None
+        self._set_details = ""
         self._has_body = False
         self._is_disconnected = False
         self._seconds, self._invalid = _seconds(self)
@@ -62,27 +68,49 @@ class HttpCall:
         host, port = self.asgi_scope["client"] or ("", 0)
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:  # noqa: D102
-        return self.head.metadata
+    def invocation_metadata(self) -> Pairs:  # noqa: D102
+        return self._metadata
 
     def time_remaining(self) -> float | None:  # noqa: D102
         return None if self._seconds is None else self._end - time.monotonic()
 
-    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:  # noqa: D102
+    def initial_metadata(self) -> Pairs:
+        """The metadata that the client gets before the response."""
+        return self._initial
+
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Adds metadata, which travel with the response."""
+        self._initial += tuple(metadata)
+
+    def trailing_metadata(self) -> Pairs:  # noqa: D102
         return self._trailing
 
-    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:  # noqa: D102
-        self._trailing = metadata
+    def set_trailing_metadata(self, metadata: Metadata) -> None:  # noqa: D102
+        self._trailing = tuple(metadata)
+
+    def set_code(self, code: grpc.StatusCode | int) -> None:  # noqa: D102
+        self._set_code = code if isinstance(code, grpc.StatusCode) else STATUSES[code]
+
+    def set_details(self, details: str) -> None:  # noqa: D102
+        self._set_details = details
 
     def code(self) -> grpc.StatusCode:
-        """The status in the response; UNKNOWN before it is complete."""
-        return self.response.code
+        """The status in the response; before, that which the handler has set, or UNKNOWN."""
+        code = self.response.code
+        return self._set_code or code if code is grpc.StatusCode.UNKNOWN else code
+
+    async def abort_if_set(self) -> None:
+        """Aborts if the handler has set another status than OK."""
+        if self._set_code not in {None, grpc.StatusCode.OK}:
+            await self.abort(self.code(), self._set_details)
 
     def done(self) -> bool:  # noqa: D102
         return self.aborted is not None or self.response.code is not grpc.StatusCode.UNKNOWN
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
-        """Notes the status of the call, and raises AbortError."""
+        """Notes the status of the call, and raises AbortError. Trailing metadata replace those that are set."""
+        if trailing_metadata:
+            self._trailing = tuple(each for each in trailing_metadata if each[0] != DETAILS)
         rich = next((value for name, value in trailing_metadata if name == DETAILS), None)
         self.aborted = (
             status_pb2.Status.FromString(rich)
@@ -90,6 +118,9 @@ class HttpCall:
             else status_pb2.Status(code=code.value[0], message=details)
         )
         raise grpc.aio.AbortError
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:  # noqa: D102
+        await self.abort(status.code, status.details, status.trailing_metadata)
 
     async def refused(self, *, gets: bool) -> bool:
         """Responds with an error if the head of the request is invalid; returns whether it did."""

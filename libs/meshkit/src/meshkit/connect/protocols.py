@@ -6,13 +6,13 @@ https://connectrpc.com/docs/protocol, https://github.com/grpc/grpc/blob/master/d
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from google.rpc import code_pb2
 
+from meshkit.connect.metadata import encode
 from meshkit.errors import TABLE
 from meshkit.telemetry import semconv
 
@@ -84,17 +84,13 @@ def error_response(
         "content-type": "application/grpc" if protocol is GRPC else "application/grpc-web+proto",
         "grpc-status": str(status.code),
         "grpc-message": quote(status.message, safe=" "),
-        "grpc-status-details-bin": _base64(status.SerializeToString()),
+        "grpc-status-details-bin": encode(status.SerializeToString()),
     }
     return http_status or 200, [(name.encode(), value.encode()) for name, value in headers.items()], b""
 
 
 def _json(name: str, status: status_pb2.Status) -> bytes:
     details: list[Any] = [
-        {"type": detail.type_url.rpartition("/")[2], "value": _base64(detail.value)} for detail in status.details
+        {"type": detail.type_url.rpartition("/")[2], "value": encode(detail.value)} for detail in status.details
     ]
     return json.dumps({"code": code_name(name), "message": status.message, "details": details}).encode()
-
-
-def _base64(data: bytes) -> str:
-    return b64encode(data).decode().rstrip("=")

@@ -22,6 +22,7 @@ from opentelemetry.propagate import extract
 from opentelemetry.trace import Link
 
 from meshkit.connect.call import HttpCall, connect_error
+from meshkit.connect.metadata import to_headers
 from meshkit.errors import Unimplemented
 from meshkit.fastapi.own_traces import CALLER
 from meshkit.fastapi.prefix import route_path
@@ -150,7 +151,9 @@ def _function(
             call.raise_if_stopped()
             raise
         finally:
-            for name, value in call.trailing_metadata():
+            for name, value in to_headers(call.initial_metadata()):
+                request_context.response_headers.add(name, value)
+            for name, value in to_headers(call.trailing_metadata()):
                 request_context.response_trailers.add(name, value)
 
     return respond
@@ -159,6 +162,7 @@ def _function(
 async def _handle(handler: Any, output: str, context: Context) -> Any:
     context.admit(streams=False)
     response = await handler(context.http_call.request, context)
+    await context.http_call.abort_if_set()
     if getattr(getattr(response, "DESCRIPTOR", None), "full_name", None) != output:
         raise TypeError(f"the handler returned a {type(response).__name__}, not a {output}")
     return response

@@ -10,7 +10,7 @@ import grpc
 from grpc_status import rpc_status
 from opentelemetry import trace
 
-from meshkit.errors import Internal, ServiceError, describe, mapping_of
+from meshkit.errors import Internal, ServiceError, Unimplemented, describe, mapping_of
 from meshkit.status import write_status
 from meshkit.telemetry.semconv import SERVER_ERRORS
 
@@ -26,6 +26,7 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
 
     The trailing metadata that the handler has set arrive, too. What made the service fail, such as a database that is
     full, is in the log only.
+    A method of the generated servicer that is not overridden is UNIMPLEMENTED.
     Every other exception is a bug: the caller gets INTERNAL with a fixed text, the log and the span get the traceback.
     So is a cancellation that is not the caller's; gRPC would leave the caller waiting.
     """
@@ -43,9 +44,7 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
                 raise
-            log.exception("%s failed", name)
-            trace.get_current_span().record_exception(error)
-            status = write_status(Internal("internal error"))
+            status = write_status(_error_of(error, context, name))
         if not context.done():  # as it is after an `abort` that the handler turned into something else
             end = rpc_status.to_status(status)
             trailing = (*(context.trailing_metadata() or ()), *end.trailing_metadata)
@@ -53,3 +52,12 @@ def errors(method: str, behavior: Behavior[Request, Response]) -> Behavior[Reque
         return None
 
     return respond
+
+
+def _error_of(error: BaseException, context: CallContext[Request, Response], name: str) -> ServiceError:
+    """What the caller gets instead of an exception: UNIMPLEMENTED if the servicer has only what is generated."""
+    if isinstance(error, NotImplementedError) and context.code_name() == "UNIMPLEMENTED":
+        return Unimplemented("the service has no such method")
+    log.error("%s failed", name, exc_info=error)
+    trace.get_current_span().record_exception(error)
+    return Internal("internal error")
