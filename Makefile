@@ -27,7 +27,7 @@ test: install  ## Run the tests (only some: ARGS="-k orders")
 test-fast: install  ## Run the unit and contract tests (about a minute)
 	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
 
-test-clients: install  ## Test clients of other makers against the edge: Node.js, a page, buf curl, grpcurl, curl
+test-clients: install  ## Test clients of other makers: Node.js, a page, buf curl, grpcurl, curl, Connect's conformance suite
 	@exec $(RUN) pytest -n0 tests/clients $(ARGS)
 
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, with load and faults
