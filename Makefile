@@ -6,7 +6,7 @@ unexport PYTHONPATH PYTHONHOME # the packages of the user's other projects are n
 unexport PYTHONDONTWRITEBYTECODE
 export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
-TARGETS := help install up test test-fast test-clients test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
+TARGETS := help install up test test-fast test-clients test-servers test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
 .PHONY: $(TARGETS)
 # Checked before any target runs. A rule would run after `up` in `make up docs`, and never for the folder docs/.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
@@ -29,6 +29,9 @@ test-fast: install  ## Run the unit and contract tests (about a minute)
 
 test-clients: install  ## Test clients of other makers: Node.js, a page, buf curl, grpcurl, curl, Connect's conformance suite
 	@exec $(RUN) pytest -n0 tests/clients $(ARGS)
+
+test-servers: install  ## Test the edge on uvicorn, Hypercorn and Granian, over HTTP/2 and TLS
+	@exec $(RUN) pytest -n0 tests/servers $(ARGS)
 
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, with load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)

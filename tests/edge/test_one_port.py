@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import pytest_asyncio
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from opentelemetry.trace import SpanKind
 
 from aiomesh.storefront.v1 import storefront_service_pb2 as pb
 from aiomesh.storefront.v1 import storefront_service_pb2_grpc as pb_grpc
-from api_edge.app import build
 from api_edge.rules import MAX_REQUEST_BYTES
 from api_edge.settings import Settings
-from meshkit.lifecycle import Stop
 from meshkit.status import read_error
-from tests.edge.mesh import Mesh, mesh
+from tests.edge.mesh import Mesh, mesh, start_edge
 from tests.edge.protocols.client import Trace
 from tests.edge.test_draining import Slow
-from tests.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,19 +30,15 @@ PRODUCT = pb.GetProductRequest(sku="TEA-0001")
 
 @asynccontextmanager
 async def on_hypercorn(shop: Mesh) -> AsyncIterator[str]:
-    """Another edge on the backends of a mesh, served by Hypercorn. Yields its address."""
-    settings = Settings(inventory_target=shop.inventory_address, pricing_target=shop.pricing_address)
-    config, ended = Config(), asyncio.Event()
-    config.bind, config.graceful_timeout = [f"127.0.0.1:{held_port()}"], 1
-    async with build(settings, shop.edge.telemetry) as app:
-        server = asyncio.create_task(serve(cast("Any", app.http_app(Stop())), config, shutdown_trigger=ended.wait))
-        try:
-            async with grpc.aio.insecure_channel(config.bind[0]) as channel:
-                await channel.channel_ready()
-            yield config.bind[0]
-        finally:
-            ended.set()
-            await server
+    """Another edge on the backends of a mesh, with `EDGE_SERVER=hypercorn`. Yields its address."""
+    settings = Settings(
+        server="hypercorn",
+        inventory_target=shop.inventory_address,
+        pricing_target=shop.pricing_address,
+        drain_seconds=0,
+    )
+    async with start_edge(settings, shop.edge) as (url, _, _):
+        yield url.removeprefix("http://")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from api_edge.settings import Settings
 from meshkit.config import load_settings
+from meshkit.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.unit
 
@@ -54,6 +60,10 @@ pytestmark = pytest.mark.unit
         ("EDGE_CORS_ORIGINS", "https://Shop.example.com"),
         ("EDGE_PUBLIC", "maybe"),
         ("EDGE_LOG_LEVEL", "LOUD"),
+        ("EDGE_SERVER", "gunicorn"),
+        ("EDGE_TLS_CERT", "/nowhere/cert.pem"),
+        ("EDGE_TLS_CERT", __file__),
+        ("EDGE_TLS_KEY", "/nowhere/key.pem"),
     ],
 )
 def test_an_invalid_setting_ends_the_start_and_is_named(
@@ -104,3 +114,32 @@ def test_a_process_without_any_protocol_does_not_start(
         load_settings(Settings)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("EDGE_GRPC_LISTEN: must be an address if EDGE_LISTEN is empty")
+
+
+def pem(folder: Path, name: str, *blobs: trustme.Blob) -> str:
+    """The path of a new file with these blobs."""
+    (folder / name).write_bytes(b"".join(blob.bytes() for blob in blobs))
+    return str(folder / name)
+
+
+def test_the_files_for_tls_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    monkeypatch.setenv("EDGE_TLS_CERT", pem(tmp_path, "cert.pem", *certificate.cert_chain_pems))
+    monkeypatch.setenv("EDGE_TLS_KEY", pem(tmp_path, "key.pem", certificate.private_key_pem))
+    assert load_settings(Settings).tls == TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("key", ["", "another", "none", "absent"])
+def test_a_certificate_without_its_key_ends_the_start_and_the_key_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    certificate, other = (trustme.CA().issue_cert("127.0.0.1") for _ in range(2))
+    pem(tmp_path, "another", other.private_key_pem)
+    pem(tmp_path, "none")
+    monkeypatch.setenv("EDGE_TLS_CERT", pem(tmp_path, "cert.pem", *certificate.cert_chain_pems))
+    monkeypatch.setenv("EDGE_TLS_KEY", key and str(tmp_path / key))
+    with pytest.raises(SystemExit) as end:
+        load_settings(Settings)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("EDGE_TLS_KEY: ")

@@ -9,7 +9,9 @@ MODULES = {
     "contrib": ("opentelemetry.instrumentation.grpc",),
     "database": ("sqlalchemy", "greenlet", "alembic", "aiosqlite", "asyncpg"),
     "fastapi": ("fastapi", "starlette", "uvicorn", "httptools"),
+    "granian": ("granian", "uvicorn", "httptools"),
     "http": ("uvicorn", "httptools"),
+    "hypercorn": ("hypercorn", "uvicorn", "httptools"),
     "prometheus": ("prometheus_client", "opentelemetry.exporter.prometheus"),
 }
 """What each extra lets one import."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_settings import NoDecode
 
+from meshkit import tls
+from meshkit.extras import require
 from meshkit.hosts import host_name
 
 if TYPE_CHECKING:
@@ -64,6 +66,20 @@ def _prefix(text: str) -> str:
     return prefix
 
 
+def _installed(server: str) -> str:
+    try:
+        require("http" if server == "uvicorn" else server)
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    return server
+
+
+def _certificate(path: str) -> str:
+    if path:
+        tls.check_certificate(path)
+    return path
+
+
 def _described(text: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": text})
 
@@ -84,3 +100,32 @@ Origins = Annotated[tuple[str, ...], NoDecode, _items(_origin), _described("orig
 
 PathPrefix = Annotated[str, AfterValidator(_prefix), _described("path or empty")]
 """The type of a setting that is a path such as `/shop`, or empty."""
+
+HttpServer = Literal["uvicorn", "hypercorn", "granian"]
+"""The ASGI servers that run apps: see `meshkit.http.servers`."""
+
+InstalledServer = Annotated[HttpServer, AfterValidator(_installed)]
+"""The type of a setting that selects an ASGI server, whose extra is installed."""
+
+CertificateFile = Annotated[str, AfterValidator(_certificate), _described("path of a PEM file, or empty")]
+"""The type of a setting that is the path of a file with the certificate of a server, or empty for no TLS."""
+
+KeyFile = Annotated[str, _described("path of a PEM file, or empty")]
+"""The type of a setting that is the path of a file with its key. Its class checks it, see `check_pair`."""
+
+
+def check_pair(key: str, certificate: str | None, variable: str) -> None:
+    """Checks the values of a KeyFile and of its CertificateFile, which is None if it is invalid.
+
+    Args:
+        key: a path, or empty.
+        certificate: a path, or empty.
+        variable: the name of the setting that is the certificate.
+
+    Raises:
+        ValueError: one of them is missing, or they do not belong together.
+    """
+    if certificate is not None and bool(key) != bool(certificate):
+        raise ValueError(f"must be set together with {variable}")
+    if certificate and key:
+        tls.check_key(key, certificate)

@@ -87,6 +87,8 @@ class EdgeApp:
             stop=stop,
             drain_seconds=settings.drain_seconds,
             grace_seconds=settings.grace_seconds,
+            server=settings.server,
+            tls=settings.tls,
         )
 
     def _grpc(self, stop: Stop) -> Callable[[], Coroutine[None, None, None]]:

@@ -1,11 +1,23 @@
 """The settings of the edge, from the environment: `EDGE_LISTEN`, `EDGE_PRICING_TARGET` and so on."""
 
+from pathlib import Path
+
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from meshkit.client.batching import MAX_WAITING
 from meshkit.config import GrpcSettings, OptionalAddress, Seconds, Target
-from meshkit.http_settings import HostNames, Networks, Origins, PathPrefix
+from meshkit.http_settings import (
+    CertificateFile,
+    HostNames,
+    InstalledServer,
+    KeyFile,
+    Networks,
+    Origins,
+    PathPrefix,
+    check_pair,
+)
+from meshkit.tls import TlsFiles
 
 YEAR = 365 * 24 * 3600.0
 
@@ -19,6 +31,12 @@ class Settings(GrpcSettings):
     """Address that the HTTP server listens on. Port 0 takes a free port; the log names it. Empty: no HTTP."""
     grpc_listen: OptionalAddress = Field("", validate_default=True)
     """Address that the gRPC server listens on; `make up` sets one. Port 0 takes a free port. Empty: no gRPC."""
+    server: InstalledServer = "uvicorn"
+    """The server of HTTP. Hypercorn and Granian speak HTTP/2; they are extras, and not for production."""
+    tls_cert: CertificateFile = ""
+    """Certificate of the HTTP server, then those between it and the root. gRPC's own port has no TLS. Empty: none."""
+    tls_key: KeyFile = Field("", validate_default=True)
+    """Private key of the certificate, not encrypted. Both files are read at the start only."""
     inventory_target: Target = "127.0.0.1:50051"
     """gRPC target of the inventory service, such as dns:///inventory:50051."""
     pricing_target: Target = "127.0.0.1:50052"
@@ -45,6 +63,17 @@ class Settings(GrpcSettings):
     """Seconds for which a stopping process still accepts requests after it is no longer ready."""
     grace_seconds: float = Field(20.0, gt=0, allow_inf_nan=False)
     """Seconds that requests in flight may take after that, before they are cancelled."""
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of the HTTP server; None for plain text."""
+        return TlsFiles(Path(self.tls_cert), Path(self.tls_key)) if self.tls_cert else None
+
+    @field_validator("tls_key")
+    @classmethod
+    def _belongs(cls, key: str, others: ValidationInfo) -> str:
+        check_pair(key, others.data.get("tls_cert"), "EDGE_TLS_CERT")
+        return key
 
     @field_validator("grpc_listen")
     @classmethod

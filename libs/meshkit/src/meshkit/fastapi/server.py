@@ -11,7 +11,8 @@ from meshkit.errors import Cancelled, InvalidArgument, Unavailable
 from meshkit.fastapi.problem_details import AppError
 from meshkit.http.limits import DEFAULT_LIMITS
 from meshkit.http.refusals import CANCELLED_FOR, DISCONNECTED
-from meshkit.http.server import first, listen_socket, serving
+from meshkit.http.server import first, listen_socket
+from meshkit.http.servers import serving_on
 
 if TYPE_CHECKING:
     import socket
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from meshkit.fastapi.problem_details import Problems
     from meshkit.http.limits import Limits
     from meshkit.http.refusals import Refusal
+    from meshkit.http_settings import HttpServer
     from meshkit.lifecycle import Stop
+    from meshkit.tls import TlsFiles
 
 __all__ = ["CANCELLED_FOR", "ClientDisconnected", "RefusedRequest", "ShuttingDown", "listen_socket", "serve"]
 
@@ -75,6 +78,8 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     grace_seconds: float = GRACE_SECONDS,
     limits: Limits = DEFAULT_LIMITS,
+    server: HttpServer = "uvicorn",
+    tls: TlsFiles | None = None,
 ) -> None:
     """Serves until `stop` is requested, then drains and stops.
 
@@ -86,7 +91,13 @@ async def serve(
         drain_seconds: how long to continue accepting, with `Connection: close` in every response.
         grace_seconds: how long requests in flight may take after that, before they are cancelled.
         limits: what one client may take.
+        server: which one runs the app; another one than uvicorn has only some of the limits.
+        tls: for HTTPS; plain text without.
+
+    Raises:
+        ImportError: the extra of the server is not installed.
     """
+    serving = serving_on(server)
     address = HostPort(*listener.getsockname()[:2])
     log.info("listening on %s", address, extra={"port": address.port})
     async with serving(
@@ -96,9 +107,10 @@ async def serve(
         stop=stop,
         grace_seconds=grace_seconds,
         limits=limits,
-    ) as server:
-        await first(stop.requested, server)
-        if not server.done():
+        tls=tls,
+    ) as server_task:
+        await first(stop.requested, server_task)
+        if not server_task.done():
             log.info("draining")
             await stop.pause(drain_seconds)
     log.info("stopped")

@@ -7,6 +7,8 @@ exchange     one request while its app runs
 connections  the cap on connections, and their time limits
 limits       the numbers
 refusals     the responses to requests that are refused for their bytes
+servers      selects another server: on_hypercorn and on_granian, each of an extra of its own
+in_flight    what an app does itself on these: cancellation, and the last requests of a stop
 """
 
 from __future__ import annotations

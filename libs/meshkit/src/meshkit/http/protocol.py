@@ -341,7 +341,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._set_deadline(self._limits.discard_seconds)
         self._connections.set_idle(self)
         self.flow.release()
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self.transport.can_write_eof():  # TLS cannot end one direction
             self.transport.write_eof()
 
     def _drop(self, length: int) -> None:

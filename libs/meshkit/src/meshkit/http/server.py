@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshkit.http.limits import Limits
     from meshkit.http.refusals import Renderer
     from meshkit.lifecycle import Stop
+    from meshkit.tls import TlsFiles
 
 log = logging.getLogger("meshkit.http")
 
@@ -65,6 +66,7 @@ async def serving(
     stop: Stop,
     grace_seconds: float,
     limits: Limits = DEFAULT_LIMITS,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Serves during the block, and then stops. Yields the task of the server, which may end by itself.
 
@@ -75,10 +77,11 @@ async def serving(
         stop: once it is requested, every last response has `Connection: close`; in a hurry there is no grace.
         grace_seconds: how long requests in flight may take after the block, before they are cancelled.
         limits: what one client may take.
+        tls: for HTTPS; plain text without.
     """
     connections = Connections(limits)
     protocol = partial(HttpProtocol, stop=stop, renderer=renderer, limits=limits, connections=connections)
-    server = Server(_config(app, cast("type[asyncio.Protocol]", protocol), limits))
+    server = Server(_config(app, cast("type[asyncio.Protocol]", protocol), limits, tls))
     server_task, watch_task = asyncio.create_task(server.serve([listener])), asyncio.create_task(connections.watch())
     try:
         yield server_task
@@ -97,7 +100,7 @@ async def first(event: asyncio.Event, server: asyncio.Task[None], seconds: float
     event_task.cancel()
 
 
-def _config(app: ASGIApp, protocol: type[asyncio.Protocol], limits: Limits) -> uvicorn.Config:
+def _config(app: ASGIApp, protocol: type[asyncio.Protocol], limits: Limits, tls: TlsFiles | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=protocol,
@@ -110,6 +113,7 @@ def _config(app: ASGIApp, protocol: type[asyncio.Protocol], limits: Limits) -> u
         log_level=logging.ERROR,  # it warns about clients that send invalid HTTP or offer another protocol
         server_header=False,
         proxy_headers=False,  # by default it believes all clients on loopback: see meshkit.fastapi.proxies
+        ssl_context_factory=(lambda _config, _default: tls.context("http/1.1")) if tls else None,
         reset_contextvars=True,  # else a request may get budget and trace of the previous one on its connection
     )
 
