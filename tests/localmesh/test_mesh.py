@@ -94,6 +94,12 @@ def test_the_processes_get_each_others_addresses() -> None:
     assert found["tracebox"].environment["TRACEBOX_QUERY_LISTEN"] == "127.0.0.1:1004"
 
 
+def test_an_edge_with_a_certificate_has_an_address_of_https() -> None:
+    assert programs()["api_edge"].address == "http://127.0.0.1:1001"
+    assert programs({"EDGE_TLS_CERT": "cert.pem"})["api_edge"].address == "https://127.0.0.1:1001"
+    assert "https://127.0.0.1:1001/docs" in describe(SERVICES, SETTINGS, {"EDGE_TLS_CERT": "cert.pem"}).welcome
+
+
 @pytest.mark.parametrize("name", ["100%20", "what?", "a b#c&d=e+f@g:h", "Größe"])
 def test_the_databases_are_in_a_state_directory_with_any_name(name: str) -> None:
     settings = SETTINGS.model_copy(update={"state_dir": Path("/state", name)})

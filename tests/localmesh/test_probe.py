@@ -1,11 +1,13 @@
 """Readiness probes of real servers."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
+import trustme
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from localmesh.probe import accepts, all_of, responds, serves, wait_ready
@@ -27,14 +29,14 @@ async def health_server() -> AsyncIterator[tuple[int, health.aio.HealthServicer]
 
 
 @asynccontextmanager
-async def http_server(response: bytes) -> AsyncIterator[int]:
+async def http_server(response: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):  # a client that only connects sends no request
             request = await reader.readuntil(b"\r\n\r\n")
             writer.write(response if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
         writer.close()
 
-    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
 
 
@@ -71,6 +73,14 @@ async def test_wait_ready_returns_when_the_service_starts_to_serve() -> None:
 async def test_an_http_server_is_ready_when_it_responds_with_200(response: bytes, expected: bool) -> None:  # noqa: FBT001
     async with http_server(response) as port:
         assert await responds(port, "/readyz")() is expected
+
+
+async def test_an_http_server_with_tls_is_ready_with_any_certificate() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("shop.example").configure_cert(context)
+    async with http_server(b"HTTP/1.1 200 OK\r\n\r\n", context) as port:
+        assert await responds(port, "/readyz", tls=True)()
+        assert not await responds(port, "/readyz")()
 
 
 async def test_no_probe_is_ready_on_a_port_without_a_listener() -> None:

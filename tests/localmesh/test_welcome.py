@@ -89,9 +89,14 @@ def test_each_mesh_prints_an_order_with_its_own_key() -> None:
     assert keys[0] != keys[1]
 
 
+def test_the_commands_accept_any_certificate_of_an_edge_with_tls() -> None:
+    edge = "https://127.0.0.1:8080"
+    assert [command.partition(" -w")[0] for command in (product(edge), order(edge, "headers"))] == ["curl -sk"] * 2
+
+
 def test_the_welcome_contains_the_pages_the_logs_and_the_three_commands(tmp_path: Path) -> None:
     settings = Settings(traces_port=1004, state_dir=tmp_path)
-    text = welcome(1001, settings, "127.0.0.1:1007")
+    text = welcome("http://127.0.0.1:1001", settings, "127.0.0.1:1007")
     assert "http://127.0.0.1:1001/docs" in text
     assert "gRPC     127.0.0.1:1007" in text
     assert "http://127.0.0.1:1004" in text
@@ -102,5 +107,5 @@ def test_the_welcome_contains_the_pages_the_logs_and_the_three_commands(tmp_path
 
 @pytest.mark.parametrize("reload", [True, False])
 def test_the_welcome_tells_whether_an_edit_restarts_a_service(tmp_path: Path, *, reload: bool) -> None:
-    text = welcome(1001, Settings(state_dir=tmp_path, reload=reload))
+    text = welcome("http://127.0.0.1:1001", Settings(state_dir=tmp_path, reload=reload))
     assert ("\n  reload   on: an edit restarts its service\n" in text) is reload

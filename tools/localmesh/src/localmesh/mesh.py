@@ -83,7 +83,10 @@ def describe(services: Sequence[Service], settings: Settings, environ: Mapping[s
     others = {variable for service in services if service not in own for variable in service.ports}
     ports = {name: port for name, port in settings.ports.items() if name not in others}
     return Mesh(
-        (*stages, (traces,)), ports, welcome(settings.port_of(edge), settings, settings.grpc_address_of(edge)), left_out
+        (*stages, (traces,)),
+        ports,
+        welcome(programs[edge].address, settings, settings.grpc_address_of(edge)),
+        left_out,
     )
 
 
@@ -127,24 +130,27 @@ def _program(
     if service.protocol == "http":
         wiring[f"{prefix}TRACE_URL"] = f"http://{HOST}:{settings.traces_port}/trace/{{trace_id}}"
     environment = {**defaults, **inherited, **wiring}
+    scheme = "https" if environment.get(f"{prefix}TLS_CERT") else "http"
     return Program(
         service.name,
         (sys.executable, "-m", service.name),
         environment,
-        f"http://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
-        _is_ready(service, settings),
+        f"{scheme}://{HOST}:{port}" if service.protocol == "http" else f"{HOST}:{port}",
+        _is_ready(service, settings, tls=scheme == "https"),
         {name: value for name, value in environment.items() if name.startswith((prefix, "OTEL_"))},
         _sources(service) if settings.reload else (),
     )
 
 
-def _is_ready(service: Service, settings: Settings) -> Probe:
+def _is_ready(service: Service, settings: Settings, *, tls: bool) -> Probe:
     port = settings.port_of(service)
     if service.protocol == "grpc":
         return serves(port, service.grpc_name)
     if not service.grpc_port:
-        return responds(port, "/readyz")
-    return all_of(responds(port, "/readyz"), serves(settings.ports[service.grpc_port_variable], service.grpc_name))
+        return responds(port, "/readyz", tls=tls)
+    return all_of(
+        responds(port, "/readyz", tls=tls), serves(settings.ports[service.grpc_port_variable], service.grpc_name)
+    )
 
 
 def _sources(service: Service) -> tuple[Path, ...]:

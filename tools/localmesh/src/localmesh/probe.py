@@ -4,6 +4,7 @@ A probe returns whether the process can serve now. If the process has not starte
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 
@@ -47,21 +48,28 @@ def accepts(port: int) -> Probe:
     return ready
 
 
-def responds(port: int, path: str) -> Probe:
-    """Ready when the response to `GET path` has the status 200."""
+def responds(port: int, path: str, *, tls: bool = False) -> Probe:
+    """Ready when the response to `GET path` has the status 200. The certificate of an own process is not checked."""
+    context = _any_certificate() if tls else None
 
     async def ready() -> bool:
         try:
             async with asyncio.timeout(RESPONSE_LIMIT):
-                return await _status(port, path) == b"200"
+                return await _status(port, path, context) == b"200"
         except (OSError, ValueError):
             return False
 
     return ready
 
 
-async def _status(port: int, path: str) -> bytes:
-    reader, writer = await asyncio.open_connection(HOST, port)
+def _any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def _status(port: int, path: str, context: ssl.SSLContext | None) -> bytes:
+    reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
     with closing(writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
         _, status, *_ = (await reader.readline()).split(maxsplit=2)
