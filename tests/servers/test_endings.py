@@ -15,6 +15,7 @@ from tests.servers.http2 import JSON
 from tests.servers.shop import PATIENT, READ, on_http2, on_servers
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
     from tests.servers.shop import Edge, Shop
@@ -139,14 +140,20 @@ async def test_bytes_that_are_no_request_get_a_problem(edge: Edge) -> None:
     assert b"application/problem+json" in await answer(edge, b"nonsense\r\n\r\n")
 
 
+@on_servers(**BARE)
+async def test_bytes_that_are_no_request_get_a_problem_under_tls(shop: Shop, server: str) -> None:
+    async with shop.start(server, **shop.tls) as edge:
+        assert b"application/problem+json" in await answer(edge, b"nonsense\r\n\r\n", shop.context("http/1.1"))
+
+
 @on_servers(**LONG_HEADS)
 async def test_a_head_above_64_kib_gets_a_problem(edge: Edge) -> None:
     assert b"application/problem+json" in await answer(edge, get("/livez", X_Long="x" * 65_536))
 
 
-async def answer(edge: Edge, request: bytes) -> bytes:
+async def answer(edge: Edge, request: bytes, context: ssl.SSLContext | None = None) -> bytes:
     """The head of the response to a request."""
-    reader, writer = await asyncio.open_connection(*edge.address)
+    reader, writer = await asyncio.open_connection(*edge.address, ssl=context)
     writer.write(request)
     try:
         return await reader.readuntil(b"\r\n\r\n")
