@@ -41,21 +41,21 @@ async def concurrently(
 
 
 @overload
-async def concurrently(first: Coroutine[Any, Any, T], /, *others: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
+async def concurrently(*branches: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
-async def concurrently(first: Coroutine[Any, Any, Any], /, *others: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+async def concurrently(*branches: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     """The results of all branches, in their order. The first failure cancels the others and is raised unchanged.
 
     The first branch runs in the caller's own task.
     """
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(branch) for branch in others]
-            result = await first
+            tasks = [group.create_task(branch) for branch in branches[1:]]
+            results = [await branch for branch in branches[:1]]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return (result, *(task.result() for task in tasks))
+    return (*results, *(task.result() for task in tasks))
 
 
 async def result_or_error(call: Awaitable[T]) -> T | ServiceError:
