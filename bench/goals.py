@@ -23,7 +23,7 @@ BASE = "base"
 
 
 class Goal(NamedTuple):
-    """The limit of a ratio of two variants, and a lower one to aim at. `measured` is None if a variant did not run."""
+    """A ratio of two variants: `must` is its limit, `aim` is better. `measured` is None if a variant did not run."""
 
     name: str
     must: float
