@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
@@ -12,19 +11,24 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 
-@dataclass
 class OpenSpans(SpanProcessor):
-    """The open spans of the tracer providers that have it as a processor."""
+    """The open spans of the tracer providers that have it as a processor. Spans start and end in several threads."""
 
-    spans: set[ReadableSpan] = field(default_factory=set)
+    def __init__(self) -> None:
+        self._by_id: dict[int, ReadableSpan] = {}
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return list(self._by_id.values())
 
     def on_start(self, span: Any, parent_context: object = None) -> None:
-        self.spans.add(span)
+        self._by_id[span.context.span_id] = span
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.spans = {other for other in self.spans if other.context != span.context}
+        if span.context:
+            self._by_id.pop(span.context.span_id, None)
 
     async def until_ended(self) -> None:
         """Waits until every span has ended; that of a server ends after its client has the response."""
-        while self.spans:
+        while self._by_id:
             await asyncio.sleep(0.001)
