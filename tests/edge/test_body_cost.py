@@ -32,8 +32,8 @@ def full(head: str, item: Callable[[int], str], tail: str) -> bytes:
     """A body of the maximum size: as many items as fit, separated by commas."""
     items: list[str] = []
     room = MAX_BODY_BYTES - len(head) - len(tail)
-    while (room := room - len(item(len(items))) - 1) > 0:
-        items.append(item(len(items)))
+    while (room := room - len(text := item(len(items))) - 1) > 0:
+        items.append(text)
     return f"{head}{','.join(items)}{tail}".encode()
 
 

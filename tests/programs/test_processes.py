@@ -68,7 +68,8 @@ async def test_a_signal_stops_it_with_exit_status_0_and_a_misspelt_variable_is_a
     program: Program, number: signal.Signals
 ) -> None:
     wrong, right = program.variable("listn"), program.variable(next(iter(program.addresses)))
-    async with running(program.name, {wrong: "s3cret", program.variable("port"): "1"}) as service:
+    at_once = {"drain_seconds": "0"} if program.drains else {}
+    async with running(program.name, {wrong: "s3cret", program.variable("port"): "1"}, **at_once) as service:
         await service.line(LISTENS)
         warning = await service.line(f"{wrong} is not a setting and is ignored; did you mean {right}?")
         service.signal(number)

@@ -301,28 +301,30 @@ async def test_an_invalid_search_shows_a_message_in_the_form(tracebox: Tracebox,
         await tab.show(f"{tracebox.url}/search?{address}", until=f"({PROBLEM}).includes('{message}')")
 
 
-ROOTED: dict[str, list[Span]] = {
-    "two circles, and a tail at one of them that began first": [
-        span(0xA, 1, parent=2, at=(5, 9)),
-        span(0xA, 2, parent=1, at=(6, 9)),
-        span(0xA, 3, parent=1, at=(0, 9)),
-        span(0xA, 4, parent=5, at=(3, 9)),
-        span(0xA, 5, parent=6, at=(4, 9)),
-        span(0xA, 6, parent=4, at=(2, 9)),
-    ],
-    "spans that are their own parents": [span(0xA, 1, parent=1), span(0xA, 2, parent=2)],
-    "spans with one id": [span(0xA, 1, "a"), span(0xA, 1, "b", parent=1), span(0xA, 2, parent=1)],
-    "missing parents and two roots": [span(0xA, 1), span(0xA, 2), span(0xA, 3, parent=9)],
-    "no duration": [span(0xA, 1, "", at=(0, 0))],
-    "an end before the start": [span(0xA, 1, at=(5, 1)), span(0xA, 2, at=(9, 0), parent=1)],
-    "the first and the last possible time": [
-        Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345678"),
-        Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345679", start_time_unix_nano=(1 << 64) - 1),
-    ],
-    "a name of a megabyte": [span(0xA, 1, "a/" * 500_000, tags={"b." * 500_000: "c/" * 500_000})],
-    "a very deep trace": [span(0xA, n, parent=n - 1, at=(n, 30_000 - n)) for n in range(1, 10_001)],
-    "a very wide trace": [span(0xA, n, parent=int(n > 1), at=(n, 30_000)) for n in range(1, 20_001)],
-}
+def rooted() -> dict[str, list[Span]]:
+    """Traces of every shape, each with a root, which may be a span whose parent is missing."""
+    return {
+        "two circles, and a tail at one of them that began first": [
+            span(0xA, 1, parent=2, at=(5, 9)),
+            span(0xA, 2, parent=1, at=(6, 9)),
+            span(0xA, 3, parent=1, at=(0, 9)),
+            span(0xA, 4, parent=5, at=(3, 9)),
+            span(0xA, 5, parent=6, at=(4, 9)),
+            span(0xA, 6, parent=4, at=(2, 9)),
+        ],
+        "spans that are their own parents": [span(0xA, 1, parent=1), span(0xA, 2, parent=2)],
+        "spans with one id": [span(0xA, 1, "a"), span(0xA, 1, "b", parent=1), span(0xA, 2, parent=1)],
+        "missing parents and two roots": [span(0xA, 1), span(0xA, 2), span(0xA, 3, parent=9)],
+        "no duration": [span(0xA, 1, "", at=(0, 0))],
+        "an end before the start": [span(0xA, 1, at=(5, 1)), span(0xA, 2, at=(9, 0), parent=1)],
+        "the first and the last possible time": [
+            Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345678"),
+            Span(trace_id=(0xA).to_bytes(16, "big"), span_id=b"12345679", start_time_unix_nano=(1 << 64) - 1),
+        ],
+        "a name of a megabyte": [span(0xA, 1, "a/" * 500_000, tags={"b." * 500_000: "c/" * 500_000})],
+        "a very deep trace": [span(0xA, n, parent=n - 1, at=(n, 30_000 - n)) for n in range(1, 10_001)],
+        "a very wide trace": [span(0xA, n, parent=int(n > 1), at=(n, 30_000)) for n in range(1, 20_001)],
+    }
 
 
 async def test_a_click_on_a_link_shows_the_linked_span_in_its_own_trace(tracebox: Tracebox, tab: Tab) -> None:
@@ -337,7 +339,8 @@ async def test_a_click_on_a_link_shows_the_linked_span_in_its_own_trace(tracebox
 
 
 async def test_every_shape_of_a_trace_is_shown(tracebox: Tracebox, tab: Tab) -> None:
-    for number, (shape, spans) in enumerate(ROOTED.items(), start=1):
+    shapes = rooted()
+    for number, (shape, spans) in enumerate(shapes.items(), start=1):
         for made in spans:
             made.trace_id = number.to_bytes(16, "big")
         for first in range(0, len(spans), 10_000):
@@ -348,7 +351,7 @@ async def test_every_shape_of_a_trace_is_shown(tracebox: Tracebox, tab: Tab) -> 
         await tab.value("document.getElementById('collapse').click()")
         await tab.value("document.querySelector('.span-row').click()")
         assert await tab.value("document.querySelector('#detail h2') !== null"), shape
-    await tab.show(f"{tracebox.url}/search", until=f"document.querySelectorAll('.trace-row').length === {len(ROOTED)}")
+    await tab.show(f"{tracebox.url}/search", until=f"document.querySelectorAll('.trace-row').length === {len(shapes)}")
 
 
 async def test_every_address_of_a_trace_that_is_none_says_so(tracebox: Tracebox, tab: Tab) -> None:
