@@ -82,6 +82,10 @@ kind-down: install  ## Delete that cluster
 #:   STATE_DIR       databases and logs              .localmesh
 #:   RELOAD          1 to restart a service when its sources change
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
+#:   GATEWAY         a program in front of the edge: nginx
+#:   GATEWAY_PORT    its HTTPS port                  8443
+#:   GATEWAY_TLS_CERT  its certificate, instead of one made for localhost
+#:   GATEWAY_TLS_KEY  the private key of that certificate
 #:   JAEGER_BIN      a Jaeger v2 program to run instead of tracebox
 #:   PYTHON          the Python for .venv            python3
 #: `make kind-up` takes EDGE_PORT, EDGE_GRPC_PORT, TRACES_PORT and

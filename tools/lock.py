@@ -1,4 +1,4 @@
-"""Writes the hash-pinned locks: one for development, one for each service.
+"""Writes the hash-pinned locks: one for development, one for each service, one for each gateway.
 
 `python tools/lock.py` adds new requirements and drops unneeded packages; every locked package keeps its version.
 `python tools/lock.py upgrade` selects the newest versions that the projects allow.
@@ -23,6 +23,8 @@ from localmesh.services import read_services
 ROOT = Path(__file__).resolve().parent.parent
 UV = (sys.executable, str(ROOT / "tools" / "bootstrap.py"), "uv")
 EXPORT = ("export", "--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
+COMPILE = ("pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes")
+WITHOUT = ("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
 LOCK = "requirements.lock"
 CONFLICT = """\
 The locked versions conflict with the projects' requirements; uv names the package above. `make upgrade` selects newer
@@ -30,7 +32,7 @@ versions of all packages."""
 
 
 def main() -> None:
-    """Writes requirements.lock and services/*/requirements.lock."""
+    """Writes requirements.lock, services/*/requirements.lock and deploy/gateways/*/requirements.lock."""
     upgrade = sys.argv[1:] == ["upgrade"]
     with tempfile.TemporaryDirectory() as folder:
         copy = copied_projects(Path(folder), [] if upgrade else pins((ROOT / LOCK).read_text()))
@@ -40,6 +42,8 @@ def main() -> None:
         for service in read_services():
             selection = ("--package", service.workload, "--group", "build")
             export(copy, ROOT / "services" / service.name / LOCK, *selection)
+    for wanted in sorted(ROOT.glob("deploy/gateways/*/requirements.in")):
+        compile_lock(wanted, *(("--upgrade",) if upgrade else ()))
 
 
 def pins(lock: str) -> list[str]:
@@ -64,9 +68,16 @@ def export(copy: Path, lock: Path, *selection: str) -> None:
         sys.exit(status)
 
 
-def run(copy: Path, *command: str) -> int:
-    """Runs uv on the copied projects and returns its exit status."""
-    return subprocess.run((*UV, *command), check=False, cwd=copy).returncode
+def compile_lock(wanted: Path, *options: str) -> None:
+    """Writes the lock beside a `requirements.in`, whose packages need none of the project's, or exits if it fails."""
+    lock = wanted.with_name(LOCK)
+    if status := run(ROOT, *COMPILE, *WITHOUT, *options, "--output-file", str(lock), str(wanted)):
+        sys.exit(status)
+
+
+def run(folder: Path, *command: str) -> int:
+    """Runs uv in a folder and returns its exit status."""
+    return subprocess.run((*UV, *command), check=False, cwd=folder, stdout=subprocess.DEVNULL).returncode
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from localmesh.left_out import command, write_environment
-from localmesh.mesh import Program
 from localmesh.probe import accepts
+from localmesh.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from localmesh.mesh import Program, describe
+from localmesh.gateways.known import GATEWAYS
+from localmesh.mesh import describe
+from localmesh.program import Program
 from localmesh.services import Service
-from localmesh.settings import Settings, settings_for
+from localmesh.settings import InvalidSettings, Settings, settings_for
 
 pytestmark = pytest.mark.unit
 
@@ -98,6 +100,28 @@ def test_an_edge_with_a_certificate_has_an_address_of_https() -> None:
     assert programs()["api_edge"].address == "http://127.0.0.1:1001"
     assert programs({"EDGE_TLS_CERT": "cert.pem"})["api_edge"].address == "https://127.0.0.1:1001"
     assert "https://127.0.0.1:1001/docs" in describe(SERVICES, SETTINGS, {"EDGE_TLS_CERT": "cert.pem"}).welcome
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_stops_before_the_edge_which_trusts_it(name: str) -> None:
+    settings = SETTINGS.model_copy(update={"gateway": name, "gateway_port": 1008})
+    mesh = describe(SERVICES, settings, {})
+    (gateway,), (edge,) = mesh.stages[:2]
+    assert (gateway.name, gateway.address, edge.name) == (name, "https://127.0.0.1:1008", "api_edge")
+    assert edge.environment["EDGE_TRUSTED_PROXIES"] == "127.0.0.1"
+    assert mesh.ports["GATEWAY_PORT"] == 1008
+    assert "gateway  https://127.0.0.1:1008/docs" in mesh.welcome
+
+
+def test_without_a_gateway_nothing_is_prepared_and_the_edge_trusts_nobody() -> None:
+    assert describe(SERVICES, SETTINGS, {}).prepare is None
+    assert "EDGE_TRUSTED_PROXIES" not in programs()["api_edge"].environment
+
+
+def test_a_gateway_in_front_of_an_edge_with_tls_is_refused() -> None:
+    settings = SETTINGS.model_copy(update={"gateway": "nginx"})
+    with pytest.raises(InvalidSettings, match=r"EDGE_TLS_CERT and GATEWAY=nginx: .* set one$"):
+        describe(SERVICES, settings, {"EDGE_TLS_CERT": "cert.pem"})
 
 
 @pytest.mark.parametrize("name", ["100%20", "what?", "a b#c&d=e+f@g:h", "Größe"])

@@ -26,6 +26,10 @@ VARIABLES = (
     "JAEGER_BIN",
     "RELOAD",
     "WITHOUT",
+    "GATEWAY",
+    "GATEWAY_PORT",
+    "GATEWAY_TLS_CERT",
+    "GATEWAY_TLS_KEY",
 )
 
 
@@ -44,6 +48,16 @@ def test_the_documented_ports_are_the_defaults() -> None:
         "TRACES_PORT": 16686,
         "OTLP_PORT": 4317,
     }
+
+
+def test_the_gateway_has_a_port_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY", "nginx")
+    assert load(SERVICES).ports["GATEWAY_PORT"] == 8443
+    monkeypatch.setenv("EDGE_PORT", "8443")
+    with pytest.raises(InvalidSettings, match="GATEWAY_PORT and EDGE_PORT are both 8443"):
+        load(SERVICES)
+    monkeypatch.setenv("GATEWAY", "")
+    assert load(SERVICES).ports["EDGE_PORT"] == 8443
 
 
 def test_each_port_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +98,11 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("JAEGER_BIN", "/nowhere/jaeger", r"JAEGER_BIN=/nowhere/jaeger: no such program"),
         ("RELOAD", "perhaps", r"RELOAD=perhaps: must be 1 or 0"),
         ("WITHOUT", "taxes", r"WITHOUT=taxes: no such service: taxes; choose from stock, tax, api_edge"),
+        ("GATEWAY", "ngnix", r"GATEWAY=ngnix: no such gateway; did you mean nginx\?"),
+        ("GATEWAY", "NGINX", r"GATEWAY=NGINX: no such gateway; did you mean nginx\?"),
+        ("GATEWAY", "caddy", r"GATEWAY=caddy: no such gateway; choose from nginx.*"),
+        ("GATEWAY_TLS_CERT", "/nowhere/cert.pem", r"GATEWAY_TLS_CERT=/nowhere/cert.pem: no such file"),
+        ("GATEWAY_TLS_KEY", __file__, r"GATEWAY_TLS_CERT and GATEWAY_TLS_KEY belong together: set both or neither"),
         ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; choose from stock, tax, api_edge"),
     ],
 )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TypedDict
 
 from localmesh.console import Console
-from localmesh.mesh import Mesh, Program
+from localmesh.mesh import Mesh
 from localmesh.patience import Patience
 from localmesh.ports import PortsTaken
 from localmesh.probe import responds
+from localmesh.program import Program
 from localmesh.state import StateError
 from localmesh.up import up
 

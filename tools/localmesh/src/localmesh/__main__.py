@@ -16,6 +16,7 @@ from pathlib import Path
 
 from localmesh import env_file, unknown_settings
 from localmesh.console import Console
+from localmesh.gateways.install import GatewayError
 from localmesh.mesh import describe
 from localmesh.patience import Patience
 from localmesh.ports import PortsTaken
@@ -44,7 +45,7 @@ def main() -> int:
     except InvalidSettings as error:
         console.bad(str(error))
         return 2
-    except (InvalidDeclaration, StateError, PortsTaken) as error:
+    except (InvalidDeclaration, StateError, PortsTaken, GatewayError) as error:
         console.bad(str(error))
         return 1
 

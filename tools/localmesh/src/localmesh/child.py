@@ -11,7 +11,7 @@ from pathlib import Path
 
 from localmesh import launch
 from localmesh.logs import Log
-from localmesh.mesh import Program
+from localmesh.program import Program
 
 LAUNCH = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
 

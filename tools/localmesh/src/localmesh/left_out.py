@@ -8,8 +8,8 @@ from shlex import quote
 from typing import NoReturn
 
 from localmesh.console import Console
-from localmesh.mesh import Program
 from localmesh.probe import Probe, accepts
+from localmesh.program import Program
 
 INTERVAL = 0.5  # seconds between two probes
 WITH_FILE = 'while IFS= read -r line; do export "$line"; done <"$0"; exec "$@"'

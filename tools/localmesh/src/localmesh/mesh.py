@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from localmesh.gateways import local as local_gateway
 from localmesh.probe import HOST, Probe, accepts, all_of, responds, serves
+from localmesh.program import Program
 from localmesh.services import ROOT, Service
+from localmesh.settings import InvalidSettings
 from localmesh.welcome import welcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from localmesh.settings import Settings
@@ -32,27 +35,6 @@ URL_ESCAPES = str.maketrans({"%": "%25", "?": "%3F"})
 
 
 @dataclass(frozen=True)
-class Program:
-    """One process of the mesh: its command, its address and its readiness probe."""
-
-    name: str
-    argv: tuple[str, ...]
-    """The absolute path of the program, and its arguments."""
-    environment: Mapping[str, str]
-    address: str
-    ready: Probe
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """The part of the environment that configures this program."""
-    sources: tuple[Path, ...] = ()
-    """The folders whose changes restart the program."""
-
-    @property
-    def port(self) -> int:
-        """The port of its address."""
-        return int(self.address.rpartition(":")[2])
-
-
-@dataclass(frozen=True)
 class Mesh:
     """The processes of a mesh and the ports that they use."""
 
@@ -64,6 +46,8 @@ class Mesh:
     """Printed below the table when all processes are ready."""
     left_out: tuple[Program, ...] = ()
     """The programs that the user starts."""
+    prepare: Callable[[Callable[[str], None]], None] | None = None
+    """What has to be done before the start, in a state directory that is locked; takes what reports progress."""
 
 
 def describe(services: Sequence[Service], settings: Settings, environ: Mapping[str, str]) -> Mesh:
@@ -82,12 +66,22 @@ def describe(services: Sequence[Service], settings: Settings, environ: Mapping[s
     left_out = tuple(programs[service] for service in services if service not in own)
     others = {variable for service in services if service not in own for variable in service.ports}
     ports = {name: port for name, port in settings.ports.items() if name not in others}
+    stages.insert(0, gateways := _gateways(settings, edge, inherited, programs[edge]))
     return Mesh(
-        (*stages, (traces,)),
+        (*filter(None, stages), (traces,)),
         ports,
-        welcome(programs[edge].address, settings, settings.grpc_address_of(edge)),
+        welcome(programs[edge].address, settings, settings.grpc_address_of(edge), *(each.address for each in gateways)),
         left_out,
+        local_gateway.preparation(settings, edge) if gateways else None,
     )
+
+
+def _gateways(settings: Settings, edge: Service, inherited: Mapping[str, str], behind: Program) -> tuple[Program, ...]:
+    if settings.gateway and inherited.get(variable := f"{edge.prefix}TLS_CERT"):
+        raise InvalidSettings(
+            f"{variable} and GATEWAY={settings.gateway}: a gateway calls an edge without TLS; set one"
+        )
+    return (local_gateway.program(settings, edge, inherited, behind.ready),) if settings.gateway else ()
 
 
 def _stages(services: Sequence[Service]) -> list[list[Service]]:
@@ -119,6 +113,8 @@ def _program(
     if service.database:
         path = str(settings.state_dir / service.name).translate(URL_ESCAPES)
         defaults[f"{prefix}DATABASE_URL"] = f"sqlite:///{path}.db"
+    if settings.gateway and service.protocol == "http":
+        defaults[f"{prefix}TRUSTED_PROXIES"] = HOST
     targets = {
         f"{prefix}{other.prefix}TARGET": f"{HOST}:{settings.port_of(other)}"
         for other in services

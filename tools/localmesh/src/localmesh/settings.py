@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -11,6 +12,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from localmesh.gateways.known import GATEWAYS
 from localmesh.probe import HOST
 from localmesh.services import Service
 
@@ -34,6 +36,21 @@ def _names(text: str | Sequence[str]) -> Sequence[str]:
     return [name.strip() for name in text.split(",")] if isinstance(text, str) else text
 
 
+def _gateway(name: str) -> str:
+    if name and name not in GATEWAYS:
+        nearest = get_close_matches(name.lower(), GATEWAYS, n=1)
+        advice = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(GATEWAYS)}"
+        raise ValueError(f"no such gateway; {advice}")
+    return name
+
+
+def _file(path: Path) -> Path:
+    found = path.expanduser().resolve()
+    if not found.is_file():
+        raise ValueError("no such file")
+    return found
+
+
 def _check_names(services: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     if unknown := [name for name in names if name not in services]:
         raise ValueError(f"no such service: {', '.join(unknown)}; choose from {', '.join(services)}")
@@ -45,6 +62,8 @@ Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 Executable = Annotated[str, AfterValidator(_executable)]
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 Directory = Annotated[Path, AfterValidator(_resolved)]
+File = Annotated[Path, AfterValidator(_file)]
+GatewayName = Annotated[str, AfterValidator(_gateway)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 REASONS: dict[object, str] = {int: f"must be a whole number from 1 to {MAX_PORT}", bool: "must be 1 or 0"}
@@ -71,11 +90,21 @@ class Settings(BaseSettings):
     """Whether a service is restarted when its sources change."""
     without: Names = ()
     """Services that are not started: you start them, for example in a debugger."""
+    gateway: GatewayName = ""
+    """Program in front of the edge, with TLS and HTTP/2: nginx. Installed when it is named. Empty: none."""
+    gateway_port: Port = 8443
+    """HTTPS port of the gateway."""
+    gateway_tls_cert: File | None = None
+    """Certificate of the gateway. By default one for localhost is made in the state directory."""
+    gateway_tls_key: File | None = None
+    """Private key of that certificate."""
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port numbers by the variable that sets each."""
-        return {name.upper(): getattr(self, name) for name in type(self).model_fields if name.endswith("_port")}
+        """The port numbers by the variable that sets each, without those of what does not run."""
+        unused = set() if self.gateway else {"gateway_port"}
+        fields = (name for name in type(self).model_fields if name.endswith("_port") and name not in unused)
+        return {name.upper(): getattr(self, name) for name in fields}
 
     def port_of(self, service: Service) -> int:
         """The port that a service listens on."""
@@ -90,6 +119,12 @@ class Settings(BaseSettings):
         for (one, number), (other, same) in itertools.combinations(self.ports.items(), 2):
             if number == same:
                 raise ValueError(f"{one} and {other} are both {number}: give each its own port")
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_a_pair(self) -> Self:
+        if (self.gateway_tls_cert is None) != (self.gateway_tls_key is None):
+            raise ValueError("GATEWAY_TLS_CERT and GATEWAY_TLS_KEY belong together: set both or neither")
         return self
 
 

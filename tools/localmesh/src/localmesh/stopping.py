@@ -1,4 +1,4 @@
-"""Stops one child: by SIGTERM, by repeated SIGTERM, or by SIGKILL."""
+"""Stops one child: by its own signal, by repeated SIGTERM, or by SIGKILL."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ HURRY_INTERVAL = 0.25  # seconds between two SIGTERMs to a child that must skip 
 
 async def stop(child: Child, signals: StopSignals, patience: Patience) -> bool:
     """Stops a child, and kills it if it takes too long or the user asks for it; returns whether it was killed."""
-    child.send(signal.SIGTERM)
+    child.send(child.program.stop_signal)
     if not await _exits(child, patience.stop, signals.hurry) and signals.hurry.is_set():
         await _hurry(child, signals.kill, patience)
     return await _kill(child)

@@ -18,9 +18,12 @@ def up(mesh: Mesh, state_dir: Path, console: Console, patience: Patience) -> int
     Raises:
         StateError: the state directory cannot be used.
         PortsTaken: a port is in use; nothing was started.
+        GatewayError: the program of the gateway cannot be installed.
     """
     with closing(state.hold(state_dir, console.say)) as locked:
         ports.require_free(mesh.ports, "make up")
+        if mesh.prepare:
+            mesh.prepare(console.say)
         status = asyncio.run(Supervisor(mesh, locked, console, patience).run())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further Ctrl-C must not print a traceback
         return status

@@ -15,24 +15,32 @@ if TYPE_CHECKING:
 SAMPLE_SKU = "TEA-0001"  # of the seeded catalogue
 
 
-def welcome(edge: str, settings: Settings, grpc_address: str = "") -> str:
-    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace."""
+def welcome(edge: str, settings: Settings, grpc_address: str = "", gateway: str = "") -> str:
+    """The pages, the logs, and three commands for any POSIX shell: a product, an order, the page of its trace.
+
+    Args:
+        edge: the URL of the edge.
+        settings: of the mesh.
+        grpc_address: where the edge serves gRPC; empty if it does not.
+        gateway: the URL of the gateway in front of it; empty if there is none. The commands then go through it.
+    """
     grpc = (
         f"\n  gRPC     {grpc_address}  (the same API; grpcurl -plaintext {grpc_address} list)" if grpc_address else ""
     )
     traces = f"http://{HOST}:{settings.traces_port}"
     headers = settings.state_dir / "order.headers"
+    front = f"\n  gateway  {gateway}/docs  ({settings.gateway}: REST and gRPC, HTTP/2)" if gateway else ""
     reload = "\n  reload   on: an edit restarts its service" if settings.reload else ""
     return f"""
-  API      {edge}/docs{grpc}
+  API      {edge}/docs{grpc}{front}
   traces   {traces}  (one request: {traces}/trace/<X-Trace-Id of its response>)
   logs     {settings.state_dir / "logs"}{reload}
 
 Copy one product, one order, and the address of that order's trace; Ctrl-C stops the mesh:
 
-{product(edge)}
+{product(gateway or edge)}
 
-{order(edge, str(headers))}
+{order(gateway or edge, str(headers))}
 
 {trace(traces, str(headers))}
 """
@@ -51,7 +59,7 @@ def order(edge: str, headers: str) -> str:
 
 
 def _curl(edge: str) -> str:
-    """curl, which accepts any certificate of an edge with TLS."""
+    """curl, which accepts any certificate of an edge or gateway with TLS."""
     return "curl -sk" if edge.startswith("https:") else "curl -s"
 
 

@@ -1,0 +1,74 @@
+"""What localmesh knows about a gateway: how its program is found and started, and the files with its addresses.
+
+Its configuration is in `deploy/gateways/NAME`, the same here and on a cluster. It names no address: those are in the
+files that `Gateway.files` returns, which stand beside the configuration when the program runs.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localmesh.services import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+CONFIGURATIONS = ROOT / "deploy" / "gateways"
+INSTALLED = ROOT / ".tools" / "gateways"
+LOCK = "requirements.lock"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a gateway listens, and where its edges do.
+
+    Attributes:
+        listen: host and port for HTTPS.
+        rest: host and port of each edge, for HTTP/1.1: REST, Connect and gRPC-Web.
+        grpc: host and port of each edge, for gRPC without TLS.
+        cert: the file of the certificate.
+        key: the file of its private key.
+    """
+
+    listen: str
+    rest: tuple[str, ...]
+    grpc: tuple[str, ...]
+    cert: Path
+    key: Path
+
+    @property
+    def port(self) -> int:
+        """The port that the gateway listens on."""
+        return int(self.listen.rpartition(":")[2])
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One gateway.
+
+    Attributes:
+        name: that of its folder in `deploy/gateways`, and of its program.
+        program: a pattern of the program's path among the packages of its lock.
+        files: the text of each file with addresses, by the file's name.
+        arguments: those of the program, whose configuration and addresses are in a folder.
+        stop_signal: what lets the program finish its requests.
+    """
+
+    name: str
+    program: str
+    files: Callable[[Addresses], Mapping[str, str]]
+    arguments: Callable[[Path, Addresses], tuple[str, ...]]
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    @property
+    def configuration(self) -> Path:
+        """The folder of its configuration and its lock."""
+        return CONFIGURATIONS / self.name
+
+    @property
+    def installed(self) -> Path:
+        """The folder into which `make up` installs its program."""
+        return INSTALLED / self.name

@@ -1,0 +1,8 @@
+"""The gateways by their names."""
+
+from __future__ import annotations
+
+from localmesh.gateways.nginx import NGINX
+
+GATEWAYS = {gateway.name: gateway for gateway in (NGINX,)}
+"""Each one has a folder of its name in `deploy/gateways`."""
