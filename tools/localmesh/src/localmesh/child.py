@@ -108,8 +108,11 @@ class Child:
         return f"exited with status {code}"
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal. Also continues a stopped process (SIGSTOP), so that it can handle the signal."""
+        """Sends a signal. Also continues a stopped process (SIGSTOP), so that it can handle the signal.
+
+        SIGKILL goes to its workers too, which would keep its port.
+        """
         with suppress(ProcessLookupError):
             if self.is_running:
-                os.kill(self.pid, number)
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
                 os.kill(self.pid, signal.SIGCONT)
