@@ -6,7 +6,7 @@ unexport PYTHONPATH PYTHONHOME # the packages of the user's other projects are n
 unexport PYTHONDONTWRITEBYTECODE
 export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
-TARGETS := help install up test test-fast test-clients test-servers test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
+TARGETS := help install up test test-fast test-clients test-servers test-gateways test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
 .PHONY: $(TARGETS)
 # Checked before any target runs. A rule would run after `up` in `make up docs`, and never for the folder docs/.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
@@ -32,6 +32,9 @@ test-clients: install  ## Test clients of other makers: Node.js, a page, buf cur
 
 test-servers: install  ## Test the edge on uvicorn, Hypercorn and Granian, over HTTP/2 and TLS
 	@exec $(RUN) pytest -n0 tests/servers $(ARGS)
+
+test-gateways: install  ## Test the gateways of `make up GATEWAY=…`, each with its real program, which this installs
+	@exec $(RUN) pytest -n0 tests/gateways $(ARGS)
 
 test-cluster: install  ## Test the mesh on the cluster of `make kind-up`, with load and faults
 	@exec $(RUN) pytest -n0 -p no:randomly tests/cluster $(ARGS)
@@ -82,7 +85,7 @@ kind-down: install  ## Delete that cluster
 #:   STATE_DIR       databases and logs              .localmesh
 #:   RELOAD          1 to restart a service when its sources change
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
-#:   GATEWAY         a program in front of the edge: nginx
+#:   GATEWAY         a program in front of the edge: nginx, traefik
 #:   GATEWAY_PORT    its HTTPS port                  8443
 #:   GATEWAY_TLS_CERT  its certificate, instead of one made for localhost
 #:   GATEWAY_TLS_KEY  the private key of that certificate

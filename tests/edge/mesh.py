@@ -286,9 +286,11 @@ async def seed(path: Path) -> str:
 
 
 @asynccontextmanager
-async def start_edge(settings: Settings, capture: SpanCapture) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
-    """Starts the edge on a free port, as its process does. Yields its URL, its Stop and the task of its server."""
-    page, stop, listener = MetricsPage(), Stop(), listen_socket("127.0.0.1:0")
+async def start_edge(
+    settings: Settings, capture: SpanCapture, *, port: int = 0
+) -> AsyncIterator[tuple[str, Stop, asyncio.Task[None]]]:
+    """Starts the edge on a port or a free one, as its process does. Yields its URL, its Stop and its server's task."""
+    page, stop, listener = MetricsPage(), Stop(), listen_socket(f"127.0.0.1:{port}")
     meters = MeterProvider([page.reader], shutdown_on_exit=False)
     telemetry = replace(capture.telemetry, meter_provider=meters, page=page)
     host, port = listener.getsockname()

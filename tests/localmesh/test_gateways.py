@@ -32,11 +32,13 @@ def addresses(folder: Path) -> Addresses:
 
 @each_gateway
 def test_a_folder_has_the_configuration_as_it_is_and_the_addresses(one: Gateway, tmp_path: Path) -> None:
-    install.write(one, addresses(tmp_path), tmp_path / "gateway")
+    where = addresses(tmp_path)
+    install.write(one, where, tmp_path / "gateway")
     files = {path.name: path.read_text() for path in (tmp_path / "gateway").iterdir()}
     shared = {path.name: path.read_text() for path in one.configuration.iterdir() if path.stem != "requirements"}
     assert shared.items() <= files.items()
-    own = "".join(text for name, text in files.items() if name not in shared)
+    written = [text for name, text in files.items() if name not in shared]
+    own = " ".join([*written, *one.environment(tmp_path / "gateway", where).values()])
     assert {f"127.0.0.1:{port}" for port in range(1001, 1006)} <= set(re.findall(r"127\.0\.0\.1:\d+", own))
     assert not any(re.search(r"127\.0\.0\.1|localhost", text) for text in shared.values())
 

@@ -45,6 +45,14 @@ class Addresses:
         return int(self.listen.rpartition(":")[2])
 
 
+def _no_arguments(_folder: Path, _addresses: Addresses) -> tuple[str, ...]:
+    return ()
+
+
+def _no_variables(_folder: Path, _addresses: Addresses) -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Gateway:
     """One gateway.
@@ -54,13 +62,15 @@ class Gateway:
         program: a pattern of the program's path among the packages of its lock.
         files: the text of each file with addresses, by the file's name.
         arguments: those of the program, whose configuration and addresses are in a folder.
+        environment: variables that configure the program.
         stop_signal: what lets the program finish its requests.
     """
 
     name: str
     program: str
     files: Callable[[Addresses], Mapping[str, str]]
-    arguments: Callable[[Path, Addresses], tuple[str, ...]]
+    arguments: Callable[[Path, Addresses], tuple[str, ...]] = _no_arguments
+    environment: Callable[[Path, Addresses], Mapping[str, str]] = _no_variables
     stop_signal: signal.Signals = signal.SIGTERM
 
     @property

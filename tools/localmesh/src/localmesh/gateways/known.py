@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from localmesh.gateways.nginx import NGINX
+from localmesh.gateways.traefik import TRAEFIK
 
-GATEWAYS = {gateway.name: gateway for gateway in (NGINX,)}
+GATEWAYS = {gateway.name: gateway for gateway in (NGINX, TRAEFIK)}
 """Each one has a folder of its name in `deploy/gateways`."""

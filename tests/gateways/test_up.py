@@ -1,0 +1,46 @@
+"""`make up GATEWAY=…` as a user runs it."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from localmesh.gateways.known import GATEWAYS
+from tests.e2e.local_mesh import LocalMesh
+from tests.gateways.front import installed
+from tests.gateways.shop import READ
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(90)  # the tests start processes
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_make_up_runs_the_gateway_in_front_of_the_edge_and_stops_it_first(name: str, tmp_path: Path) -> None:
+    installed(name)
+    with LocalMesh(tmp_path / "state", {"GATEWAY": name}).running() as mesh:
+        authority = mesh.state / "gateway-tls" / "ca.pem"
+        url = f"https://localhost:{mesh.ports['GATEWAY_PORT']}"
+        assert any(f"https://127.0.0.1:{mesh.ports['GATEWAY_PORT']}/docs" in line for line in mesh.printed)
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(authority)), http2=True) as client:
+            answer = client.get(url + READ)
+        assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
+        assert health(url.removeprefix("https://"), authority.read_bytes()) == health_pb2.HealthCheckResponse.SERVING
+        assert READ in (mesh.state / "logs" / f"{name}.log").read_text()
+        status = mesh.stop()
+    ends = [line.split()[0] for line in mesh.printed if "exited with status 0" in line]
+    assert (status, ends[:2]) == (0, [name, "api_edge"])
+
+
+def health(target: str, authority: bytes) -> int:
+    """The status of gRPC's health check through the gateway."""
+    with grpc.secure_channel(target, grpc.ssl_channel_credentials(authority)) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
+    return status
