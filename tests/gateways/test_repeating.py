@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.gateways.front import on_gateways
+from tests.gateways.killed import edge_processes
 from tests.gateways.shop import GET_PRODUCT, READ, new_place
 from tests.gateways.test_answers import ORDER, PRODUCT, stub
 from tests.gateways.upstream import answer_nothing, upstream
@@ -34,6 +35,10 @@ DRAIN = 1.5
 NO_STATUS = (
     "it repeats by HTTP's status alone, and has no health checks, so calls reach an edge that has drained: "
     "https://nginx.org/en/docs/http/ngx_http_grpc_module.html#grpc_next_upstream"
+)
+SAME_EDGE = (
+    "until the next health check its retries may choose the dead edge again: "
+    "https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/retry/"
 )
 RETRIES = json.dumps(
     {
@@ -113,6 +118,20 @@ async def during_a_rolling_restart(shop: Shop, name: str, *workers: Worker) -> l
             results = await asyncio.gather(*work)
     assert all(results)
     return [answer for answers in results for answer in answers]
+
+
+@on_gateways(traefik=SAME_EDGE)
+@pytest.mark.timeout(90)
+async def test_killing_one_edge_after_the_other_loses_no_read_and_no_keyed_order(shop: Shop, name: str) -> None:
+    places, done = (new_place(), new_place()), asyncio.Event()
+    async with edge_processes(shop.mesh, *places) as edges, shop.front(name, *places) as front:
+        work = [asyncio.create_task(worker(front, done)) for worker in (reads, orders) * WORKERS]
+        for edge in edges * 2:
+            await edge.kill()
+            await edge.start()
+        done.set()
+        results = await asyncio.gather(*work)
+    assert {answer for answers in results for answer in answers} == {200, 201}
 
 
 async def reads(front: Front, done: asyncio.Event) -> list[Any]:
