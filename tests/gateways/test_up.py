@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh.gateways.known import GATEWAYS
-from tests.e2e.local_mesh import LocalMesh
+from tests.e2e.local_mesh import EXIT_LIMIT, LocalMesh, pids_of_table
 from tests.gateways.front import installed
 from tests.gateways.shop import READ
+from tests.gateways.test_repeating import RETRIES
+from tests.processes import left_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +41,24 @@ def test_make_up_runs_the_gateway_in_front_of_the_edge_and_stops_it_first(name: 
     assert (status, ends[:2]) == (0, [name, "api_edge"])
 
 
+def test_a_gateway_that_is_killed_runs_again_and_its_workers_leave_the_port(tmp_path: Path) -> None:
+    installed("nginx")
+    with LocalMesh(tmp_path / "state", {"GATEWAY": "nginx"}).running() as mesh:
+        nginx = psutil.Process(pids_of_table(mesh.printed)["nginx"])
+        workers = nginx.children()
+        nginx.kill()
+        assert "nginx is ready again" in mesh.read_until("ready again")
+        assert left_of([nginx, *workers], EXIT_LIMIT) == []
+        url = f"https://localhost:{mesh.ports['GATEWAY_PORT']}{READ}"
+        authority = ssl.create_default_context(cafile=str(mesh.state / "gateway-tls" / "ca.pem"))
+        assert httpx.get(url, verify=authority).status_code == 200
+        assert mesh.stop() == 0
+
+
 def health(target: str, authority: bytes) -> int:
-    """The status of gRPC's health check through the gateway."""
-    with grpc.secure_channel(target, grpc.ssl_channel_credentials(authority)) as channel:
+    """The status of gRPC's health check, for which the gateway may need half a second after the start."""
+    options = [("grpc.service_config", RETRIES)]
+    with grpc.secure_channel(target, grpc.ssl_channel_credentials(authority), options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
     return status

@@ -92,6 +92,15 @@ class Child:
         if self._process:
             await self._process.wait()
 
+    def kill_workers(self) -> None:
+        """Kills what the last process has left in its group: the workers of a killed nginx would keep its port.
+
+        While one of them lives, the kernel gives their group's number to no other process.
+        """
+        with suppress(ProcessLookupError):
+            if self._process and not self.is_running:
+                os.killpg(self.pid, signal.SIGKILL)
+
     @property
     def exit_status(self) -> int | None:
         """The exit status of the last process: negative if a signal killed it, None while it runs."""

@@ -72,6 +72,7 @@ async def _run_once(child: Child, console: Console, patience: Patience) -> float
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in (_watch(child, console), _replace(child, patience))]
         await child.wait()
+        child.kill_workers()
         for task in tasks:
             task.cancel()
     return child.age
