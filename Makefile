@@ -85,7 +85,7 @@ kind-down: install  ## Delete that cluster
 #:   STATE_DIR       databases and logs              .localmesh
 #:   RELOAD          1 to restart a service when its sources change
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
-#:   GATEWAY         a program in front of the edge: nginx, traefik
+#:   GATEWAY         a program in front of the edge: nginx, traefik, envoy
 #:   GATEWAY_PORT    its HTTPS port                  8443
 #:   GATEWAY_TLS_CERT  its certificate, instead of one made for localhost
 #:   GATEWAY_TLS_KEY  the private key of that certificate

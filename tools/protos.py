@@ -1,6 +1,7 @@
 """Generates `libs/aiomesh_protos` from `protos/`, and lints `protos/` with buf.
 
-`python tools/protos.py generate` writes the code; `python tools/protos.py lint` lints. Both compile with
+`python tools/protos.py generate` writes the code; `python tools/protos.py lint` lints; `python tools/protos.py
+transcoding FILE` writes the descriptors that Envoy transcodes JSON with. All compile with
 grpcio-tools, which carries protoc; googleapis-common-protos carries the imported google protos, so nothing is
 fetched.
 """
@@ -14,6 +15,8 @@ import tempfile
 from pathlib import Path
 
 import grpc_tools
+from google.api import annotations_pb2  # type: ignore[import-untyped] # it has no types
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.type import money_pb2
 from grpc_tools import protoc
 
@@ -31,12 +34,16 @@ PLUGINS = [
 CONNECT = "aiomesh/storefront/*/*_service.proto"
 """The protos whose services speak Connect and gRPC-Web."""
 
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+
 
 def main() -> None:
     """Runs the command named by the first argument."""
     match sys.argv[1:]:
         case ["generate"]:
             generate(GENERATED)
+        case ["transcoding", image]:
+            describe_transcoding(Path(image))
         case ["lint"]:
             sys.exit(lint())
         case _:
@@ -56,6 +63,18 @@ def generate(target: Path, protos: Path = PROTOS) -> None:
 def describe(image: Path, protos: Path = PROTOS) -> None:
     """Writes the descriptors of all protos, with comments and imports, to the file `image`."""
     compile_protos(protos, "*.proto", "--include_imports", "--include_source_info", f"--descriptor_set_out={image}")
+
+
+def describe_transcoding(image: Path) -> None:
+    """Writes the descriptors of the storefront, and of the details of errors, to the file `image`.
+
+    Without `response_body`, which Envoy refuses: https://github.com/envoyproxy/envoy/issues/11136.
+    """
+    compile_protos(PROTOS, CONNECT, "--include_imports", f"--descriptor_set_out={image}", *ERRORS)
+    described = FileDescriptorSet.FromString(image.read_bytes())
+    for method in (method for file in described.file for service in file.service for method in service.method):
+        method.options.Extensions[annotations_pb2.http].ClearField("response_body")
+    image.write_bytes(described.SerializeToString())
 
 
 def lint(protos: Path = PROTOS) -> int:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 
 LOG = "log"
+SHARED = tuple(name for name in GATEWAYS if name != "envoy")
+"""The gateways that pass REST on; Envoy transcodes it, and has tests of its own."""
 
 
 def on_gateways(**broken: str) -> pytest.MarkDecorator:
     """Runs a test on each gateway. Those that do not keep the promise are named, with a link to their project."""
     marks = {name: [pytest.mark.xfail(reason=reason, strict=True)] for name, reason in broken.items()}
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, ())) for name in GATEWAYS])
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, ())) for name in SHARED])
 
 
 def installed(name: str) -> Gateway:
@@ -103,7 +105,7 @@ async def front(
 ) -> AsyncIterator[Front]:
     """Starts a gateway in front of edges at these addresses. Its folder is new, and has `cert.pem` beside it."""
     port = held_port()
-    addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, folder.parent / "cert.pem", folder.parent / "key.pem")
+    addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, folder.parent / "cert.pem", folder.parent / "key.pem", "")
     process = await asyncio.to_thread(_start, gateway := await asyncio.to_thread(installed, name), folder, addresses)
     try:
         await wait_ready(_started(process, port, folder / LOG))

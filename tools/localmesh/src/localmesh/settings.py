@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     without: Names = ()
     """Services that are not started: you start them, for example in a debugger."""
     gateway: GatewayName = ""
-    """Program in front of the edge, with TLS and HTTP/2: nginx or traefik. Installed when it is named. Empty: none."""
+    """Program in front of the edge, with TLS and HTTP/2: nginx, traefik or envoy. Installed when named. Empty: none."""
     gateway_port: Port = 8443
     """HTTPS port of the gateway."""
     gateway_tls_cert: File | None = None

@@ -31,6 +31,7 @@ class Addresses:
         grpc: host and port of each edge, for gRPC without TLS.
         cert: the file of the certificate.
         key: the file of its private key.
+        traces: host and port of the trace backend, for OTLP over gRPC.
     """
 
     listen: str
@@ -38,6 +39,7 @@ class Addresses:
     grpc: tuple[str, ...]
     cert: Path
     key: Path
+    traces: str
 
     @property
     def port(self) -> int:

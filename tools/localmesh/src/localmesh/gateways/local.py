@@ -57,4 +57,5 @@ def _addresses(settings: Settings, edge: Service) -> Addresses:
         (settings.grpc_address_of(edge),),
         settings.gateway_tls_cert or own / certificate.CERT,
         settings.gateway_tls_key or own / certificate.KEY,
+        f"{HOST}:{settings.otlp_port}",
     )

@@ -1,0 +1,65 @@
+"""Envoy: one document of `addresses.yaml`, with anchors for addresses and files, and `envoy.yaml`, which names them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localmesh.gateways.gateway import CONFIGURATIONS, Gateway
+from localmesh.services import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from localmesh.gateways.gateway import Addresses
+
+NAME = "envoy"
+DESCRIBE = (sys.executable, str(ROOT / "tools" / "protos.py"), "transcoding")
+
+
+def _files(addresses: Addresses) -> dict[str, str]:
+    own = f"""\
+node:
+  id: gateway
+  cluster: gateway
+  metadata:
+    listen: &listen {_socket(addresses.listen)}
+    certificate: &certificate {json.dumps({"filename": str(addresses.cert)})}
+    key: &key {json.dumps({"filename": str(addresses.key)})}
+    edge_grpc: &edge_grpc {_endpoints(addresses.grpc)}
+    edge_rest: &edge_rest {_endpoints(addresses.rest)}
+    traces: &traces {_endpoints([addresses.traces])}
+    descriptors: &descriptors {_descriptors()}
+"""
+    return {"addresses.yaml": own, "gateway.yaml": own + (CONFIGURATIONS / NAME / "envoy.yaml").read_text("utf-8")}
+
+
+def _socket(address: str) -> str:
+    """An address in JSON, which is YAML."""
+    host, _, port = address.rpartition(":")
+    return json.dumps({"address": host, "port_value": int(port)})
+
+
+def _endpoints(addresses: Iterable[str]) -> str:
+    sockets = (f'{{"endpoint": {{"address": {{"socket_address": {_socket(address)}}}}}}}' for address in addresses)
+    return f"[{', '.join(sockets)}]"
+
+
+def _descriptors() -> str:
+    """The API for the transcoder, compiled by protoc, in base64."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "storefront.binpb"
+        subprocess.run((*DESCRIBE, str(path)), check=True)
+        return base64.b64encode(path.read_bytes()).decode()
+
+
+def _arguments(folder: Path, _: Addresses) -> tuple[str, ...]:
+    return ("-c", str(folder / "gateway.yaml"), "--disable-hot-restart", "--log-level", "warning")
+
+
+ENVOY = Gateway(NAME, "envoy/_bin/envoy", _files, _arguments)
