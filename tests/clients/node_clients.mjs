@@ -49,13 +49,13 @@ function grpcJs() {
     );
 }
 
-function googleGrpcWeb() {
+function googleGrpcWeb(format) {
   globalThis.XMLHttpRequest = XMLHttpRequest;
   const method = new grpcWeb.MethodDescriptor(
     `/${SERVICE}/GetProduct`, grpcWeb.MethodType.UNARY, Object, Object,
     (request) => toBinary(input, create(input, request)), (bytes) => toJson(output, fromBinary(output, bytes)),
   );
-  const client = new grpcWeb.GrpcWebClientBase({ format: "binary" });
+  const client = new grpcWeb.GrpcWebClientBase({ format });
   return async (sku) => {
     try {
       return await client.unaryCall(`${url}/${SERVICE}/GetProduct`, { sku }, {}, method);
@@ -77,7 +77,8 @@ const CLIENTS = {
   "connect-node gRPC-Web": () => connectEs(createGrpcWebTransport({ httpVersion: "1.1", baseUrl: url })),
   "connect-node gRPC": () => connectEs(createGrpcTransport({ baseUrl: `http://${url}` })),
   "grpc-js": grpcJs,
-  "grpc-web": googleGrpcWeb,
+  "grpc-web": () => googleGrpcWeb("binary"),
+  "grpc-web text": () => googleGrpcWeb("text"),
 };
 
 const product = CLIENTS[protocol]();
