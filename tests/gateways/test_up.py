@@ -35,8 +35,8 @@ def test_make_up_runs_the_gateway_in_front_of_the_edge_and_stops_it_first(name: 
             answer = client.get(url + READ)
         assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
         assert health(url.removeprefix("https://"), authority.read_bytes()) == health_pb2.HealthCheckResponse.SERVING
-        assert READ in (mesh.state / "logs" / f"{name}.log").read_text()
         status = mesh.stop()
+        assert READ in (mesh.state / "logs" / f"{name}.log").read_text()
     ends = [line.split()[0] for line in mesh.printed if "exited with status 0" in line]
     assert (status, ends[:2]) == (0, [name, "api_edge"])
 

@@ -59,7 +59,8 @@ def _descriptors() -> str:
 
 
 def _arguments(folder: Path, _: Addresses) -> tuple[str, ...]:
-    return ("-c", str(folder / "gateway.yaml"), "--disable-hot-restart", "--log-level", "warning")
+    soon = ("--file-flush-interval-msec", "100")
+    return ("-c", str(folder / "gateway.yaml"), "--disable-hot-restart", "--log-level", "warning", *soon)
 
 
 ENVOY = Gateway(NAME, "envoy/_bin/envoy", _files, _arguments)
