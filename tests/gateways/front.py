@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
+import psutil
 import pytest
 
 from localmesh.gateways.gateway import Addresses, Gateway
@@ -93,6 +94,11 @@ class Front:
         """A channel of gRPC. The caller closes it."""
         credentials = grpc.ssl_channel_credentials(self.authority.cert_pem.bytes())
         return grpc.aio.secure_channel(self.target, credentials, options)
+
+    def connected_ports(self) -> set[int]:
+        """The ports to which the program has a connection."""
+        connections = psutil.Process(self.process.pid).net_connections("tcp")
+        return {each.raddr.port for each in connections if each.status == psutil.CONN_ESTABLISHED}
 
     def stop(self) -> None:
         """Sends the signal that lets it finish its requests."""

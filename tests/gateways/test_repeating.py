@@ -13,7 +13,7 @@ import pytest
 
 from tests.gateways.front import on_gateways
 from tests.gateways.killed import edge_processes
-from tests.gateways.shop import GET_PRODUCT, READ, new_place
+from tests.gateways.shop import GET_PRODUCT, READ, new_place, until
 from tests.gateways.test_answers import ORDER, PRODUCT, stub
 from tests.gateways.upstream import answer_nothing, upstream
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from tests.gateways.front import Front
-    from tests.gateways.shop import Shop
+    from tests.gateways.shop import Place, Shop
 
     Worker = Callable[[Front, asyncio.Event], Coroutine[None, None, list[Any]]]
 
@@ -114,10 +114,17 @@ async def during_a_rolling_restart(shop: Shop, name: str, *workers: Worker) -> l
                 edges[index].stop.request()
                 await edges[index].task
                 edges[index] = await fleet.enter_async_context(shop.start(places[index], drain_seconds=DRAIN))
+                await until_checked(front, places[index])
             done.set()
             results = await asyncio.gather(*work)
     assert all(results)
     return [answer for answers in results for answer in answers]
+
+
+async def until_checked(front: Front, place: Place) -> None:
+    """Waits until a gateway with health checks has found an edge again, before which the other must not stop."""
+    if front.gateway.name == "traefik":
+        await until(lambda: {place.rest_port, place.rpc_port} <= front.connected_ports())
 
 
 @on_gateways(traefik=SAME_EDGE)
