@@ -6,7 +6,7 @@ unexport PYTHONPATH PYTHONHOME # the packages of the user's other projects are n
 unexport PYTHONDONTWRITEBYTECODE
 export MYPYPATH := $(subst $() ,:,$(wildcard libs/*/src services/*/src tools/*/src))
 
-TARGETS := help install up test test-fast test-clients test-servers test-gateways test-cluster bench bench-protocols check format generate lock upgrade new-service reset pin-images kind-up kind-down
+TARGETS := help install up test test-fast test-clients test-servers test-gateways test-cluster bench bench-protocols bench-gateways check format generate lock upgrade new-service reset pin-images kind-up kind-down
 .PHONY: $(TARGETS)
 # Checked before any target runs. A rule would run after `up` in `make up docs`, and never for the folder docs/.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
@@ -65,6 +65,9 @@ bench: install  ## Compare the CPU of a request with other ways to do its work: 
 
 bench-protocols: install  ## Compare the CPU of a call of the edge in each protocol
 	@exec $(RUN) bench.protocols
+
+bench-gateways: install  ## Compare servers and gateways: requests, p99, CPU and memory of the same calls
+	@exec $(RUN) bench.gateways
 
 pin-images: install  ## Pin the images of production by digest: BUILDS=builds.json of `skaffold build`
 	@exec $(RUN) tools.pin_images "$(BUILDS)"

@@ -84,14 +84,15 @@ class Running:
 
     def cpu_seconds(self) -> dict[str, float]:
         """The CPU time that each role has used so far, all threads, also those that have ended."""
-        return {role: sum(map(_cpu_seconds, processes)) for role, processes in self.processes.items()}
+        return {role: sum(map(cpu_seconds, processes)) for role, processes in self.processes.items()}
 
     def memory(self) -> int:
         """The resident bytes of the processes together."""
         return sum(process.memory_info().rss for role in self.processes.values() for process in role)
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
+    """The CPU time that a process has used so far, threads that have ended included."""
     return time.clock_gettime((~process.pid << 3) | 2)  # the process's own clock: MAKE_PROCESS_CPUCLOCK of Linux
 
 
