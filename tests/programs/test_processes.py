@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localmesh.gateways.known import GATEWAYS
 from meshkit.command_line import rows
 from tests.e2e.local_mesh import PORTS, free_ports
 from tests.repository import SERVICES
@@ -170,7 +171,8 @@ async def test_each_port_of_localmesh_in_use_is_named_with_the_process_and_a_fre
         used = {
             variable: stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for variable in PORTS
         }
-        async with localmesh(tmp_path, **{variable: str(port) for variable, port in used.items()}) as mesh:
+        ports = {variable: str(port) for variable, port in used.items()}
+        async with localmesh(tmp_path, GATEWAY=next(iter(GATEWAYS)), **ports) as mesh:
             assert await mesh.exit_status() == 1
     *problems, advice = mesh.printed
     assert len(problems) == len(PORTS)
