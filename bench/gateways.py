@@ -198,7 +198,7 @@ def _program(gateway: Gateway, folder: Path, addresses: Addresses) -> Iterator[p
     """Runs a gateway in a session of its own, and ends it with its workers."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(gateway.installed / gateway.name), *gateway.arguments(folder, addresses)],
+            gateway.command(folder, addresses),
             env={**os.environ, **gateway.environment(folder, addresses)},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -23,7 +23,7 @@ BASE = "base"
 
 
 class Goal(NamedTuple):
-    """A ratio of two variants: `must` is its limit, `aim` is better. `measured` is None if a variant did not run."""
+    """The limit of a ratio of two variants, a better value to aim at, and the measured one: None if not measured."""
 
     name: str
     must: float

@@ -47,6 +47,12 @@ class Backends:
         self.reached = self.cancelled = 0
         self.quotes = True
 
+    def reset(self) -> None:
+        """Blocks no further call, and counts from zero."""
+        self.blocked_methods = frozenset()
+        self.free = asyncio.Event()
+        self.reached = self.cancelled = 0
+
     def mesh(self, folder: Path) -> AbstractAsyncContextManager[Mesh]:
         return mesh(
             folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -40,11 +39,8 @@ async def running_fronts(running_shop: Shop) -> AsyncIterator[tuple[dict[str, Fr
 @pytest.fixture
 def shop(running_shop: Shop) -> Shop:
     """The shop, with backends that block no call."""
-    backends = running_shop.backends
-    backends.blocked_methods = frozenset()
-    backends.reached = backends.cancelled = 0
-    backends.free = asyncio.Event()
-    backends.remaining.clear()
+    running_shop.backends.reset()
+    running_shop.backends.remaining.clear()
     return running_shop
 
 

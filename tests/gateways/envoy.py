@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,12 @@ from localmesh.gateways.envoy import ENVOY
 from localmesh.gateways.gateway import Addresses
 from localmesh.gateways.install import write
 from meshkit.testing import start_server
-from tests.gateways.front import Front, installed
+from tests.gateways.front import Front, installed, start
 from tests.gateways.shop import until
 from tests.ports import held_port
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
@@ -108,14 +108,7 @@ def _start(folder: Path, addresses: Addresses) -> subprocess.Popen[bytes]:
     write(ENVOY, addresses, folder)
     with (folder / "gateway.yaml").open("a") as configuration:
         configuration.write(f"admin: {{address: {{pipe: {{path: {folder / 'admin'}}}}}}}\n")
-    with (folder / "log").open("wb") as output:
-        return subprocess.Popen(
-            [str(ENVOY.installed / ENVOY.name), *ENVOY.arguments(folder, addresses)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    return start(ENVOY, folder, addresses)
 
 
 class Failing(pb_grpc.StorefrontServiceServicer):

@@ -111,7 +111,9 @@ async def front(
     """Starts a gateway in front of edges at these addresses. Its folder is new, and has `cert.pem` beside it."""
     port = held_port()
     addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, folder.parent / "cert.pem", folder.parent / "key.pem", "")
-    process = await asyncio.to_thread(_start, gateway := await asyncio.to_thread(installed, name), folder, addresses)
+    gateway = await asyncio.to_thread(installed, name)
+    await asyncio.to_thread(write, gateway, addresses, folder)
+    process = await asyncio.to_thread(start, gateway, folder, addresses)
     try:
         await wait_ready(_started(process, port, folder / LOG))
         yield Front(("127.0.0.1", port), authority, process, gateway, folder / LOG)
@@ -121,12 +123,11 @@ async def front(
         await asyncio.to_thread(process.wait)
 
 
-def _start(gateway: Gateway, folder: Path, addresses: Addresses) -> subprocess.Popen[bytes]:
-    """Starts the program, in a session of its own."""
-    write(gateway, addresses, folder)
+def start(gateway: Gateway, folder: Path, addresses: Addresses) -> subprocess.Popen[bytes]:
+    """Starts the program in a session of its own, with the configuration in a folder."""
     with (folder / LOG).open("wb") as output:
         return subprocess.Popen(
-            [str(gateway.installed / gateway.name), *gateway.arguments(folder, addresses)],
+            gateway.command(folder, addresses),
             env={**os.environ, **gateway.environment(folder, addresses)},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -138,9 +138,11 @@ async def working(front: Front, *workers: Worker) -> AsyncIterator[list[list[Any
     done, several = asyncio.Event(), workers * WORKERS
     found: list[list[Any]] = [[] for _ in several]
     work = [asyncio.create_task(worker(front, done, own)) for worker, own in zip(several, found, strict=True)]
-    yield found
-    done.set()
-    await asyncio.gather(*work)
+    try:
+        yield found
+    finally:
+        done.set()
+        await asyncio.gather(*work)
     assert all(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from typing import TYPE_CHECKING
 
@@ -34,10 +33,7 @@ async def running_shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 @pytest.fixture
 def shop(running_shop: Shop) -> Shop:
     """The shop, with backends that block no call."""
-    backends = running_shop.backends
-    backends.blocked_methods = frozenset()
-    backends.reached = backends.cancelled = 0
-    backends.free = asyncio.Event()
+    running_shop.backends.reset()
     return running_shop
 
 

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port numbers by the variable that sets each, without those of what does not run."""
+        """The port numbers by the variable that sets each; that of the gateway only if one runs."""
         unused = set() if self.gateway else {"gateway_port"}
         fields = (name for name in type(self).model_fields if name.endswith("_port") and name not in unused)
         return {name.upper(): getattr(self, name) for name in fields}

@@ -22,7 +22,7 @@ def welcome(edge: str, settings: Settings, grpc_address: str = "", gateway: str 
         edge: the URL of the edge.
         settings: of the mesh.
         grpc_address: where the edge serves gRPC; empty if it does not.
-        gateway: the URL of the gateway in front of it; empty if there is none. The commands then go through it.
+        gateway: the URL of the gateway in front of the edge, which the commands use; empty without one.
     """
     grpc = (
         f"\n  gRPC     {grpc_address}  (the same API; grpcurl -plaintext {grpc_address} list)" if grpc_address else ""

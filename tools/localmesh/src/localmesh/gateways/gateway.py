@@ -84,3 +84,7 @@ class Gateway:
     def installed(self) -> Path:
         """The folder into which `make up` installs its program."""
         return INSTALLED / self.name
+
+    def command(self, folder: Path, addresses: Addresses) -> tuple[str, ...]:
+        """The path of the installed program, and its arguments."""
+        return (str(self.installed / self.name), *self.arguments(folder, addresses))

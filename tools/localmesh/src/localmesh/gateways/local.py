@@ -29,7 +29,7 @@ def program(settings: Settings, edge: Service, inherited: Mapping[str, str], edg
     folder = settings.state_dir / FOLDER
     return Program(
         gateway.name,
-        (str(gateway.installed / gateway.name), *gateway.arguments(folder, addresses)),
+        gateway.command(folder, addresses),
         {**inherited, **gateway.environment(folder, addresses)},
         f"https://{addresses.listen}",
         all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True)),
