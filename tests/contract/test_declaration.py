@@ -97,9 +97,9 @@ def is_service(item: ast.expr | None) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", generated_texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_what_is_generated_is_current(path: Path) -> None:
-    assert path.read_text() == generated_texts()[path], "run `make generate` and commit what it writes"
+def test_what_is_generated_is_current() -> None:
+    stale = [path.relative_to(ROOT) for path, text in generated_texts().items() if path.read_text() != text]
+    assert stale == [], "run `make generate` and commit what it writes"
 
 
 def test_only_the_edge_and_a_service_itself_name_a_service() -> None:
