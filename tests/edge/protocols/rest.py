@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -125,4 +124,4 @@ def order(body: Json) -> Order:
 
 def amount(currency: str, text: str) -> Amount:
     """An amount of the domain."""
-    return Amount(currency, Decimal(text), len(text.partition(".")[2]))
+    return Amount(currency, int(text.replace(".", "")), len(text.partition(".")[2]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -177,4 +176,4 @@ def order(message: storefront_pb2.Order) -> Order:
 
 def amount(money: Money, digits: int) -> Amount:
     """An amount of the domain."""
-    return Amount(money.currency_code, Decimal(money.units) + Decimal(money.nanos).scaleb(-9), digits)
+    return Amount(money.currency_code, (money.units * 10**9 + money.nanos) // 10 ** (9 - digits), digits)

@@ -7,7 +7,6 @@ raises ValueError or another exception if it does not, or if a value has no plac
 from __future__ import annotations
 
 from datetime import UTC
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 NANO_DIGITS = 9
 """The decimals of google.type.Money; no currency has more."""
+
+NANOS = 10**NANO_DIGITS
 
 
 def stock_of(response: inventory_service_pb2.GetStockResponse, sku: str) -> Stock:
@@ -243,7 +244,7 @@ def _quote(message: pricing_pb2.Quote, order_id: str) -> Quote:
     lines = tuple(_priced_line(line, currency, digits) for line in message.lines)
     total = _amount(message.total, currency, digits)
     _require(bool(lines), "the quote has no lines")
-    _require(total.value == sum(line.total.value for line in lines), "the total is not that of the lines")
+    _require(total.minor == sum(line.total.minor for line in lines), "the total is not that of the lines")
     return Quote(currency, lines, total, message.fingerprint)
 
 
@@ -255,14 +256,15 @@ def _priced_line(line: pricing_pb2.QuoteLine, currency: str, digits: int) -> Pri
 def _amounts(line: pricing_pb2.Price | pricing_pb2.QuoteLine, currency: str, digits: int) -> tuple[Amount, Amount]:
     """The price of one unit and of all."""
     unit_price, total = _amount(line.unit_price, currency, digits), _amount(line.total, currency, digits)
-    _require(unit_price.value * line.quantity == total.value, "the total is not that of the units")
+    _require(unit_price.minor * line.quantity == total.minor, "the total is not that of the units")
     return unit_price, total
 
 
 def _amount(money: Money, currency: str, digits: int) -> Amount:
     _require(money.currency_code == currency, "an amount has another currency")
-    _require(money.units >= 0 and 0 <= money.nanos < 10**NANO_DIGITS, "an amount is negative or invalid")
-    _require(
-        0 <= digits <= NANO_DIGITS and not money.nanos % 10 ** (NANO_DIGITS - digits), "an amount has other digits"
-    )
-    return Amount(currency, Decimal(money.units) + Decimal(money.nanos).scaleb(-NANO_DIGITS), digits)
+    _require(0 <= digits <= NANO_DIGITS, "a currency has no such number of digits")
+    scale = 10**digits
+    part, rest = divmod(money.nanos, NANOS // scale)
+    _require(money.units >= 0 and 0 <= part < scale, "an amount is negative or invalid")
+    _require(not rest, "an amount has other digits")
+    return Amount(currency, money.units * scale + part, digits)

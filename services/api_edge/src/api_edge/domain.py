@@ -15,7 +15,6 @@ from meshkit.errors import InvalidArgument, NotFound, ServiceError, mapping_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from decimal import Decimal
 
 DOMAIN = "api_edge.aiomesh"
 
@@ -36,15 +35,16 @@ class Stock(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """An amount in a currency (ISO 4217), with as many decimals as its minor unit has."""
+    """An amount in minor units of a currency (ISO 4217), such as cents, and how many decimals they are."""
 
     currency: str
-    value: Decimal
+    minor: int
     digits: int
 
     def __str__(self) -> str:
-        """The value in the currency's own digits, such as `1200` for JPY and `12.50` for EUR."""
-        return f"{self.value:.{self.digits}f}"
+        """The amount in the currency's own digits, such as `1200` for JPY and `12.50` for EUR."""
+        text = str(self.minor).zfill(self.digits + 1)
+        return f"{text[: -self.digits]}.{text[-self.digits :]}" if self.digits else text
 
 
 class Price(NamedTuple):

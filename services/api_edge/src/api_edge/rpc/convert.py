@@ -102,5 +102,5 @@ def _from_line(line: PricedLine) -> pb.OrderLine:
 
 
 def _from_amount(amount: Amount) -> Money:
-    units, nanos = divmod(int(amount.value.scaleb(9)), NANOS)
+    units, nanos = divmod(amount.minor * NANOS // 10**amount.digits, NANOS)
     return Money(currency_code=amount.currency, units=units, nanos=nanos)
