@@ -50,7 +50,7 @@ async def test_a_repeat_adds_its_attempt_and_its_time_and_keeps_the_prices(
     assert made.state is State.OPEN
     assert await rows(database) == [1, 2, 1]
     clock.advance(DAY)
-    await store.set_price(PriceChange(new_id(), "TEA-0001", replace(made.total, minor=99_900)))
+    await store.set_price(PriceChange(new_id(), "TEA-0001", made.total._replace(minor=99_900)))
     assert await store.create_quote(another_attempt(order)) == made
     assert await rows(database) == [1, 2, 2]
     assert await last_attempt_time(database, order) == NOW + DAY

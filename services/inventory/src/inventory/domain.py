@@ -1,10 +1,13 @@
-"""The domain of stock and reservations: values, limits, rules and errors."""
+"""The domain of stock and reservations: values, limits, rules and errors.
+
+What a read makes by the hundred is a NamedTuple, which costs less than half of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshkit import validation
 from meshkit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
@@ -115,8 +118,7 @@ class DatabaseUnavailable(Unavailable, domain=DOMAIN):
     """The database cannot serve; nothing was changed, unless the connection broke in the middle of COMMIT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
+class Stock(NamedTuple):
     """The stock of one product. `on_hand` includes the reserved units."""
 
     sku: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from inventory.domain import Adjustment, Reservation, ReservationRequest
     from meshkit.database.database import Database
 
-_COLUMNS = [stock.c[field.name] for field in fields(Stock)]
+_COLUMNS = [stock.c[name] for name in Stock._fields]
 _STOCKS = select(*_COLUMNS).where(stock.c.sku.in_(bindparam("skus", expanding=True)))
 _EXPIRED = reserving.select_expired(bindparam("now"), limit=1)
 _OLD = expiring.select_old(bindparam("before"), limit=1)

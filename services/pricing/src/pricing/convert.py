@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pricing.domain import Price, Quote
 
 _NANOS = 1_000_000_000
+_NANOS_PER_MINOR = {currency: _NANOS // 10**digits for currency, digits in MINOR_DIGITS.items()}
 _sku_violations = partial(text_violations, longest=64)
 _fingerprint_violations = partial(text_violations, longest=128)
 
@@ -209,13 +210,13 @@ def from_quote(quote: Quote) -> pricing_pb2.Quote:
 
 def to_money(money: PbMoney) -> Money:
     """The amount in whole minor units; check `money_violations` first."""
-    return Money(money.currency_code, _nanos(money) // _nanos_per_minor(money.currency_code))
+    return Money(money.currency_code, _nanos(money) // _NANOS_PER_MINOR[money.currency_code])
 
 
 def from_money(money: Money) -> PbMoney:
     """The amount as google.type.Money: units and nanos have the same sign."""
     sign = -1 if money.minor < 0 else 1
-    units, nanos = divmod(abs(money.minor) * _nanos_per_minor(money.currency), _NANOS)
+    units, nanos = divmod(abs(money.minor) * _NANOS_PER_MINOR[money.currency], _NANOS)
     return PbMoney(currency_code=money.currency, units=sign * units, nanos=sign * nanos)
 
 
@@ -225,7 +226,7 @@ def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:
         yield FieldViolation(f"{path}.nanos", "must be between -999,999,999 and +999,999,999")
     elif money.units * money.nanos < 0:
         yield FieldViolation(f"{path}.nanos", "must have the same sign as units")
-    elif _nanos(money) % _nanos_per_minor(money.currency_code):
+    elif _nanos(money) % _NANOS_PER_MINOR[money.currency_code]:
         digits = MINOR_DIGITS[money.currency_code]
         yield FieldViolation(f"{path}.nanos", f"{money.currency_code} has {digits} decimal digits")
 
@@ -233,10 +234,6 @@ def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:
 def _nanos(money: PbMoney) -> int:
     nanos: int = money.units * _NANOS + money.nanos
     return nanos
-
-
-def _nanos_per_minor(currency: str) -> int:
-    return int(_NANOS // 10 ** MINOR_DIGITS[currency])
 
 
 def _list_price_violations(money: PbMoney) -> Iterator[FieldViolation]:

@@ -13,9 +13,11 @@ one with the highest `min_quantity` reached. `promotion` is the best one that ap
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 from meshkit.errors import FieldViolation
 from pricing.domain import (
@@ -47,9 +49,14 @@ def scopes_of(sku: str, category: str) -> tuple[str, ...]:
 
     For `HRB-0001` in `tea/herbal`: `sku:HRB-0001`, `category:tea/herbal`, `category:tea`, `all`.
     """
+    return (f"sku:{sku}", *_scopes_of_category(category))
+
+
+@lru_cache(maxsize=1024)
+def _scopes_of_category(category: str) -> tuple[str, ...]:
     steps = category.split("/") if category else []
     paths = ["/".join(steps[:length]) for length in range(len(steps), 0, -1)]
-    return (f"sku:{sku}", *(f"category:{path}" for path in paths), "all")
+    return (*(f"category:{path}" for path in paths), "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +155,36 @@ class PriceBook:
 
     def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
         for scope in scopes:
-            if breaks := [entry for entry in self.breaks if entry.scope == scope]:
+            if breaks := self._breaks_by_scope.get(scope):
                 reached = [entry for entry in breaks if entry.min_quantity <= quantity]
                 return max(reached, key=lambda entry: entry.min_quantity).percent_off if reached else _NO_DISCOUNT
         return _NO_DISCOUNT
 
-    def _promotion(self, scopes: Sequence[str]) -> Promotion | None:
-        applicable = [promotion for promotion in self.promotions if promotion.scope in scopes]
-        return max(applicable, key=lambda promotion: (promotion.percent_off, promotion.name), default=None)
+    def _promotion(self, scopes: Iterable[str]) -> Promotion | None:
+        applicable = [self._best_promotions[scope] for scope in scopes if scope in self._best_promotions]
+        return max(applicable, key=_worth, default=None)
+
+    @cached_property
+    def _breaks_by_scope(self) -> Mapping[str, Sequence[QuantityBreak]]:
+        return _by_scope(self.breaks)
+
+    @cached_property
+    def _best_promotions(self) -> Mapping[str, Promotion]:
+        return {scope: max(entries, key=_worth) for scope, entries in _by_scope(self.promotions).items()}
+
+
+Entry = TypeVar("Entry", QuantityBreak, Promotion)
+
+
+def _by_scope(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
+    found = defaultdict(list)
+    for entry in entries:
+        found[entry.scope].append(entry)
+    return found
+
+
+def _worth(promotion: Promotion) -> tuple[Decimal, str]:
+    return promotion.percent_off, promotion.name
 
 
 def _unit_price(
