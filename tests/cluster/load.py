@@ -51,7 +51,8 @@ class Answered:
 class Load:
     """The responses and failures of the load so far; `refused` counts connections that were never established.
 
-    Each client sends at most one request in `interval` seconds, because a saturated machine responds late.
+    Each client sends at most one request in `interval` seconds, because a saturated machine responds late, and starts
+    pods slowly.
     `reads_only` sends no orders; `read` is the path to read; `at` is where to connect instead of the mesh's own
     address.
     """
@@ -63,7 +64,7 @@ class Load:
     reads_only: bool = False
     read: str = PRODUCT
     at: str | None = None
-    interval: float = 0.1
+    interval: float = 0.3
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Load]:

@@ -30,7 +30,7 @@ GO_ON = 1000
 """One read in this number may be late, while a connection is replaced without DNS."""
 
 BACKENDS = ("inventory", "pricing")
-REQUESTS = 300
+REQUESTS = 100
 
 
 async def has_price(mesh: ClusterMesh) -> bool:

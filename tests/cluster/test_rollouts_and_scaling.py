@@ -28,7 +28,7 @@ COUNTED_SECONDS = 20
 
 @pytest.mark.timeout(600)
 async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no_span(mesh: ClusterMesh) -> None:
-    load = Load(mesh)
+    load = Load(mesh, interval=0.1)
     audit = Audit(load)
     async with audit.running(), load.running():
         for service in ("api-edge", "inventory", "pricing"):
@@ -69,7 +69,7 @@ async def test_scaling_inventory_under_load_fails_nothing_and_distributes_the_ca
             await asyncio.sleep(SETTLED_SECONDS + COUNTED_SECONDS)
             new = {pod.name for pod in pods("inventory")} - old
             await set_bounds("inventory", LEAST, LEAST)
-            await load.until(len(load.answers) + 500)
+            await load.until(len(load.answers) + 200)
     finally:
         await set_bounds("inventory", LEAST, MOST)
     assert (load.failures, load.refused, audit.missing) == ([], 0, [])
