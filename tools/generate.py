@@ -13,6 +13,7 @@ def main() -> None:
     """Writes everything and prints a line for each file that changed."""
     before = _code()
     protos.generate(protos.GENERATED)
+    protos.describe_transcoding(protos.TRANSCODED)
     after = _code()
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     for path, text in generated_texts().items():
@@ -31,8 +32,8 @@ def generated_texts() -> dict[Path, str]:
 
 
 def _code() -> dict[Path, bytes]:
-    files = (path for path in protos.GENERATED.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return {path: path.read_bytes() for path in files}
+    files = (path for path in protos.GENERATED.rglob("*") if path.suffix != ".pyc")
+    return {path: path.read_bytes() for path in (*files, protos.TRANSCODED) if path.is_file()}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Generates `libs/aiomesh_protos` from `protos/`, and lints `protos/` with buf.
 
-`python tools/protos.py generate` writes the code; `python tools/protos.py lint` lints; `python tools/protos.py
-transcoding FILE` writes the descriptors that Envoy transcodes JSON with. All compile with
-grpcio-tools, which carries protoc; googleapis-common-protos carries the imported google protos, so nothing is
-fetched.
+`python tools/protos.py generate` writes the code, and the descriptors that Envoy transcodes JSON with; `python
+tools/protos.py lint` lints. Both compile with grpcio-tools, which carries protoc; googleapis-common-protos carries the
+imported google protos, so nothing is fetched.
 """
 
 from __future__ import annotations
@@ -31,6 +30,9 @@ PLUGINS = [
 ]
 
 
+TRANSCODED = ROOT / "deploy" / "gateways" / "envoy" / "storefront.binpb"
+"""The descriptors of Envoy's configuration."""
+
 CONNECT = "aiomesh/storefront/*/*_service.proto"
 """The protos whose services speak Connect and gRPC-Web."""
 
@@ -42,8 +44,7 @@ def main() -> None:
     match sys.argv[1:]:
         case ["generate"]:
             generate(GENERATED)
-        case ["transcoding", image]:
-            describe_transcoding(Path(image))
+            describe_transcoding(TRANSCODED)
         case ["lint"]:
             sys.exit(lint())
         case _:

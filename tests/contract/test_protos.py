@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localmesh.services import read_services
-from tools.protos import GENERATED, PROTOS, generate, lint
+from tools.protos import GENERATED, PROTOS, TRANSCODED, describe_transcoding, generate, lint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,11 @@ def differences(one: Path, other: Path) -> set[str]:
 def test_the_generated_code_is_current(tmp_path: Path) -> None:
     generate(tmp_path)
     assert not differences(GENERATED, tmp_path), "run `make generate` and commit what it writes"
+
+
+def test_the_descriptors_of_envoy_are_current(tmp_path: Path) -> None:
+    describe_transcoding(tmp_path / "described.binpb")
+    assert (tmp_path / "described.binpb").read_bytes() == TRANSCODED.read_bytes(), "run `make generate`"
 
 
 def test_a_changed_comment_makes_the_generated_code_outdated(

@@ -35,13 +35,15 @@ def addresses(folder: Path) -> Addresses:
 def test_a_folder_has_the_configuration_as_it_is_and_the_addresses(one: Gateway, tmp_path: Path) -> None:
     where = addresses(tmp_path)
     install.write(one, where, tmp_path / "gateway")
-    files = {path.name: path.read_text() for path in (tmp_path / "gateway").iterdir()}
-    shared = {path.name: path.read_text() for path in one.configuration.iterdir() if path.stem != "requirements"}
+    files = {path.name: path.read_bytes() for path in (tmp_path / "gateway").iterdir()}
+    others = {"requirements", "kustomization"}
+    shared = {path.name: path.read_bytes() for path in one.configuration.iterdir() if path.stem not in others}
     assert shared.items() <= files.items()
-    written = [text for name, text in files.items() if name not in shared]
+    written = [text.decode() for name, text in files.items() if name not in shared]
     own = " ".join([*written, *one.environment(tmp_path / "gateway", where).values()])
     assert set(map(str, range(1001, 1006))) <= set(re.findall(r"\b10\d\d\b", own))
-    assert not any(re.search(r"127\.0\.0\.1|localhost", text) for text in shared.values())
+    assert not any(re.search(rb"127\.0\.0\.1|localhost", text) for text in shared.values())
+    assert not any(path.stem in others for path in (tmp_path / "gateway").iterdir())
 
 
 @each_gateway

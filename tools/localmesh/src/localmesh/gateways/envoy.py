@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmesh.gateways.gateway import CONFIGURATIONS, Gateway
-from localmesh.services import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from localmesh.gateways.gateway import Addresses
 
 NAME = "envoy"
-DESCRIBE = (sys.executable, str(ROOT / "tools" / "protos.py"), "transcoding")
+DESCRIPTORS = CONFIGURATIONS / NAME / "storefront.binpb"
+"""The API for the transcoder, compiled by `make generate`."""
 
 
 def _files(addresses: Addresses) -> dict[str, str]:
@@ -34,7 +30,7 @@ node:
     edge_grpc: &edge_grpc {_endpoints(addresses.grpc)}
     edge_rest: &edge_rest {_endpoints(addresses.rest)}
     traces: &traces {_endpoints([addresses.traces])}
-    descriptors: &descriptors {_descriptors()}
+    descriptors: &descriptors {json.dumps(str(DESCRIPTORS))}
 """
     return {"addresses.yaml": own, "gateway.yaml": own + (CONFIGURATIONS / NAME / "envoy.yaml").read_text("utf-8")}
 
@@ -48,14 +44,6 @@ def _socket(address: str) -> str:
 def _endpoints(addresses: Iterable[str]) -> str:
     sockets = (f'{{"endpoint": {{"address": {{"socket_address": {_socket(address)}}}}}}}' for address in addresses)
     return f"[{', '.join(sockets)}]"
-
-
-def _descriptors() -> str:
-    """The API for the transcoder, compiled by protoc, in base64."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "storefront.binpb"
-        subprocess.run((*DESCRIBE, str(path)), check=True)
-        return base64.b64encode(path.read_bytes()).decode()
 
 
 def _arguments(folder: Path, _: Addresses) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ UV = (sys.executable, str(ROOT / "tools" / "bootstrap.py"), "uv")
 """The uv of the project, which takes only the settings that say where packages come from."""
 
 INSTALL = ("pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes")
+NOT_FOR_IT = ("requirements.*", "kustomization.yaml")
+"""Files of a configuration's folder that the program does not read."""
+
 FRAME = re.compile(r"[^\x00-\x7F]+")
 """What uv draws around its messages."""
 
@@ -59,6 +62,6 @@ def _run_uv(name: str, *arguments: str) -> None:
 def write(gateway: Gateway, addresses: Addresses, folder: Path) -> None:
     """Fills a folder with the gateway's configuration and its addresses."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(gateway.configuration, folder, ignore=shutil.ignore_patterns("requirements.*"))
+    shutil.copytree(gateway.configuration, folder, ignore=shutil.ignore_patterns(*NOT_FOR_IT))
     for name, text in gateway.files(addresses).items():
         (folder / name).write_text(text, encoding="utf-8")
