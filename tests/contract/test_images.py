@@ -29,16 +29,16 @@ class Instruction(NamedTuple):
     value: str
 
 
-def instructions() -> list[Instruction]:
-    """The instructions in order, without comments."""
-    text = (ROOT / "services" / "Dockerfile").read_text()
+def instructions(folder: str = "services") -> list[Instruction]:
+    """The instructions of a folder's Dockerfile in order, without comments."""
+    text = (ROOT / folder / "Dockerfile").read_text()
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
     return [Instruction(*line.split(" ", 1)) for line in joined.splitlines() if line]
 
 
-def values(keyword: str) -> list[str]:
+def values(keyword: str, folder: str = "services") -> list[str]:
     """The values of all instructions with this keyword."""
-    return [found.value for found in instructions() if found.keyword == keyword]
+    return [found.value for found in instructions(folder) if found.keyword == keyword]
 
 
 def stages() -> list[list[Instruction]]:

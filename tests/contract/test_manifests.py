@@ -7,137 +7,52 @@ import json
 import re
 import shutil
 import subprocess
-from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import kubernetes_validate  # type: ignore[import-untyped] # it has no types
 import pytest
-import yaml
 
 from localmesh.kind import programs
-from localmesh.services import read_services
 from meshkit.server.health import LIVENESS
 from meshkit.telemetry.export import FLUSH_SECONDS
+from tests.contract.manifests import (
+    BACKENDS,
+    NAMESPACES,
+    OWNERS,
+    SERVICES,
+    WORKLOADS,
+    build_overlay,
+    config_map,
+    container_ports,
+    each,
+    each_overlay,
+    flows,
+    load_settings,
+    named,
+    of_kind,
+    own_peers,
+    peers_of,
+    pod_of,
+    selectors,
+    server_of,
+    settings_of,
+    workloads_with,
+)
 from tests.contract.test_pin_images import builds, pushed
-from tests.repository import ROOT
 from tools.pin_images import pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pydantic_settings import BaseSettings
-
     from localmesh.services import Service
+    from tests.contract.manifests import Manifest
 
-Manifest = dict[str, Any]
+SELECT_ALL_OR_NONE = {"NetworkPolicy deny-all-but-names", "NetworkPolicy gateway"}
 
-NAMESPACES = {"kind": "aiomesh-kind", "dev": "aiomesh-dev", "production": "aiomesh"}
-OVERLAYS = tuple(NAMESPACES)
-WORKLOADS = {"Deployment", "StatefulSet"}
 POOL = 11
 """The connections of one backend process: 5 to read, 5 to write."""
-
-each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
-SERVICES = read_services(ROOT)
-BACKENDS = tuple(service for service in SERVICES if service.protocol == "grpc")
-OWNERS = tuple(service for service in SERVICES if service.database)
-
-
-def each(services: Sequence[Service]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("service", services, ids=[service.name for service in services])
-
-
-@cache
-def build_overlay(overlay: str, root: Path = ROOT) -> list[Manifest]:
-    """The objects of an overlay, as `kubectl apply -k` would send them."""
-    build = _build_command()
-    if build is None:
-        pytest.skip("neither kustomize nor kubectl is on the PATH")
-    path = str(root / "deploy" / "k8s" / "overlays" / overlay)
-    done = subprocess.run([*build, path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr, "a warning"
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def _build_command() -> list[str] | None:
-    if shutil.which("kustomize"):
-        return ["kustomize", "build"]
-    return ["kubectl", "kustomize"] if shutil.which("kubectl") else None
-
-
-def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
-    return [found for found in build_overlay(overlay) if found["kind"] in kinds]
-
-
-def named(overlay: str, kind: str, name: str) -> Manifest:
-    [found] = [found for found in of_kind(overlay, kind) if found["metadata"]["name"] == name]
-    return found
-
-
-def pod_of(workload: Manifest) -> Manifest:
-    pod: Manifest = workload["spec"]["template"]["spec"]
-    return pod
-
-
-def labels_of(workload: Manifest) -> dict[str, str]:
-    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
-    return labels
-
-
-def server_of(overlay: str, service: Service) -> Manifest:
-    """The container of a service."""
-    [container] = pod_of(named(overlay, "Deployment", service.workload))["containers"]
-    return dict(container)
-
-
-def config_map(overlay: str, service: Service) -> dict[str, str]:
-    """The settings in the service's own ConfigMap."""
-    reference = server_of(overlay, service)["envFrom"][0]["configMapRef"]["name"]
-    data: dict[str, str] = named(overlay, "ConfigMap", reference)["data"]
-    return data
-
-
-def settings_of(service: Service) -> type[BaseSettings]:
-    found: type[BaseSettings] = import_module(f"{service.name}.settings").Settings
-    return found
-
-
-def load_settings(overlay: str, service: Service) -> Any:
-    """The settings as the process reads them."""
-    prefix = str(settings_of(service).model_config["env_prefix"])
-    values = {name.removeprefix(prefix).lower(): value for name, value in config_map(overlay, service).items()}
-    return settings_of(service).model_validate(values)
-
-
-def selectors(overlay: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The objects of the overlay that select pods by label, with their labels."""
-    for found in build_overlay(overlay):
-        who, spec = f"{found['kind']} {found['metadata']['name']}", found.get("spec", {})
-        match found["kind"]:
-            case "Service":
-                yield who, spec["selector"]
-            case "Deployment" | "StatefulSet" | "PodDisruptionBudget":
-                yield who, spec["selector"]["matchLabels"]
-            case "NetworkPolicy":
-                yield who, spec["podSelector"].get("matchLabels", {})
-                yield from ((who, peer["podSelector"]["matchLabels"]) for peer in _own_peers(spec))
-
-
-def _own_peers(policy: Manifest) -> list[Manifest]:
-    return [peer for peer in _peers(policy) if "namespaceSelector" not in peer]
-
-
-def _peers(policy: Manifest) -> list[Manifest]:
-    rules = [*policy.get("ingress", []), *policy.get("egress", [])]
-    return [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
-
-
-def workloads_with(overlay: str, labels: dict[str, str]) -> list[Manifest]:
-    """The workloads whose pods have these labels."""
-    return [found for found in of_kind(overlay, *WORKLOADS) if labels.items() <= labels_of(found).items()]
 
 
 @each_overlay
@@ -160,7 +75,7 @@ def test_every_selector_matches_pods_and_only_policies_match_several_workloads(o
     found = list(selectors(overlay))
     assert found
     for who, labels in found:
-        if who != "NetworkPolicy deny-all-but-names":
+        if who not in SELECT_ALL_OR_NONE:
             assert workloads_with(overlay, labels), f"{who} selects by {labels}"
         if not who.startswith("NetworkPolicy"):
             assert len(workloads_with(overlay, labels)) == 1, f"{who} selects by {labels}"
@@ -194,36 +109,11 @@ def test_the_ports_of_network_policies_exist_in_their_pods(overlay: str) -> None
     for policy in of_kind(overlay, "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
             for workload in workloads_with(overlay, policy["spec"]["podSelector"]["matchLabels"]):
-                assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
+                assert {port["port"] for port in rule["ports"]} <= container_ports(workload)
         for rule in policy["spec"].get("egress", []):
-            for peer in _own_peers({"egress": [rule]}):
+            for peer in own_peers({"egress": [rule]}):
                 for workload in workloads_with(overlay, peer["podSelector"]["matchLabels"]):
-                    assert {port["port"] for port in rule["ports"]} <= _container_ports(workload)
-
-
-def _container_ports(workload: Manifest) -> set[int | str]:
-    """The ports of a pod by their names and by their numbers."""
-    ports = [port for container in pod_of(workload)["containers"] for port in container["ports"]]
-    return {port["containerPort"] for port in ports} | {port["name"] for port in ports}
-
-
-def flows(overlay: str) -> set[tuple[str, str, int | str]]:
-    """The connections between workloads that the policies allow: source, target and port of the target."""
-    ways = {direction: set(_ways(overlay, direction)) for direction in ("ingress", "egress")}
-    return ways["ingress"] & ways["egress"]
-
-
-def _ways(overlay: str, direction: str) -> Iterator[tuple[str, str, int | str]]:
-    for policy in of_kind(overlay, "NetworkPolicy"):
-        chosen = [
-            one["metadata"]["name"]
-            for one in workloads_with(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
-        ]
-        for rule in policy["spec"].get(direction, []):
-            labels = [peer["podSelector"]["matchLabels"] for peer in _own_peers({direction: [rule]})]
-            peers = [one["metadata"]["name"] for found in labels for one in workloads_with(overlay, found)]
-            pairs = [(peer, one) if direction == "ingress" else (one, peer) for peer in peers for one in chosen]
-            yield from ((source, target, port["port"]) for source, target in pairs for port in rule["ports"])
+                    assert {port["port"] for port in rule["ports"]} <= container_ports(workload)
 
 
 @pytest.mark.parametrize("overlay", ["kind", "production"])
@@ -377,9 +267,13 @@ def test_autoscaled_workloads_set_no_replicas(overlay: str) -> None:
 @each_overlay
 def test_a_disruption_budget_never_blocks_a_node_drain(overlay: str) -> None:
     """So workloads with one replica have no budget, and pods that are not ready may be evicted."""
+    least = {one["metadata"]["name"]: one["spec"].get("replicas", 1) for one in of_kind(overlay, *WORKLOADS)}
+    least |= {
+        one["metadata"]["name"]: one["spec"]["minReplicas"] for one in of_kind(overlay, "HorizontalPodAutoscaler")
+    }
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
-        assert named(overlay, "HorizontalPodAutoscaler", budget["metadata"]["name"])["spec"]["minReplicas"] > 1
+        assert least[budget["metadata"]["name"]] > 1
 
 
 @pytest.mark.parametrize("overlay", ["kind", "production"])
@@ -450,7 +344,7 @@ def test_every_object_is_in_the_namespace_of_its_overlay(overlay: str) -> None:
 def test_nothing_in_an_overlay_names_the_namespace_of_another(overlay: str) -> None:
     """Services are called by their short names, which are those of the pod's own namespace."""
     assert not re.findall(r"[\w-]\.aiomesh(?:-\w+)?\b", json.dumps(build_overlay(overlay)))
-    peers = [peer for policy in of_kind(overlay, "NetworkPolicy") for peer in _peers(policy["spec"])]
+    peers = [peer for policy in of_kind(overlay, "NetworkPolicy") for peer in peers_of(policy["spec"])]
     selectors = [peer["namespaceSelector"]["matchLabels"] for peer in peers if "namespaceSelector" in peer]
     assert {one["kubernetes.io/metadata.name"] for one in selectors} <= {"kube-system", "monitoring"}
 

@@ -32,7 +32,7 @@ def kustomization(overlay: str) -> Config:
 def service_ports(name: str) -> set[str]:
     """The names of the ports of a Service, without patches."""
     texts = [path.read_text() for folder in ("base", "components") for path in (MANIFESTS / folder).rglob("*.yaml")]
-    found = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] == "Service"]
+    found = [one for text in texts for one in yaml.safe_load_all(text) if one.get("kind") == "Service"]
     [service] = [one for one in found if one["metadata"]["name"] == name]
     return {port["name"] for port in service["spec"]["ports"]}
 
