@@ -11,16 +11,14 @@ services behind the edge are not in the CPU. The gateways have TLS, the edges al
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -34,8 +32,9 @@ from bench.protocols import FRAME, PATH
 from bench.variants import START_SECONDS, Variant, cpu_seconds, free_port, running
 from localmesh.gateways import certificate
 from localmesh.gateways.gateway import Addresses
-from localmesh.gateways.install import install, write
+from localmesh.gateways.install import install
 from localmesh.gateways.known import GATEWAYS
+from localmesh.gateways.process import running as program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -187,30 +186,9 @@ def _behind(gateway: Gateway, edge: Running, grpc: str, folder: Path) -> Iterato
         key=tls / certificate.KEY,
         traces=process.environ()["OTEL_EXPORTER_OTLP_ENDPOINT"].removeprefix("http://"),
     )
-    write(gateway, addresses, own)
-    with _program(gateway, own, addresses) as started:
+    with program(gateway, own, addresses) as started:
         urls = {each.name: f"https://{addresses.listen}" for each in PROTOCOLS}
-        yield Way(gateway.name, urls, process, started)
-
-
-@contextmanager
-def _program(gateway: Gateway, folder: Path, addresses: Addresses) -> Iterator[psutil.Process]:
-    """Runs a gateway in a session of its own, and ends it with its workers."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            gateway.command(folder, addresses),
-            env={**os.environ, **gateway.environment(folder, addresses)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        yield Way(gateway.name, urls, process, psutil.Process(started.pid))
 
 
 def _wait(way: Way) -> None:

@@ -121,6 +121,10 @@ class LocalMesh:
     def stop(self) -> int:
         """Sends SIGINT, reads the rest of the output, and returns the exit status."""
         self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self) -> int:
+        """Reads the rest of the output of a mesh that stops, and returns the exit status."""
         assert self.process.stdout is not None
         self.printed += self.process.stdout.readlines()
         return self.process.wait()

@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import httpx
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -19,15 +16,15 @@ from aiomesh.storefront.v1 import storefront_service_pb2 as pb
 from aiomesh.storefront.v1 import storefront_service_pb2_grpc as pb_grpc
 from api_edge.rpc.server import STOREFRONT
 from localmesh.gateways.envoy import ENVOY
+from localmesh.gateways.envoy_admin import SOCKET, statistic
 from localmesh.gateways.gateway import Addresses
-from localmesh.gateways.install import write
+from localmesh.gateways.process import LOG
 from meshkit.testing import start_server
-from tests.gateways.front import Front, installed, start
+from tests.gateways.front import Front, installed, process_of
 from tests.gateways.shop import until
 from tests.ports import held_port
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
@@ -52,18 +49,22 @@ class Envoy:
     Attributes:
         front: its process and its clients.
         spans: what it has exported.
-        admin: the path of its administration interface.
+        admin: its administration interface.
     """
 
     front: Front
     spans: Spans
-    admin: str
+    admin: Path
 
     async def count(self, name: str) -> int:
         """One of its statistics."""
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=self.admin)) as client:
-            text = (await client.get(f"http://admin/stats?filter=^{re.escape(name)}$")).text
-        return int(text.partition(": ")[2] or 0)
+        return await statistic(self.admin, name)
+
+    async def stop(self) -> int:
+        """Stops it as `make up` does; returns its exit status."""
+        await self.front.gateway.drain(self.admin.parent)
+        self.front.stop()
+        return await asyncio.to_thread(self.front.process.wait)
 
     async def until_in_use(self, edges: int) -> None:
         """Waits until its health checks see so many healthy edges."""
@@ -91,24 +92,12 @@ async def envoy(
     await asyncio.to_thread(installed, ENVOY.name)
     async with start_server(server) as traces:
         addresses = Addresses(f"127.0.0.1:{port}", tuple(rest), tuple(rpc), cert, key, traces)
-        process = await asyncio.to_thread(_start, folder, addresses)
-        front = Front(("127.0.0.1", port), authority, process, ENVOY, folder / "log")
-        try:
-            running = Envoy(front, spans, str(folder / "admin"))
-            await until((folder / "admin").exists)
-            await running.until_in_use(healthy)
-            yield running
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(process.wait)
-
-
-def _start(folder: Path, addresses: Addresses) -> subprocess.Popen[bytes]:
-    """Starts the program with an administration interface, which a cluster has for its probes."""
-    write(ENVOY, addresses, folder)
-    with (folder / "gateway.yaml").open("a") as configuration:
-        configuration.write(f"admin: {{address: {{pipe: {{path: {folder / 'admin'}}}}}}}\n")
-    return start(ENVOY, folder, addresses)
+        async with process_of(ENVOY, folder, addresses) as process:
+            front = Front(("127.0.0.1", port), authority, process, ENVOY, folder / LOG)
+            started = Envoy(front, spans, folder / SOCKET)
+            await until((folder / SOCKET).exists)
+            await started.until_in_use(healthy)
+            yield started
 
 
 class Failing(pb_grpc.StorefrontServiceServicer):

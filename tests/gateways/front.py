@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import ssl
-import subprocess
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +13,20 @@ import httpx
 import pytest
 
 from localmesh.gateways.gateway import Addresses, Gateway
-from localmesh.gateways.install import GatewayError, install, write
+from localmesh.gateways.install import GatewayError, install
 from localmesh.gateways.known import GATEWAYS
-from localmesh.probe import Probe, _any_certificate, _status, wait_ready
+from localmesh.gateways.process import LOG, running
+from localmesh.probe import Probe, accepts, any_certificate, status_of, wait_ready
 from tests.ports import held_port
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     import trustme
 
 
-LOG = "log"
 SHARED = tuple(name for name in GATEWAYS if name != "envoy")
 """The gateways that pass REST on; Envoy transcodes it, and has tests of its own."""
 
@@ -99,6 +97,11 @@ class Front:
         lines = self.log.read_text(encoding="utf-8").splitlines()
         return sum(any(f'"{edge}"' in line for edge in edges) for line in lines)
 
+    async def until_refused(self) -> None:
+        """Waits until it takes no more connections."""
+        while await accepts(self.address[1])():
+            await asyncio.sleep(0.01)
+
     def stop(self) -> None:
         """Sends the signal that lets it finish its requests."""
         self.process.send_signal(self.gateway.stop_signal)
@@ -112,28 +115,19 @@ async def front(
     port = held_port()
     addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, folder.parent / "cert.pem", folder.parent / "key.pem", "")
     gateway = await asyncio.to_thread(installed, name)
-    await asyncio.to_thread(write, gateway, addresses, folder)
-    process = await asyncio.to_thread(start, gateway, folder, addresses)
-    try:
+    async with process_of(gateway, folder, addresses) as process:
         await wait_ready(_started(process, port, folder / LOG))
         yield Front(("127.0.0.1", port), authority, process, gateway, folder / LOG)
+
+
+@asynccontextmanager
+async def process_of(gateway: Gateway, folder: Path, addresses: Addresses) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Runs the program, which is started and ended in a thread."""
+    stack = ExitStack()
+    try:
+        yield await asyncio.to_thread(stack.enter_context, running(gateway, folder, addresses))
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.to_thread(process.wait)
-
-
-def start(gateway: Gateway, folder: Path, addresses: Addresses) -> subprocess.Popen[bytes]:
-    """Starts the program in a session of its own, with the configuration in a folder."""
-    with (folder / LOG).open("wb") as output:
-        return subprocess.Popen(
-            gateway.command(folder, addresses),
-            env={**os.environ, **gateway.environment(folder, addresses)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        await asyncio.to_thread(stack.close)
 
 
 def _started(process: subprocess.Popen[bytes], port: int, log: Path) -> Probe:
@@ -142,7 +136,7 @@ def _started(process: subprocess.Popen[bytes], port: int, log: Path) -> Probe:
     async def ready() -> bool:
         assert process.poll() is None, await asyncio.to_thread(log.read_text)
         try:
-            return await _status(port, "/livez", _any_certificate()) != b"404"
+            return await status_of(port, "/livez", any_certificate()) != b"404"
         except (OSError, ValueError):
             return False
 

@@ -304,6 +304,24 @@ async def test_an_edge_that_is_gone_fails_no_read_and_is_ejected_before_its_next
             await stub(channel).GetProduct(PRODUCT)
 
 
+async def test_calls_in_flight_are_completed_before_envoy_stops(shop: Shop) -> None:
+    shop.backends.blocked_methods = CALLS
+    async with (
+        in_front(shop, "stopping") as stopping,
+        stopping.front.channel() as channel,
+        http2(stopping.front.address, stopping.front.context("h2")) as client,
+    ):
+        call = stub(channel).GetProduct(PRODUCT, timeout=15)
+        json_call = await client.begin_get(READ, PATIENT)
+        await shop.backends.until_reached(4)
+        stop = asyncio.create_task(stopping.stop())
+        await stopping.front.until_refused()
+        shop.backends.free.set()
+        assert ((await call).product.sku, (await client.response(json_call)).status) == ("TEA-0001", 200)
+        assert await client.until_goaway() is not None
+        assert await stop == 0
+
+
 @pytest.mark.timeout(120)
 async def test_a_rolling_restart_loses_no_read_and_no_order_with_a_key(shop: Shop) -> None:
     places = new_place(), new_place()

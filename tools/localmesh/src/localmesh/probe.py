@@ -50,25 +50,32 @@ def accepts(port: int) -> Probe:
 
 def responds(port: int, path: str, *, tls: bool = False) -> Probe:
     """Ready when the response to `GET path` has the status 200. The certificate of an own process is not checked."""
-    context = _any_certificate() if tls else None
+    context = any_certificate() if tls else None
 
     async def ready() -> bool:
         try:
             async with asyncio.timeout(RESPONSE_LIMIT):
-                return await _status(port, path, context) == b"200"
+                return await status_of(port, path, context) == b"200"
         except (OSError, ValueError):
             return False
 
     return ready
 
 
-def _any_certificate() -> ssl.SSLContext:
+def any_certificate() -> ssl.SSLContext:
+    """The context of a client that checks no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
-async def _status(port: int, path: str, context: ssl.SSLContext | None) -> bytes:
+async def status_of(port: int, path: str, context: ssl.SSLContext | None) -> bytes:
+    """The status of the response to `GET path`.
+
+    Raises:
+        OSError: there is no connection.
+        ValueError: what came is no response.
+    """
     reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
     with closing(writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from localmesh.probe import Probe
+
+
+async def _no_drain() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Program:
     """The folders whose changes restart the program."""
     stop_signal: signal.Signals = signal.SIGTERM
     """The signal that lets the program finish what it has begun, and exit."""
+    drain: Callable[[], Awaitable[None]] = _no_drain
+    """Finishes that before the signal, for a program whose signal does not."""
 
     @property
     def port(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from localmesh.gateways.envoy_admin import MAX_PATH, SOCKET, drain
 from localmesh.gateways.gateway import CONFIGURATIONS, Gateway
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ DESCRIPTORS = CONFIGURATIONS / NAME / "storefront.binpb"
 """The API for the transcoder, compiled by `make generate`."""
 
 
-def _files(addresses: Addresses) -> dict[str, str]:
+def _files(folder: Path, addresses: Addresses) -> dict[str, str]:
     own = f"""\
-node:
+{_admin(folder / SOCKET)}node:
   id: gateway
   cluster: gateway
   metadata:
@@ -35,6 +36,13 @@ node:
     return {"addresses.yaml": own, "gateway.yaml": own + (CONFIGURATIONS / NAME / "envoy.yaml").read_text("utf-8")}
 
 
+def _admin(socket: Path) -> str:
+    """The administration interface, for this user only; none if the path is too long for a socket."""
+    if len(str(socket).encode()) > MAX_PATH:
+        return ""
+    return f'admin: {{"address": {{"pipe": {{"path": {json.dumps(str(socket))}, "mode": {0o600}}}}}}}\n'
+
+
 def _socket(address: str) -> str:
     """An address in JSON, which is YAML."""
     host, _, port = address.rpartition(":")
@@ -47,8 +55,8 @@ def _endpoints(addresses: Iterable[str]) -> str:
 
 
 def _arguments(folder: Path, _: Addresses) -> tuple[str, ...]:
-    soon = ("--file-flush-interval-msec", "100")
+    soon = ("--file-flush-interval-msec", "100", "--drain-strategy", "immediate")
     return ("-c", str(folder / "gateway.yaml"), "--disable-hot-restart", "--log-level", "warning", *soon)
 
 
-ENVOY = Gateway(NAME, "envoy/_bin/envoy", _files, _arguments)
+ENVOY = Gateway(NAME, "envoy/_bin/envoy", _files, _arguments, drain=drain)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from localmesh.services import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
 CONFIGURATIONS = ROOT / "deploy" / "gateways"
@@ -51,6 +51,10 @@ def _no_arguments(_folder: Path, _addresses: Addresses) -> tuple[str, ...]:
     return ()
 
 
+async def _no_drain(_folder: Path) -> None:
+    pass
+
+
 def _no_variables(_folder: Path, _addresses: Addresses) -> dict[str, str]:
     return {}
 
@@ -62,18 +66,20 @@ class Gateway:
     Attributes:
         name: that of its folder in `deploy/gateways`, and of its program.
         program: a pattern of the program's path among the packages of its lock.
-        files: the text of each file with addresses, by the file's name.
+        files: the text of each file with addresses, by the file's name, in a folder.
         arguments: those of the program, whose configuration and addresses are in a folder.
         environment: variables that configure the program.
         stop_signal: what lets the program finish its requests.
+        drain: what finishes them before that signal, if the signal does not.
     """
 
     name: str
     program: str
-    files: Callable[[Addresses], Mapping[str, str]]
+    files: Callable[[Path, Addresses], Mapping[str, str]]
     arguments: Callable[[Path, Addresses], tuple[str, ...]] = _no_arguments
     environment: Callable[[Path, Addresses], Mapping[str, str]] = _no_variables
     stop_signal: signal.Signals = signal.SIGTERM
+    drain: Callable[[Path], Awaitable[None]] = _no_drain
 
     @property
     def configuration(self) -> Path:

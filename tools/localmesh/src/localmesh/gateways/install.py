@@ -63,5 +63,5 @@ def write(gateway: Gateway, addresses: Addresses, folder: Path) -> None:
     """Fills a folder with the gateway's configuration and its addresses."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(gateway.configuration, folder, ignore=shutil.ignore_patterns(*NOT_FOR_IT))
-    for name, text in gateway.files(addresses).items():
+    for name, text in gateway.files(folder, addresses).items():
         (folder / name).write_text(text, encoding="utf-8")

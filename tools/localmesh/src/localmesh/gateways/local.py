@@ -34,6 +34,7 @@ def program(settings: Settings, edge: Service, inherited: Mapping[str, str], edg
         f"https://{addresses.listen}",
         all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True)),
         stop_signal=gateway.stop_signal,
+        drain=partial(gateway.drain, folder),
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from localmesh.gateways.gateway import Addresses
 
 
-def _files(addresses: Addresses) -> dict[str, str]:
+def _files(_: Path, addresses: Addresses) -> dict[str, str]:
     return {
         "upstreams.conf": _upstream("edge_rest", addresses.rest) + _upstream("edge_grpc", addresses.grpc),
         "listen.conf": f"""\

@@ -19,7 +19,7 @@ NAME = "traefik"
 HEALTH_CHECK = {"interval": "500ms", "timeout": "1s"}
 
 
-def _files(addresses: Addresses) -> dict[str, str]:
+def _files(_: Path, addresses: Addresses) -> dict[str, str]:
     """JSON, which is YAML."""
     certificate = {"certFile": str(addresses.cert), "keyFile": str(addresses.key)}
     services = {
