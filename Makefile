@@ -90,6 +90,7 @@ kind-down: install  ## Delete that cluster
 #:   WITHOUT         services to leave out, as NAME or NAME,NAME: you start them
 #:   GATEWAY         a program in front of the edge: nginx, traefik, envoy
 #:   GATEWAY_PORT    its HTTPS port                  8443
+#:   GATEWAY_HOSTS   the host names that Traefik serves, instead of any
 #:   GATEWAY_TLS_CERT  its certificate, instead of one made for localhost
 #:   GATEWAY_TLS_KEY  the private key of that certificate
 #:   JAEGER_BIN      a Jaeger v2 program to run instead of tracebox

@@ -109,14 +109,20 @@ class Front:
 
 @asynccontextmanager
 async def front(
-    name: str, folder: Path, authority: trustme.CA, rest: tuple[str, ...], rpc: tuple[str, ...]
+    name: str,
+    folder: Path,
+    authority: trustme.CA,
+    rest: tuple[str, ...],
+    rpc: tuple[str, ...],
+    hosts: tuple[str, ...] = (),
 ) -> AsyncIterator[Front]:
     """Starts a gateway in front of edges at these addresses. Its folder is new, and has `cert.pem` beside it."""
     port = held_port()
-    addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, folder.parent / "cert.pem", folder.parent / "key.pem", "")
+    cert, key = folder.parent / "cert.pem", folder.parent / "key.pem"
+    addresses = Addresses(f"127.0.0.1:{port}", rest, rpc, cert, key, traces="", hosts=hosts)
     gateway = await asyncio.to_thread(installed, name)
     async with process_of(gateway, folder, addresses) as process:
-        await wait_ready(_started(process, port, folder / LOG))
+        await wait_ready(_started(process, addresses, folder / LOG))
         yield Front(("127.0.0.1", port), authority, process, gateway, folder / LOG)
 
 
@@ -130,13 +136,14 @@ async def process_of(gateway: Gateway, folder: Path, addresses: Addresses) -> As
         await asyncio.to_thread(stack.close)
 
 
-def _started(process: subprocess.Popen[bytes], port: int, log: Path) -> Probe:
+def _started(process: subprocess.Popen[bytes], addresses: Addresses, log: Path) -> Probe:
     """Ready when a route is known: Traefik listens before, and then has no certificate, or a 404 for all."""
+    host = (*addresses.hosts, "127.0.0.1")[0]
 
     async def ready() -> bool:
         assert process.poll() is None, await asyncio.to_thread(log.read_text)
         try:
-            return await status_of(port, "/livez", any_certificate()) != b"404"
+            return await status_of(addresses.port, "/livez", any_certificate(), host) != b"404"
         except (OSError, ValueError):
             return False
 

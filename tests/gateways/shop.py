@@ -107,12 +107,12 @@ class Shop:
                 stop.request()  # and again, at the end of `start_edge`: it waits for nothing
 
     @asynccontextmanager
-    async def front(self, name: str, *places: Place) -> AsyncIterator[Front]:
+    async def front(self, name: str, *places: Place, hosts: tuple[str, ...] = ()) -> AsyncIterator[Front]:
         """Starts another gateway, in front of the edges at these places."""
         self.started += 1
         folder = self.folder / f"{name}-{self.started}"
         rest, rpc = tuple(place.rest for place in places), tuple(place.rpc for place in places)
-        async with front(name, folder, self.authority, rest, rpc) as running:
+        async with front(name, folder, self.authority, rest, rpc, hosts) as running:
             yield running
 
     async def ended(self, trace: Trace) -> ReadableSpan:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+HOSTS = {"traefik": "localhost"}
 BODY = json.dumps(ORDER).encode()
 
 pytestmark = pytest.mark.timeout(90)  # the tests start processes
@@ -35,10 +36,12 @@ pytestmark = pytest.mark.timeout(90)  # the tests start processes
 @pytest.mark.parametrize("name", GATEWAYS)
 def test_make_up_runs_the_gateway_in_front_of_the_edge_and_stops_it_first(name: str, tmp_path: Path) -> None:
     installed(name)
-    with LocalMesh(tmp_path / "state", {"GATEWAY": name}).running() as mesh:
+    hosts = HOSTS.get(name, "")
+    with LocalMesh(tmp_path / "state", {"GATEWAY": name, "GATEWAY_HOSTS": hosts}).running() as mesh:
         authority = mesh.state / "gateway-tls" / "ca.pem"
         url = f"https://localhost:{mesh.ports['GATEWAY_PORT']}"
-        assert any(f"https://127.0.0.1:{mesh.ports['GATEWAY_PORT']}/docs" in line for line in mesh.printed)
+        printed = f"https://{hosts or '127.0.0.1'}:{mesh.ports['GATEWAY_PORT']}/docs"
+        assert any(printed in line for line in mesh.printed)
         with httpx.Client(verify=ssl.create_default_context(cafile=str(authority)), http2=True) as client:
             answer = client.get(url + READ)
         assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)

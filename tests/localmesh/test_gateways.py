@@ -85,3 +85,13 @@ def test_a_certificate_is_for_this_machine_and_stays_the_same(tmp_path: Path) ->
     assert key.stat().st_mode & 0o077 == 0
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
     assert ssl.create_default_context(cafile=str(authority)).get_ca_certs()
+
+
+def test_a_certificate_for_more_hosts_replaces_the_one_before(tmp_path: Path) -> None:
+    certificate.make(tmp_path / "tls")
+    before = (tmp_path / "tls" / "cert.pem").read_bytes()
+    certificate.make(tmp_path / "tls", "shop.example.com")
+    after = (tmp_path / "tls" / "cert.pem").read_bytes()
+    assert after != before
+    certificate.make(tmp_path / "tls")
+    assert (tmp_path / "tls" / "cert.pem").read_bytes() == after

@@ -28,6 +28,7 @@ VARIABLES = (
     "WITHOUT",
     "GATEWAY",
     "GATEWAY_PORT",
+    "GATEWAY_HOSTS",
     "GATEWAY_TLS_CERT",
     "GATEWAY_TLS_KEY",
 )
@@ -58,6 +59,17 @@ def test_the_gateway_has_a_port_if_there_is_one(monkeypatch: pytest.MonkeyPatch)
         load(SERVICES)
     monkeypatch.setenv("GATEWAY", "")
     assert load(SERVICES).ports["EDGE_PORT"] == 8443
+
+
+def test_only_traefik_routes_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_HOSTS", "shop.example.com, www.example.com")
+    monkeypatch.setenv("GATEWAY", "traefik")
+    assert load(SERVICES).gateway_hosts == ("shop.example.com", "www.example.com")
+    monkeypatch.setenv("GATEWAY", "nginx")
+    with pytest.raises(
+        InvalidSettings, match="GATEWAY_HOSTS is for GATEWAY=traefik; with nginx, set EDGE_ALLOWED_HOSTS"
+    ):
+        load(SERVICES)
 
 
 def test_each_port_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +113,11 @@ def test_the_state_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("GATEWAY", "ngnix", r"GATEWAY=ngnix: no such gateway; did you mean nginx\?"),
         ("GATEWAY", "NGINX", r"GATEWAY=NGINX: no such gateway; did you mean nginx\?"),
         ("GATEWAY", "caddy", r"GATEWAY=caddy: no such gateway; choose from nginx.*"),
+        (
+            "GATEWAY_HOSTS",
+            "https://shop.test",
+            r"GATEWAY_HOSTS=https://shop.test: not a host name: https://shop.test; .*",
+        ),
         ("GATEWAY_TLS_CERT", "/nowhere/cert.pem", r"GATEWAY_TLS_CERT=/nowhere/cert.pem: no such file"),
         ("GATEWAY_TLS_KEY", __file__, r"GATEWAY_TLS_CERT and GATEWAY_TLS_KEY belong together: set both or neither"),
         ("WITHOUT", "tax,a,b", r"WITHOUT=tax,a,b: no such service: a, b; choose from stock, tax, api_edge"),

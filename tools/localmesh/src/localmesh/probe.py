@@ -48,14 +48,14 @@ def accepts(port: int) -> Probe:
     return ready
 
 
-def responds(port: int, path: str, *, tls: bool = False) -> Probe:
+def responds(port: int, path: str, *, tls: bool = False, host: str = HOST) -> Probe:
     """Ready when the response to `GET path` has the status 200. The certificate of an own process is not checked."""
     context = any_certificate() if tls else None
 
     async def ready() -> bool:
         try:
             async with asyncio.timeout(RESPONSE_LIMIT):
-                return await status_of(port, path, context) == b"200"
+                return await status_of(port, path, context, host) == b"200"
         except (OSError, ValueError):
             return False
 
@@ -69,8 +69,8 @@ def any_certificate() -> ssl.SSLContext:
     return context
 
 
-async def status_of(port: int, path: str, context: ssl.SSLContext | None) -> bytes:
-    """The status of the response to `GET path`.
+async def status_of(port: int, path: str, context: ssl.SSLContext | None, host: str = HOST) -> bytes:
+    """The status of the response to `GET path` of a host on this machine.
 
     Raises:
         OSError: there is no connection.
@@ -78,7 +78,7 @@ async def status_of(port: int, path: str, context: ssl.SSLContext | None) -> byt
     """
     reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
     with closing(writer):
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         _, status, *_ = (await reader.readline()).split(maxsplit=2)
         return status
 

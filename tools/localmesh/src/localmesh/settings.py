@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, cr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from localmesh.gateways.known import GATEWAYS
+from localmesh.gateways.traefik import TRAEFIK
 from localmesh.probe import HOST
 from localmesh.services import Service
 
@@ -57,6 +59,13 @@ def _check_names(services: Sequence[str], names: Sequence[str]) -> Sequence[str]
     return names
 
 
+def _check_hosts(names: Sequence[str]) -> Sequence[str]:
+    if wrong := [name for name in names if not HOST_NAME.fullmatch(name)]:
+        raise ValueError(f"not a host name: {wrong[0]}; write shop.example.com,www.example.com")
+    return names
+
+
+HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.IGNORECASE)
 MAX_PORT = 65535
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 Executable = Annotated[str, AfterValidator(_executable)]
@@ -65,6 +74,7 @@ Directory = Annotated[Path, AfterValidator(_resolved)]
 File = Annotated[Path, AfterValidator(_file)]
 GatewayName = Annotated[str, AfterValidator(_gateway)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+HostNames = Annotated[Names, AfterValidator(_check_hosts)]
 
 REASONS: dict[object, str] = {int: f"must be a whole number from 1 to {MAX_PORT}", bool: "must be 1 or 0"}
 """What is wrong with a value, by the type of the setting, instead of pydantic's words: every whole number is a port."""
@@ -94,6 +104,8 @@ class Settings(BaseSettings):
     """Program in front of the edge, with TLS and HTTP/2: nginx, traefik or envoy. Installed when named. Empty: none."""
     gateway_port: Port = 8443
     """HTTPS port of the gateway."""
+    gateway_hosts: HostNames = ()
+    """Host names that Traefik serves; others are a 404. Empty: any."""
     gateway_tls_cert: File | None = None
     """Certificate of the gateway. By default one for localhost is made in the state directory."""
     gateway_tls_key: File | None = None
@@ -119,6 +131,14 @@ class Settings(BaseSettings):
         for (one, number), (other, same) in itertools.combinations(self.ports.items(), 2):
             if number == same:
                 raise ValueError(f"{one} and {other} are both {number}: give each its own port")
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_are_routed(self) -> Self:
+        if self.gateway_hosts and self.gateway not in {"", TRAEFIK.name}:
+            raise ValueError(
+                f"GATEWAY_HOSTS is for GATEWAY={TRAEFIK.name}; with {self.gateway}, set EDGE_ALLOWED_HOSTS"
+            )
         return self
 
     @model_validator(mode="after")

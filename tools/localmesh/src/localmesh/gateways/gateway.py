@@ -32,6 +32,7 @@ class Addresses:
         cert: the file of the certificate.
         key: the file of its private key.
         traces: host and port of the trace backend, for OTLP over gRPC.
+        hosts: the names that are served; any if there are none.
     """
 
     listen: str
@@ -40,6 +41,7 @@ class Addresses:
     cert: Path
     key: Path
     traces: str
+    hosts: tuple[str, ...] = ()
 
     @property
     def port(self) -> int:

@@ -26,13 +26,13 @@ FOLDER, TLS = "gateway", "gateway-tls"
 def program(settings: Settings, edge: Service, inherited: Mapping[str, str], edge_is_ready: Probe) -> Program:
     """The process of the gateway. It is ready after the edge, when that answers through it."""
     gateway, addresses = GATEWAYS[settings.gateway], _addresses(settings, edge)
-    folder = settings.state_dir / FOLDER
+    folder, host = settings.state_dir / FOLDER, (*settings.gateway_hosts, HOST)[0]
     return Program(
         gateway.name,
         gateway.command(folder, addresses),
         {**inherited, **gateway.environment(folder, addresses)},
-        f"https://{addresses.listen}",
-        all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True)),
+        f"https://{host}:{addresses.port}",
+        all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True, host=host)),
         stop_signal=gateway.stop_signal,
         drain=partial(gateway.drain, folder),
     )
@@ -46,7 +46,7 @@ def preparation(settings: Settings, edge: Service) -> Callable[[Callable[[str], 
 def _prepare(gateway: Gateway, settings: Settings, addresses: Addresses, report: Callable[[str], None]) -> None:
     install.install(gateway, gateway.installed, report)
     if not settings.gateway_tls_cert:
-        certificate.make(settings.state_dir / TLS)
+        certificate.make(settings.state_dir / TLS, *settings.gateway_hosts)
     install.write(gateway, addresses, settings.state_dir / FOLDER)
 
 
@@ -59,4 +59,5 @@ def _addresses(settings: Settings, edge: Service) -> Addresses:
         settings.gateway_tls_cert or own / certificate.CERT,
         settings.gateway_tls_key or own / certificate.KEY,
         f"{HOST}:{settings.otlp_port}",
+        settings.gateway_hosts,
     )

@@ -39,6 +39,7 @@ def _service(scheme: str, edges: Iterable[str], probe: Mapping[str, str]) -> dic
 def _environment(folder: Path, addresses: Addresses) -> dict[str, str]:
     static = dotenv_values(CONFIGURATIONS / NAME / "static.env", interpolate=False)
     return {name: value for name, value in static.items() if value} | {
+        "GATEWAY_HOSTS": ",".join(addresses.hosts),
         "TRAEFIK_ENTRYPOINTS_WEB_ADDRESS": addresses.listen,
         "TRAEFIK_PROVIDERS_FILE_DIRECTORY": str(folder),
     }
