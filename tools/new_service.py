@@ -15,7 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
+from localmesh.gateways.known import GATEWAYS
+from localmesh.kind.settings import KindSettings
 from localmesh.services import Service, read_services
+from localmesh.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "tools" / "service_template"
@@ -28,6 +31,9 @@ STEPS = (
     ("format",),
 )
 """The targets of the Makefile that complete a service from its sources."""
+
+SETTINGS = (*(name.upper() for name in Settings.model_fields | KindSettings.model_fields), "OTEL_SERVICE_NAME")
+"""Variables that are no service's."""
 
 HINTS = (TEMPLATE / "hints.txt").read_text(encoding="utf-8")
 
@@ -58,6 +64,11 @@ def fault_of(name: str, services: tuple[Service, ...]) -> str:
         return f"a service of this name exists: services/{name}"
     if name in sys.stdlib_module_names or find_spec(name):
         return "a module of this name exists; choose another name"
+    if name in GATEWAYS:
+        return f"GATEWAY={name} is a program of this name; choose another name"
+    prefix = f"{name.upper()}_"
+    if taken := next((variable for variable in SETTINGS if variable.startswith(prefix)), ""):
+        return f"its settings would begin with {prefix}, as {taken} does; choose another name"
     return ""
 
 

@@ -83,6 +83,13 @@ def test_a_new_service_gets_the_port_after_the_highest() -> None:
         ("meshkit", "a module of this name exists"),
         ("grpc", "a module of this name exists"),
         ("tests", "a module of this name exists"),
+        ("gateway", "its settings would begin with GATEWAY_, as GATEWAY_PORT does"),
+        ("gateway_tls", "its settings would begin with GATEWAY_TLS_, as GATEWAY_TLS_CERT does"),
+        ("traces", "its settings would begin with TRACES_, as TRACES_PORT does"),
+        ("kind", "its settings would begin with KIND_, as KIND_NODE_IMAGE does"),
+        ("otel", "its settings would begin with OTEL_, as OTEL_SERVICE_NAME does"),
+        ("edge", "its settings would begin with EDGE_, as EDGE_PORT does"),
+        ("nginx", "GATEWAY=nginx is a program of this name"),
     ],
 )
 def test_an_invalid_service_name_is_rejected(name: str, fault: str) -> None:
