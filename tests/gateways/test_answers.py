@@ -16,6 +16,7 @@ from tests.edge.protocols.web import frame, parsed
 from tests.edge.trees import tree
 from tests.gateways.front import on_gateways
 from tests.gateways.shop import GET_PRODUCT, READ
+from tests.servers.http2 import http2
 
 if TYPE_CHECKING:
     from tests.gateways.front import Front
@@ -122,6 +123,24 @@ async def test_a_body_that_is_too_large_is_a_problem(gateway: Front, size: int, 
         answer = await client.post("/v1/orders", json={"lines": ["x" * size]})
     assert (answer.status_code, answer.headers["Content-Type"]) == (413, "application/problem+json")
     assert answer.json()["reason"] == "CONTENT_TOO_LARGE"
+
+
+@on_gateways()
+@pytest.mark.parametrize("size", [200_000, 300_000, 2_000_000])
+async def test_a_message_that_is_too_large_is_resource_exhausted(gateway: Front, size: int) -> None:
+    async with gateway.channel() as channel:
+        call = stub(channel).GetProduct(pb.GetProductRequest(sku="x" * size), timeout=15)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("name", ["nginx"])
+async def test_a_message_that_declares_a_length_that_is_too_large_is_resource_exhausted(gateway: Front) -> None:
+    fields = {"Content-Type": "application/grpc", "TE": "trailers", "Content-Length": "300000"}
+    message = (0).to_bytes(1) + (299_995).to_bytes(4) + b"x"
+    async with http2(gateway.address, gateway.context("h2")) as client:
+        answer = await client.response(await client.post(GET_PRODUCT, message, fields, ends=False))
+    found = (answer.status, answer.fields["content-type"], answer.fields["grpc-status"])
+    assert found == (200, "application/grpc", str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]))
 
 
 @on_gateways()
