@@ -66,8 +66,8 @@ bench: install  ## Compare the CPU of a request with other ways to do its work: 
 bench-protocols: install  ## Compare the CPU of a call of the edge in each protocol
 	@exec $(RUN) bench.protocols
 
-bench-gateways: install  ## Compare servers and gateways: requests, p99, CPU and memory of the same calls
-	@exec $(RUN) bench.gateways
+bench-gateways: install  ## Compare servers and gateways: requests, p99, CPU and memory of the same calls, and a page in Chromium
+	@$(RUN) bench.gateways && exec $(RUN) bench.browser
 
 pin-images: install  ## Pin the images of production by digest: BUILDS=builds.json of `skaffold build`
 	@exec $(RUN) tools.pin_images "$(BUILDS)"

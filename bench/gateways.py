@@ -154,10 +154,10 @@ def _ways(folder: Path) -> Iterator[list[Way]]:
         for name, address in grpc.items()
     ]
     with ExitStack() as stack:
-        *edges, behind = stack.enter_context(running(variants, folder))
+        *edges, last = stack.enter_context(running(variants, folder))
         ways = [_alone(edge, grpc[edge.variant.name]) for edge in edges]
         certificate.make(folder / "tls")
-        ways += [stack.enter_context(_behind(each, behind, grpc["behind"], folder)) for each in GATEWAYS.values()]
+        ways += [stack.enter_context(behind(each, last, grpc["behind"], folder)) for each in GATEWAYS.values()]
         for way in ways:
             _wait(way)
         yield ways
@@ -174,7 +174,7 @@ def _alone(edge: Running, grpc: str) -> Way:
 
 
 @contextmanager
-def _behind(gateway: Gateway, edge: Running, grpc: str, folder: Path) -> Iterator[Way]:
+def behind(gateway: Gateway, edge: Running, grpc: str, folder: Path) -> Iterator[Way]:
     """A gateway in front of an edge, as `make up` configures it."""
     install(gateway, gateway.installed, print)
     own, tls, (process,) = folder / f"gateway-{gateway.name}", folder / "tls", edge.processes["edge"]

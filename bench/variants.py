@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from bench.postgres import execute, postgres_databases
+from localmesh.probe import any_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -186,7 +187,8 @@ def _rival(variant: Variant, databases: Path) -> Iterator[Running]:
 
 def _ready(variant: Variant, edges: Sequence[_Process], **services: _Process) -> Running:
     """Waits until the edges respond with a price."""
-    urls = [f"http://{edge.address}" for edge in edges]
+    scheme = "https" if "EDGE_TLS_CERT" in variant.variables else "http"
+    urls = [f"{scheme}://{edge.address}" for edge in edges]
     for url in urls:
         wait_for_price(url)
     backends = {role: [each.process] for role, each in services.items()}
@@ -195,10 +197,10 @@ def _ready(variant: Variant, edges: Sequence[_Process], **services: _Process) ->
 
 def wait_for_price(url: str) -> None:
     """Waits until an edge responds with a price. Raises TimeoutError after START_SECONDS."""
-    deadline = time.monotonic() + START_SECONDS
+    context, deadline = any_certificate(), time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/v1/products/TEA-0001", timeout=5) as response:  # noqa: S310
+            with urllib.request.urlopen(f"{url}/v1/products/TEA-0001", timeout=5, context=context) as response:  # noqa: S310
                 if b"unit_price" in response.read():
                     return
         except OSError:

@@ -101,8 +101,11 @@ class Tab:
             raise AssertionError(f"after 60 s still false: {until}\non the page {page}") from None
 
     async def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression; None if it throws, for example because the page is not loaded yet."""
-        response = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """The value of a JavaScript expression, or of its promise.
+
+        None if it throws, for example because the page is not loaded yet.
+        """
+        response = await self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         return response.get("result", {}).get("value")
 
     async def wait_for_redraw(self) -> None:
@@ -122,9 +125,9 @@ async def browsing(profile: Path) -> AsyncIterator[Tab]:
 
 
 @asynccontextmanager
-async def running_browser(profile: Path) -> AsyncIterator[Browser]:
-    """A new browser, which keeps its files in `profile`."""
-    flags = (*FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}")
+async def running_browser(profile: Path, *more: str) -> AsyncIterator[Browser]:
+    """A new browser, which keeps its files in `profile`, with more flags."""
+    flags = (*FLAGS, *more, "--remote-debugging-port=0", f"--user-data-dir={profile}")
     browser = await asyncio.create_subprocess_exec(str(CHROMIUM), *flags, stdout=DEVNULL, stderr=PIPE)
     assert browser.stderr
     try:

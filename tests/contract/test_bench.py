@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from bench import documents
 from bench.goals import goals
 from bench.load import Burst, Scenario, shares
 from bench.picture import picture
+from bench.relay import relay
 from bench.report import GOAL_HEAD, HEAD, goal_rows, markdown, rows, text
 from bench.variants import REPOSITORY
 
@@ -65,6 +67,23 @@ def test_a_table_has_the_spread_and_the_failures_of_each_variant() -> None:
 
 def test_several_edges_share_all_callers() -> None:
     assert [shares(number, 2) for number in (1, 8, 33)] == [[1, 0], [4, 4], [17, 16]]
+
+
+async def test_a_relay_passes_both_directions_on_and_counts_connections() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(200_000))
+        writer.close()
+
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with relay(f"127.0.0.1:{port}", delay=0.001) as network:
+            host, _, own = network.address.rpartition(":")
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection(host, int(own))
+                writer.write(b"x" * 200_000)
+                assert await reader.read() == b"x" * 200_000
+                writer.close()
+    assert network.connections == 2
 
 
 def test_results_replace_the_ones_before_in_both_documents(tmp_path: Path) -> None:
