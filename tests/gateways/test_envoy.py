@@ -125,6 +125,21 @@ def decoded(text: str) -> bytes:
     return b"".join(base64.b64decode(text[at : at + 4]) for at in range(0, len(text), 4))
 
 
+@pytest.mark.parametrize(("offered", "chosen"), [(["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1")])
+async def test_tls_offers_http_2_and_http_1_1(running: Envoy, offered: list[str], chosen: str) -> None:
+    context = running.front.context(*offered)
+    _, writer = await asyncio.open_connection(*running.front.address, ssl=context)
+    found = writer.get_extra_info("ssl_object")
+    assert (found.selected_alpn_protocol(), found.version()) == (chosen, "TLSv1.3")
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [200_000, 2_000_000])
+async def test_a_message_that_is_too_large_is_resource_exhausted(channel: grpc.aio.Channel, size: int) -> None:
+    call = stub(channel).GetProduct(pb.GetProductRequest(sku="x" * size), timeout=15)
+    assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_large_page_arrives_whole_and_compressed(channel: grpc.aio.Channel) -> None:
     pages = [
         await stub(channel).ListProducts(pb.ListProductsRequest(page_size=100), compression=compression)
@@ -259,6 +274,20 @@ async def test_an_order_in_json_is_repeated_only_with_a_key(
     async with running.front.client() as client:
         answer = await client.post("/v1/orders", json={"lines": []}, headers=headers)
     assert (answer.status_code, len(edge.calls)) == (503, times)
+
+
+async def test_an_order_without_a_key_goes_to_the_other_edge_when_one_refuses_the_connection(shop: Shop) -> None:
+    """Its port is closed after health checks have found it, so only the connection says that it is gone."""
+    rest = [place.rest for place in shop.places]
+    async with failing_edge() as (alive, address), AsyncExitStack() as stack:
+        gone, other = await stack.enter_async_context(failing_edge())
+        async with (
+            envoy(shop.folder / "refused", shop.authority, rest, [address, other], 2) as running,
+            running.front.channel() as channel,
+        ):
+            await stack.aclose()
+            codes = [await code_of(stub(channel).PlaceOrder(ORDER)) for _ in range(4)]
+    assert (codes, len(alive.calls), gone.calls) == (["UNAVAILABLE"] * 4, 4, [])
 
 
 async def test_the_calls_of_one_connection_are_balanced_over_both_edges(

@@ -86,6 +86,23 @@ async def test_a_request_is_sent_again_only_if_that_is_safe(
 
 
 @on_gateways()
+async def test_an_order_without_a_key_goes_to_the_other_edge_when_one_refuses_the_connection(
+    shop: Shop, name: str
+) -> None:
+    """Its port is closed after health checks have found it, so only the connection says that it is gone."""
+    async with AsyncExitStack() as stack:
+        one, first = await stack.enter_async_context(upstream())
+        closing = stack.pop_all()
+        two, second = await stack.enter_async_context(upstream())
+        front = await stack.enter_async_context(shop.front(name, first, second))
+        client = await stack.enter_async_context(front.client())
+        await closing.aclose()
+        answers = [await client.post("/v1/orders", json=ORDER) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert (len(one.requests), len(two.requests)) == (0, 4)
+
+
+@on_gateways()
 async def test_a_rolling_restart_of_two_edges_loses_no_read_and_no_keyed_order(shop: Shop, name: str) -> None:
     assert not {*await during_a_rolling_restart(shop, name, reads, orders)} - {200, 201}
 
