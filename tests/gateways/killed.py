@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from localmesh.probe import all_of, responds, serves, wait_ready
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.edge.mesh import Mesh
     from tests.gateways.shop import Place
@@ -50,6 +51,16 @@ class EdgeProcess:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stops it by SIGSTOP until the end of the block: its ports accept connections, and nothing answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """Ends it by SIGKILL, in the middle of its requests."""
