@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from api_edge.rest.routes import products
-from meshkit.fastapi.plain_route import plain_app
+from meshkit.fastapi.plain_route import responder
 from tests.edge.mesh import Mesh, assert_problem, mesh
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ async def test_all_invalid_parameters_are_listed(shop: Mesh) -> None:
 
 @pytest.mark.parametrize("route", products.router(cast("Storefront", None)).routes, ids=str)
 async def test_each_read_takes_the_shorter_way_through_fastapi(route: APIRoute) -> None:
-    assert plain_app(route) is not None
+    assert responder(route) is not None
 
 
 async def test_no_read_is_handed_to_a_worker_thread(shop: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

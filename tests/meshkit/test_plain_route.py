@@ -12,9 +12,11 @@ import pytest_asyncio
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.middleware import Middleware
 
+from meshkit.errors import NotFound
 from meshkit.fastapi.budget import route_with_budget
-from meshkit.fastapi.plain_route import plain_app
+from meshkit.fastapi.plain_route import PlainRoutes, responder
 from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
 from tests.meshkit.http_server import PROBLEMS
@@ -58,9 +60,17 @@ async def prepared(cups: Cups = 1) -> Tea:
     return Response(f"{cups}", 202, {"X-Prepared": "yes"})  # type: ignore[return-value] # as FastAPI allows
 
 
+failures: list[Exception] = []
+
+
+async def failing() -> Tea:
+    raise failures.pop()
+
+
 def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
     router = APIRouter(prefix=prefix, route_class=route_class)
     router.get("/required")(required)
+    router.get("/failing")(failing)
     router.get("/prepared")(prepared)
     router.post("/prepared")(prepared)
     router.get("/created/{name}", status_code=201, response_model_exclude_defaults=True)(read)
@@ -73,7 +83,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """An app with the same routes below /plain and, as FastAPI has them, below /usual and /included."""
     plain, usual = routes("/plain", route_with_budget(9.0)), routes("/usual", APIRoute)
     included = routes("/included", APIRoute)
-    app = FastAPI(routes=[*plain.routes, *usual.routes])
+    app = FastAPI(routes=[*plain.routes, *usual.routes], middleware=[Middleware(PlainRoutes)])
     app.include_router(included)
     PROBLEMS.add_handlers(app, included.routes)
     stop, listener = Stop(), listen_socket("127.0.0.1:0")
@@ -123,6 +133,15 @@ async def test_a_405_lists_the_methods_of_the_path(http: aiohttp.ClientSession, 
         assert {method.strip() for method in answer.headers["Allow"].split(",")} >= {"GET", "HEAD", "POST"}
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_endpoint_that_fails_is_called_once(http: aiohttp.ClientSession) -> None:
+    failures.clear()
+    for error, status in ((HTTPException(409), 409), (NotFound("no tea"), 404), (LookupError("no tea"), 500)):
+        failures.append(error)
+        async with http.get("/plain/failing") as answer:
+            assert (answer.status, failures) == (status, [])
+
+
 async def with_a_body(cups: Annotated[int, Body()]) -> Tea:
     return Tea(name="body", cups=cups)
 
@@ -159,9 +178,9 @@ def not_async(cups: int = 1) -> Tea:
     return Tea(name="thread", cups=cups)
 
 
-@pytest.mark.parametrize("endpoint", [read, required, prepared])
+@pytest.mark.parametrize("endpoint", [read, required, prepared, failing])
 def test_a_plain_route_takes_the_shorter_way(endpoint: Endpoint) -> None:
-    assert plain_app(APIRoute("/teas/{name}" if endpoint is read else "/", endpoint, response_model=Tea)) is not None
+    assert responder(APIRoute("/teas/{name}" if endpoint is read else "/", endpoint, response_model=Tea)) is not None
 
 
 @pytest.mark.parametrize(
@@ -179,19 +198,19 @@ def test_a_plain_route_takes_the_shorter_way(endpoint: Endpoint) -> None:
 )
 def test_another_route_takes_fastapis_way(endpoint: Endpoint) -> None:
     (route,) = routes_of(APIRouter(), endpoint)
-    assert plain_app(route) is None
+    assert responder(route) is None
 
 
 def test_a_route_whose_router_has_dependencies_takes_fastapis_way() -> None:
     (route,) = routes_of(APIRouter(dependencies=[Depends(lambda: None)]), required)
-    assert plain_app(route) is None
+    assert responder(route) is None
 
 
 async def test_the_dependencies_of_an_included_router_apply_to_its_plain_routes() -> None:
     called: list[str] = []
     router = APIRouter(route_class=route_with_budget(9.0))
     router.get("/")(required)
-    app = FastAPI()
+    app = FastAPI(middleware=[Middleware(PlainRoutes)])
     app.include_router(router, dependencies=[Depends(lambda: called.append("yes"))])
     sent: list[Any] = []
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"cups=1", "headers": [], "root_path": ""}

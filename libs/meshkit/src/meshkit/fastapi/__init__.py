@@ -10,6 +10,7 @@ ResponseHeaders     adds headers to every response: by default it is not sniffed
 HostHeader          rejects a request without a valid Host; AllowedHosts also one for another host
 TrustedProxies      replaces client, scheme, host and prefix by those in the X-Forwarded-* headers of a trusted proxy
 PathPrefix          adds the prefix that a proxy in front removes
+PlainRoutes         takes a shorter way through FastAPI to routes with simple parameters only
 HttpTracing         makes the span and the metrics of every request; RouteScope shows it the route
 OwnTraces           begins a trace of its own for every request, which links to that of the caller
 serve               runs uvicorn under `meshkit.lifecycle`: drains, and cancels the requests of disconnected clients
@@ -28,6 +29,7 @@ from meshkit.fastapi.head import HeadAsGet
 from meshkit.fastapi.host import AllowedHosts, HostHeader
 from meshkit.fastapi.middleware import BodyLimits, TraceHeaders
 from meshkit.fastapi.own_traces import OwnTraces
+from meshkit.fastapi.plain_route import PlainRoutes
 from meshkit.fastapi.prefix import PathPrefix
 from meshkit.fastapi.problem_details import Problem, Problems
 from meshkit.fastapi.proxies import TrustedProxies
@@ -43,6 +45,7 @@ __all__ = [
     "HttpTracing",
     "OwnTraces",
     "PathPrefix",
+    "PlainRoutes",
     "Problem",
     "Problems",
     "ResponseHeaders",

@@ -3,8 +3,8 @@
     routes = APIRouter(prefix="/v1/orders", route_class=route_with_budget(5.0))
 
 It covers the whole request, including the reading of the body, whose JSON is read strictly: see
-`meshkit.fastapi.json_body`. Plain routes take a shorter way: see `meshkit.fastapi.plain_route`. Routes of other classes
-have no budget.
+`meshkit.fastapi.json_body`. Plain routes may take a shorter way: see `meshkit.fastapi.plain_route`. Routes of other
+classes have no budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from meshkit.deadline import budget
 from meshkit.errors import InvalidArgument
 from meshkit.fastapi.json_body import JsonRequest
-from meshkit.fastapi.plain_route import plain_app
+from meshkit.fastapi.plain_route import raise_error, responder
 from meshkit.fastapi.problem_details import AppError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from fastapi import Request, Response
     from starlette.types import Receive, Scope, Send
+
+    from meshkit.fastapi.plain_route import Respond
 
 HEADER = "X-Request-Timeout-Ms"
 FIELD = HEADER.lower().encode()
@@ -46,7 +48,7 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
             extra = options.pop("openapi_extra", None) or {}
             parameters = [*extra.get("parameters", ()), _header(seconds)]
             super().__init__(path, endpoint, openapi_extra={**extra, "parameters": parameters}, **options)
-            self.app = plain_app(self) or self.app
+            self.respond = _within_budget(seconds, responder(self))  # for PlainRoutes
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handler = super().get_route_handler()
@@ -57,10 +59,19 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
             return handle
 
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            raise_error(scope)
             with budget(requested_seconds(scope) or seconds):
                 await super().handle(scope, receive, send)
 
     return RouteWithBudget
+
+
+def _within_budget(seconds: float, respond: Respond | None) -> Respond | None:
+    async def respond_in_time(scope: Scope) -> Response | None:
+        with budget(requested_seconds(scope) or seconds):
+            return await respond(scope)  # type: ignore[misc] # it is not None
+
+    return respond and respond_in_time
 
 
 def requested_seconds(scope: Scope) -> float | None:

@@ -1,8 +1,10 @@
 """A shorter way through FastAPI for plain routes: the same responses, from the same declaration.
 
 For each request FastAPI asks again what its declaration says of each parameter: its aliases, whether it is a list, its
-default. A plain route has only simple parameters in path and query, so these are looked up once. Their values are
-still validated by FastAPI's own fields, and a request that they refuse takes FastAPI's way, which reports it.
+default. And around each route it has a stack for files and handlers of exceptions. A plain route has only simple
+parameters in path and query, so these are looked up once, and it needs nothing around it. Their values are still
+validated by FastAPI's own fields. A request that they refuse takes FastAPI's way, which reports it, as does one whose
+endpoint fails: there its route raises the error.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from urllib.parse import parse_qsl
 from fastapi import Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import serialize_response
+from starlette.routing import Match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -22,8 +25,57 @@ if TYPE_CHECKING:
     from fastapi.routing import APIRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    Respond = Callable[[Scope], Coroutine[Any, Any, Response | None]]
+    """Makes the response to a request, by its ASGI scope; None if the request has to take FastAPI's way."""
+
 SIMPLE = (str, int, float, bool)
 """The types of simple parameters; a query may have lists, too."""
+
+
+ERROR = "meshkit.error"
+"""The key in the ASGI scope of the error of a plain route, which FastAPI's way raises again."""
+
+
+class PlainRoutes:
+    """ASGI middleware, the innermost of a FastAPI app: runs plain routes, without what FastAPI has around all routes.
+
+    These are routes of `meshkit.fastapi.budget` that belong to the app itself. An included router may add dependencies
+    to its routes. Spans of operations and `fastapi.telemetry.get_telemetry_data` know only what takes FastAPI's way.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app (ASGI)."""
+        way: ASGIApp | None = None
+        if scope["type"] == "http" and (respond := _matching(scope)):
+            try:
+                way = await respond(scope)
+            except Exception as error:  # noqa: BLE001 - FastAPI's way raises it
+                scope[ERROR] = error
+        await (way or self._app)(scope, receive, send)
+
+
+def raise_error(scope: Scope) -> None:
+    """Raises the error with which the endpoint has already failed, if it has."""
+    error = scope.pop(ERROR, None)
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # else it refers to this frame and the frame to it
+
+
+def _matching(scope: Scope) -> Respond | None:
+    """The `respond` of the route that the router would choose, if it is a plain one."""
+    for route in scope["app"].router.routes:
+        match, child_scope = route.matches(scope)
+        if match is Match.FULL:
+            if respond := getattr(route, "respond", None):
+                scope.update(child_scope)
+            return respond
+    return None
 
 
 class Parameter(NamedTuple):
@@ -35,23 +87,18 @@ class Parameter(NamedTuple):
     field: Any
 
 
-def plain_app(route: APIRoute) -> ASGIApp | None:
-    """The app of a plain route, or None for another one.
-
-    It belongs to the app's own routes. An included router may add dependencies to its routes: their apps are FastAPI's.
-    Spans of operations and `fastapi.telemetry.get_telemetry_data` know only what takes FastAPI's way.
-    """
+def responder(route: APIRoute) -> Respond | None:
+    """Responds for a plain route; None for another route."""
     parameters = _parameters(route)
     if route.dependencies or not _is_plain(route, parameters):
         return None
-    respond, otherwise = _responder(route), route.app
+    call = _caller(route)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope) -> Response | None:
         values = _values(scope, parameters)
-        way = otherwise if values is None else await respond(values)
-        await way(scope, receive, send)
+        return None if values is None else await call(values)
 
-    return app
+    return respond
 
 
 def _parameters(route: APIRoute) -> list[Parameter]:
@@ -81,7 +128,7 @@ def _is_simple(parameter: Parameter) -> bool:
     return has_own_name and not info.validate_default and (parameter.is_list or info.annotation in SIMPLE)
 
 
-def _responder(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
+def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
     """Calls the endpoint and makes a response of what it returns."""
     serialize = partial(
         serialize_response,
@@ -95,14 +142,14 @@ def _responder(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any
         dump_json=True,
     )
 
-    async def respond(values: dict[str, Any]) -> Response:
+    async def call(values: dict[str, Any]) -> Response:
         result = await route.endpoint(**values)
         if isinstance(result, Response):
             return result
         content = await serialize(response_content=result)
         return Response(content, route.status_code or 200, media_type="application/json")
 
-    return respond
+    return call
 
 
 def _values(scope: Scope, parameters: Sequence[Parameter]) -> dict[str, Any] | None:

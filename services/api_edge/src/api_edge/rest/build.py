@@ -26,6 +26,7 @@ from meshkit.fastapi.head import HeadAsGet
 from meshkit.fastapi.host import AllowedHosts, HostHeader
 from meshkit.fastapi.middleware import BodyLimits, TraceHeaders
 from meshkit.fastapi.own_traces import OwnTraces
+from meshkit.fastapi.plain_route import PlainRoutes
 from meshkit.fastapi.prefix import PathPrefix
 from meshkit.fastapi.problem_details import Problems
 from meshkit.fastapi.proxies import TrustedProxies
@@ -98,6 +99,7 @@ def build_app(storefront: Storefront, *, stop: Stop, telemetry: Telemetry, trace
             Middleware(UnencodedBodies, problems=PROBLEMS),
             Middleware(BodyLimits, problems=PROBLEMS, max_bytes=MAX_REQUEST_BYTES),
             Middleware(RouteScope),
+            Middleware(PlainRoutes),
         ],
     )
     app.openapi = partial(document, app)  # type: ignore[method-assign] # as FastAPI's documentation does
