@@ -4,6 +4,7 @@ server       serves under `meshkit.lifecycle`: drains, and loses no request
 protocol     one connection: parsing, pipelining, cancellation, and what is refused before an app sees it
 framing      cuts the bytes of a connection into requests, and measures their heads
 exchange     one request while its app runs
+flow         when reading pauses, and how a response is written
 connections  the cap on connections, and their time limits
 limits       the numbers
 refusals     the responses to requests that are refused for their bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from meshkit.http.flow import HeadAndBody
 from meshkit.http.refusals import CANCELLED_FOR
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Exchange:
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
         self._refusal: Refusal | None = None
+        self._writes = HeadAndBody(cycle.transport)
+        cycle.transport = cast("asyncio.Transport", self._writes)
 
     def cancel(self, refusal: Refusal) -> None:
         """Cancels the request if its response has not started. The response is then the refusal, and the last one."""
@@ -50,6 +53,10 @@ class Exchange:
             self._refusal = refusal
             if self._task:
                 self._cancel_task()
+
+    def flush(self) -> None:
+        """Passes on the head of the response, if that still waits for a body."""
+        self._writes.flush()
 
     def disconnect(self) -> None:
         """Lets the app know that nobody reads its response."""

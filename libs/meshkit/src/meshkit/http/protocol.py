@@ -172,6 +172,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Starts the next request of the pipeline, and parses further ones."""
         self.server_state.total_requests += 1
+        if self._exchange:
+            self._exchange.flush()
         self._exchange = None
         if self.transport.is_closing():
             return
@@ -322,6 +324,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _cancel(self, exchange: Exchange, refusal: Refusal) -> None:
         exchange.cancel(refusal)
         if exchange.cycle.response_started:
+            exchange.flush()
             self._exchange = None
             self._linger()
 

@@ -51,8 +51,8 @@ def listen_socket(listen: str) -> socket.socket:
         listener = addresses.listen(listen)
     except OSError as error:
         raise AddressInUse(f"cannot listen on {listen}: {addresses.reason(error)}") from error
-    # Connections inherit this option. Without it each response on a kept-alive connection waits 40 ms for a delayed
-    # ACK, because uvicorn writes head and body separately. uvloop sets it itself; asyncio does not for this socket.
+    # Connections inherit this option. Without it a response in several writes waits 40 ms for a delayed ACK on a
+    # kept-alive connection. uvloop sets it itself; asyncio does not for this socket.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
