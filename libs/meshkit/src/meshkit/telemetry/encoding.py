@@ -3,8 +3,8 @@
 https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto. Parsing a
 message into another one merges them (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so a span is
 the concatenation of spans that have one field each. Those that many spans have, such as attributes, are encoded once.
-Fields of a fixed size are written behind the bytes that protobuf writes before them. Only if a batch cannot be encoded,
-or is too large, are its spans repaired (`repair.py`), and the batch is divided.
+Fields of a fixed size are written behind the bytes that protobuf writes before them, and messages behind their length.
+Only if a batch cannot be encoded, or is too large, are its spans repaired (`repair.py`), and the batch is divided.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import (
     AnyValue,
     ArrayValue,
@@ -28,7 +31,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from meshkit.telemetry.repair import repair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from opentelemetry.sdk.resources import Resource as SdkResource
     from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -36,8 +39,14 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, SpanContext
     from opentelemetry.util.types import Attributes
 
-EncodedSpans: TypeAlias = tuple[ExportTraceServiceRequest, int]
-"""A request, and its number of spans."""
+EncodedSpans: TypeAlias = tuple[bytes, int]
+"""An encoded ExportTraceServiceRequest, and its number of spans."""
+
+METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+"""The RPC that takes a request."""
+
+read_response = ExportTraceServiceResponse.FromString
+"""Its response, of the encoded one."""
 
 MAX_BYTES = 4_000_000
 """The maximum size of a request: collectors accept 4 MiB, which is gRPC's default."""
@@ -47,6 +56,9 @@ CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, 1024
 
 CACHED_NAMES = 256
 """The number of names of spans whose encoding is kept."""
+
+CACHED_LENGTHS = 4096
+"""The number of lengths of messages whose encoding is kept."""
 
 KINDS = {
     SpanKind.INTERNAL: Span.SPAN_KIND_INTERNAL,
@@ -78,6 +90,13 @@ START, END = _before(8, start_time_unix_nano=1), _before(8, end_time_unix_nano=1
 LOCAL_PARENT, REMOTE_PARENT = (Span(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
 NO_PARENT = (LOCAL_PARENT,)
 
+RESOURCE_SPANS, SCOPE_SPANS, SPAN = (
+    ExportTraceServiceRequest(resource_spans=[ResourceSpans()]).SerializeToString()[:-1],
+    ResourceSpans(scope_spans=[ScopeSpans()]).SerializeToString()[:-1],
+    ScopeSpans(spans=[Span()]).SerializeToString()[:-1],
+)
+"""What protobuf writes before the length of such a field."""
+
 _LINK = Span.Link(trace_id=bytes(16), span_id=bytes(8), flags=LOCAL)
 LINK_TRACE_ID = _before(16 + 2 + 8 + 5, links=[_LINK])
 LINK_SPAN_ID = Span.Link(span_id=bytes(8)).SerializeToString()[:-8]
@@ -103,43 +122,56 @@ def _divided(spans: Sequence[ReadableSpan]) -> Iterator[EncodedSpans]:
         yield from _divided(spans[middle:])
 
 
-def _request(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest | None:
+def _request(spans: Sequence[ReadableSpan]) -> bytes | None:
     try:
         request = _encoded(spans)
-        size = request.ByteSize()
     except Exception:  # noqa: BLE001 - protobuf raises types of its own, and ValueError, TypeError, RecursionError
         return None
-    return request if size <= MAX_BYTES else None
+    return request if len(request) <= MAX_BYTES else None
 
 
-def _encoded(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    request = ExportTraceServiceRequest()
-    resources: dict[int, ResourceSpans] = {}  # by identity, because resources are slow to hash
-    scopes: dict[tuple[int, int], ScopeSpans] = {}
+def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
+    resources: dict[int, tuple[bytes, dict[int, list[bytes]]]] = {}  # by identity, because resources are slow to hash
     for span in spans:
         resource, scope = span.resource, span.instrumentation_scope
-        key = id(resource), id(scope)
-        if key not in scopes:
-            if key[0] not in resources:
-                resources[key[0]] = _add_resource(request, resource)
-            scopes[key] = _add_scope(resources[key[0]], scope)
-        _add_span(scopes[key], span)
-    return request
+        if id(resource) not in resources:
+            resources[id(resource)] = _resource(resource), {}
+        _, scopes = resources[id(resource)]
+        if id(scope) not in scopes:
+            scopes[id(scope)] = [_scope(scope)]
+        scopes[id(scope)].append(_field(SPAN, _span(span)))
+    return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
 
 
-def _add_resource(request: ExportTraceServiceRequest, resource: SdkResource) -> ResourceSpans:
+def _resource_spans(resource: bytes, scopes: Iterable[Sequence[bytes]]) -> bytes:
+    return _field(RESOURCE_SPANS, resource + b"".join([_field(SCOPE_SPANS, b"".join(pieces)) for pieces in scopes]))
+
+
+def _field(tag: bytes, message: bytes) -> bytes:
+    """A field that is a message."""
+    return tag + _varint(len(message)) + message
+
+
+@lru_cache(CACHED_LENGTHS)
+def _varint(number: int) -> bytes:
+    """https://protobuf.dev/programming-guides/encoding/#varints."""
+    more = number >> 7
+    return bytes([number & 0x7F | 0x80]) + _varint(more) if more else bytes([number])
+
+
+def _resource(resource: SdkResource) -> bytes:
     own = Resource(attributes=_key_values(resource.attributes))
-    return request.resource_spans.add(resource=own, schema_url=resource.schema_url)
+    return ResourceSpans(resource=own, schema_url=resource.schema_url).SerializeToString()
 
 
-def _add_scope(resource: ResourceSpans, scope: SdkScope | None) -> ScopeSpans:
+def _scope(scope: SdkScope | None) -> bytes:
     if scope is None:
-        return resource.scope_spans.add(scope=InstrumentationScope())
+        return ScopeSpans(scope=InstrumentationScope()).SerializeToString()
     own = InstrumentationScope(name=scope.name, version=scope.version or "", attributes=_key_values(scope.attributes))
-    return resource.scope_spans.add(scope=own, schema_url=scope.schema_url)
+    return ScopeSpans(scope=own, schema_url=scope.schema_url or "").SerializeToString()
 
 
-def _add_span(scope: ScopeSpans, span: ReadableSpan) -> None:
+def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
     pieces = [TRACE_ID, _trace_id(context), SPAN_ID, _span_id(context), *_parent(span.parent)]
     pieces += [START, _time(span.start_time), END, _time(span.end_time), _name_and_kind(span.name, span.kind)]
@@ -149,7 +181,7 @@ def _add_span(scope: ScopeSpans, span: ReadableSpan) -> None:
     pieces += [_link(link) for link in span.links]
     if rare := _rare_fields(span, context):
         pieces.append(Span(**rare).SerializeToString())
-    scope.spans.add().MergeFromString(b"".join(pieces))
+    return b"".join(pieces)
 
 
 def _parent(parent: SpanContext | None) -> tuple[bytes, ...]:

@@ -16,6 +16,8 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.metrics.export import Metric, MetricExportResult, MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from meshkit.telemetry import encoding
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,12 +45,12 @@ class Answer:
 class _Stub:
     """A stub that keeps the collector's last answer, which OpenTelemetry's exporters discard."""
 
-    def __init__(self, stub: Any) -> None:
-        self._stub = stub
+    def __init__(self, export: Callable[..., Any]) -> None:
+        self._export = export
         self.answer = Answer()
 
     def Export(self, **arguments: Any) -> None:  # noqa: N802 - the stub's name
-        partial = self._stub.Export(**arguments).partial_success
+        partial = self._export(**arguments).partial_success
         rejected = partial.rejected_data_points if hasattr(partial, "rejected_data_points") else partial.rejected_spans
         self.answer = Answer(rejected, partial.error_message[:MESSAGE_LENGTH])
 
@@ -56,6 +58,7 @@ class _Stub:
 class SpanExporter(OTLPSpanExporter):
     """Sends spans that are encoded: once, however often they are sent."""
 
+    _channel: Any
     _client: Any
 
     def send(self, spans: EncodedSpans) -> Answer | None:
@@ -65,7 +68,7 @@ class SpanExporter(OTLPSpanExporter):
 
     def _initialize_channel_and_stub(self) -> None:
         super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
-        self._client = _Stub(self._client)
+        self._client = _Stub(self._channel.unary_unary(encoding.METHOD, response_deserializer=encoding.read_response))
 
     def _translate_data(self, data: Any) -> Any:
         return data[0]
@@ -91,7 +94,7 @@ class MetricExporter(OTLPMetricExporter):
 
     def _initialize_channel_and_stub(self) -> None:
         super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
-        self._client = _Stub(self._client)
+        self._client = _Stub(self._client.Export)
 
     def _translate_data(self, data: MetricsData) -> Any:
         try:
