@@ -30,7 +30,11 @@ READ = "/v1/products/TEA-0001?strict=true"
 CONNECT = "/aiomesh.storefront.v1.StorefrontService/GetProduct"
 ORDER = {"lines": [{"sku": "TEA-0005", "quantity": 1}]}
 CALLS = 24
-PAUSE = 0.1
+PAUSE = 0.2
+PATIENCE = 10
+PATIENT = {"X-Request-Timeout-Ms": f"{PATIENCE}000", "grpc-timeout": f"{PATIENCE}S"}  # the latter for Envoy
+"""A time budget that a busy machine keeps, because only a gateway may fail a request here."""
+
 
 KINDS = {"read", "order", "call"}
 LEAST = 10
@@ -103,7 +107,7 @@ async def repeat(send: Callable[[], Awaitable[object]], kind: str, stop: asyncio
 
 async def read(client: httpx.AsyncClient) -> str:
     """Reads a product; returns the id of the trace."""
-    response = await client.get(READ)
+    response = await client.get(READ, headers=PATIENT)
     assert (response.status_code, response.http_version) == (200, "HTTP/2"), response.text
     body = response.json()
     assert body.get("product", body)["sku"] == "TEA-0001", "Envoy transcodes it from gRPC"
@@ -112,18 +116,18 @@ async def read(client: httpx.AsyncClient) -> str:
 
 async def order(client: httpx.AsyncClient) -> None:
     """Places an order with a key, and releases it."""
-    response = await client.post("/v1/orders", json=ORDER, headers={"Idempotency-Key": str(uuid.uuid4())})
+    response = await client.post("/v1/orders", json=ORDER, headers=PATIENT | {"Idempotency-Key": str(uuid.uuid4())})
     assert response.status_code in {200, 201}, response.text
     placed = response.json()
     order_id = placed["order"]["order_id"] if "order" in placed else placed["id"]
-    response = await client.delete(f"/v1/orders/{order_id}")
+    response = await client.delete(f"/v1/orders/{order_id}", headers=PATIENT)
     assert response.status_code == 200, response.text
 
 
 async def call(channel: grpc.aio.Channel) -> str:
     """Reads a product over gRPC; returns the id of the trace."""
     stub: Any = storefront_service_pb2_grpc.StorefrontServiceStub(channel)
-    request = stub.GetProduct(storefront_service_pb2.GetProductRequest(sku="TEA-0001", strict=True))
+    request = stub.GetProduct(storefront_service_pb2.GetProductRequest(sku="TEA-0001", strict=True), timeout=PATIENCE)
     assert (await request).product.sku == "TEA-0001"
     return str(dict(await request.trailing_metadata())["x-trace-id"])
 
