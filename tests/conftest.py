@@ -43,8 +43,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One process more than cores, because a third of the time a test waits for another process or a timer."""
-    return (yield) + 1
+    """Two processes more than cores, because a third of the time a test waits for another process or a timer."""
+    return (yield) + 2
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # for the same reason
