@@ -14,9 +14,10 @@ import jsonschema  # type: ignore[import-untyped] # it has no types
 import pytest
 
 from tests.contract.manifests import Manifest, build_overlay, with_components
+from tests.repository import ROOT
 
 VENDORED = json.loads(Path(__file__).with_name("gateway_api.json").read_text())
-OPENAPI = json.loads(Path(__file__).with_name("openapi.json").read_text())
+OPENAPI = json.loads((ROOT / "tests" / "contract" / "openapi.json").read_text())
 PROBES = {"/livez", "/readyz", "/metrics"}
 
 
