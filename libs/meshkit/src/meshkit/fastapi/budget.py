@@ -48,7 +48,8 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
             extra = options.pop("openapi_extra", None) or {}
             parameters = [*extra.get("parameters", ()), _header(seconds)]
             super().__init__(path, endpoint, openapi_extra={**extra, "parameters": parameters}, **options)
-            self.respond = _within_budget(seconds, responder(self))  # for PlainRoutes
+            respond = responder(self)
+            self.respond = respond and _within_budget(seconds, respond)  # for PlainRoutes
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handler = super().get_route_handler()
@@ -66,12 +67,12 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
     return RouteWithBudget
 
 
-def _within_budget(seconds: float, respond: Respond | None) -> Respond | None:
+def _within_budget(seconds: float, respond: Respond) -> Respond:
     async def respond_in_time(scope: Scope) -> Response | None:
         with budget(requested_seconds(scope) or seconds):
-            return await respond(scope)  # type: ignore[misc] # it is not None
+            return await respond(scope)
 
-    return respond and respond_in_time
+    return respond_in_time
 
 
 def requested_seconds(scope: Scope) -> float | None:
