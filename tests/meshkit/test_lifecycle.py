@@ -57,7 +57,8 @@ async def test_a_server_whose_background_task_fails_finishes_requests_in_flight(
     )
     while not (lines := [record for record in caplog.records if record.getMessage().startswith("listening on")]):
         await asyncio.sleep(0)
-    async with grpc.aio.insecure_channel(lines[0].getMessage().removeprefix("listening on ")) as channel:
+    address = lines[0].getMessage().removeprefix("listening on ")
+    async with grpc.aio.insecure_channel(address) as channel:
         begin: Any = channel.unary_unary(f"/{SERVICE}/Slow")
         assert await begin(b"begun") == b"begun"
         with pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="the table is gone")):
@@ -65,6 +66,8 @@ async def test_a_server_whose_background_task_fails_finishes_requests_in_flight(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await begin(b"late")
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address.split(":"))
 
 
 async def test_a_second_signal_does_not_stop_the_server_twice_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

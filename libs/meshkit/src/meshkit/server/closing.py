@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meshkit.errors import RETRY_AFTER, Unavailable
@@ -32,16 +31,20 @@ class Closing:
         self._refused = 0
 
     async def refuse(self, hurried: asyncio.Event) -> None:
-        """Refuses all further calls. Returns when clients have noticed, after MAX_SECONDS, or when `hurried` is set."""
+        """Refuses all further calls. Returns when clients have noticed, after MAX_SECONDS, or when `hurried` is set.
+
+        The task may have been cancelled before, where `asyncio.timeout` is wrong before Python 3.11.3 (gh-102780).
+        """
         self._is_closing = True
         end = time.monotonic() + MAX_SECONDS
-        quiet = 0
-        while quiet < TIMES and not hurried.is_set() and time.monotonic() < end:
-            refused = self._refused
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUIET_SECONDS):
-                    await hurried.wait()
-            quiet = quiet + 1 if self._refused == refused else 0
+        quiet, hurry = 0, asyncio.create_task(hurried.wait())
+        try:
+            while quiet < TIMES and not hurry.done() and time.monotonic() < end:
+                refused = self._refused
+                await asyncio.wait({hurry}, timeout=QUIET_SECONDS)
+                quiet = quiet + 1 if self._refused == refused else 0
+        finally:
+            hurry.cancel()
 
     def concern(self, _method: str, behavior: Behavior[Request, Response]) -> Behavior[Request, Response]:
         """Surrounds the behavior of each method."""
