@@ -11,6 +11,7 @@ from meshkit.deadline import remaining
 from meshkit.errors import PermissionDenied, Unauthenticated
 from meshkit.status import service_errors
 from tests.meshkit.echo import echo
+from tests.open_spans import OpenSpans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +79,11 @@ async def test_an_exception_of_a_server_interceptor_is_the_status_of_the_call_an
     token: str, code: str
 ) -> None:
     async with echo(UnaryUnary=answer, server_interceptors=[Doorkeeper()]) as service:
+        service.server.telemetry.tracer_provider.add_span_processor(open_spans := OpenSpans())
         call = service.channel.unary_unary("/test.Echo/UnaryUnary")(b"", metadata=[("token", token)])
         assert (await call.code()).name == code
         assert "secret" not in await call.details()
+        await open_spans.until_ended()
     assert codes(service.server) == codes(service.client) == [code]
 
 
