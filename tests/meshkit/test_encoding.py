@@ -23,7 +23,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from meshkit.telemetry.encoding import MAX_BYTES, encode
+from meshkit.telemetry.encoding import MAX_BYTES, encode, requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,8 @@ def encoded_by_opentelemetry(spans: Sequence[ReadableSpan]) -> object:
 
 
 def decoded(spans: Sequence[ReadableSpan]) -> list[tuple[ExportTraceServiceRequest, int]]:
-    return [(ExportTraceServiceRequest.FromString(request), number) for request, number in encode(spans)]
+    ended = [encode(span) for span in spans]
+    return [(ExportTraceServiceRequest.FromString(request), number) for request, number in requests(ended)]
 
 
 def test_spans_of_every_kind_are_encoded_as_by_opentelemetry() -> None:

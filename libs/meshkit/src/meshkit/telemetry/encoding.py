@@ -4,14 +4,15 @@ https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/pr
 message into another one merges them (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so a span is
 the concatenation of spans that have one field each. Those that many spans have, such as attributes, are encoded once.
 Fields of a fixed size are written behind the bytes that protobuf writes before them, and messages behind their length.
-Only if a batch cannot be encoded, or is too large, are its spans repaired (`repair.py`), and the batch is divided.
+A span is encoded when it ends: its memory is used again at once, and what waits for the export is smaller. Only a span
+that cannot be encoded, or is larger than a request, is repaired (`repair.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -28,10 +29,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
 from opentelemetry.trace import SpanKind, StatusCode
 
-from meshkit.telemetry.repair import repair
+from meshkit.telemetry.repair import repair, repair_attributes, repair_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.sdk.resources import Resource as SdkResource
     from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -103,43 +104,56 @@ LINK_SPAN_ID = Span.Link(span_id=bytes(8)).SerializeToString()[:-8]
 LOCAL_LINK, REMOTE_LINK = (Span.Link(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
 
 
-def encode(spans: Sequence[ReadableSpan]) -> Iterator[EncodedSpans]:
-    """Requests with all the spans. A span that cannot be encoded even after its repair is in none of them."""
-    request = _request(spans)
-    if request is None:
-        yield from _divided([repair(span) for span in spans])
-    else:
-        yield request, len(spans)
+class EndedSpan(NamedTuple):
+    """What the export keeps of an ended span.
+
+    Attributes:
+        context: of the span.
+        resource: of the provider.
+        scope: of the tracer.
+        field: the span as a field of ScopeSpans; None if it cannot be encoded.
+    """
+
+    context: SpanContext
+    resource: SdkResource
+    scope: SdkScope | None
+    field: bytes | None
 
 
-def _divided(spans: Sequence[ReadableSpan]) -> Iterator[EncodedSpans]:
-    request = _request(spans)
-    if request is not None:
-        yield request, len(spans)
-    elif len(spans) > 1:
-        middle = len(spans) // 2
-        yield from _divided(spans[:middle])
-        yield from _divided(spans[middle:])
+def encode(span: ReadableSpan) -> EndedSpan:
+    """The span with its encoding; that of the repaired span, if it cannot be encoded or is larger than a request."""
+    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
+    return EndedSpan(context, span.resource, span.instrumentation_scope, _try(span) or _try(span, repair))
 
 
-def _request(spans: Sequence[ReadableSpan]) -> bytes | None:
+def _try(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan] | None = None) -> bytes | None:
     try:
-        request = _encoded(spans)
+        field = _field(SPAN, _span(change(span) if change else span))
     except Exception:  # noqa: BLE001 - protobuf raises types of its own, and ValueError, TypeError, RecursionError
         return None
-    return request if len(request) <= MAX_BYTES else None
+    return field if len(field) <= MAX_BYTES else None
 
 
-def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
+def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
+    """Requests with all spans that have an encoding; one of several spans is not larger than MAX_BYTES."""
+    encoded = [span for span in spans if span.field]
+    if sum(len(span.field or b"") for span in encoded) > MAX_BYTES:
+        middle = len(encoded) // 2
+        yield from requests(encoded[:middle])
+        yield from requests(encoded[middle:])
+    elif encoded:
+        yield _request(encoded), len(encoded)
+
+
+def _request(spans: Sequence[EndedSpan]) -> bytes:
     resources: dict[int, tuple[bytes, dict[int, list[bytes]]]] = {}  # by identity, because resources are slow to hash
-    for span in spans:
-        resource, scope = span.resource, span.instrumentation_scope
+    for _, resource, scope, field in spans:
         if id(resource) not in resources:
             resources[id(resource)] = _resource(resource), {}
         _, scopes = resources[id(resource)]
         if id(scope) not in scopes:
             scopes[id(scope)] = [_scope(scope)]
-        scopes[id(scope)].append(_field(SPAN, _span(span)))
+        scopes[id(scope)].append(field or b"")
     return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
 
 
@@ -160,19 +174,27 @@ def _varint(number: int) -> bytes:
 
 
 def _resource(resource: SdkResource) -> bytes:
-    own = Resource(attributes=_key_values(resource.attributes))
-    return ResourceSpans(resource=own, schema_url=resource.schema_url).SerializeToString()
+    own = Resource(attributes=_valid_key_values(resource.attributes))
+    return ResourceSpans(resource=own, schema_url=repair_text(resource.schema_url)).SerializeToString()
 
 
 def _scope(scope: SdkScope | None) -> bytes:
     if scope is None:
         return ScopeSpans(scope=InstrumentationScope()).SerializeToString()
-    own = InstrumentationScope(name=scope.name, version=scope.version or "", attributes=_key_values(scope.attributes))
-    return ScopeSpans(scope=own, schema_url=scope.schema_url or "").SerializeToString()
+    name, version, url = map(repair_text, (scope.name, scope.version or "", scope.schema_url or ""))
+    own = InstrumentationScope(name=name, version=version, attributes=_valid_key_values(scope.attributes))
+    return ScopeSpans(scope=own, schema_url=url).SerializeToString()
+
+
+def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
+    try:
+        return _key_values(attributes)
+    except Exception:  # noqa: BLE001 - as above
+        return _key_values(repair_attributes(attributes))
 
 
 def _span(span: ReadableSpan) -> bytes:
-    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
+    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # as above
     pieces = [TRACE_ID, _trace_id(context), SPAN_ID, _span_id(context), *_parent(span.parent)]
     pieces += [START, _time(span.start_time), END, _time(span.end_time), _name_and_kind(span.name, span.kind)]
     if attributes := span.attributes:

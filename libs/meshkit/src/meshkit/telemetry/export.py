@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from meshkit.telemetry import otlp
-    from meshkit.telemetry.encoding import EncodedSpans
+    from meshkit.telemetry.encoding import EncodedSpans, EndedSpan
 
 log = logging.getLogger("meshkit.telemetry")
 
@@ -49,6 +49,9 @@ class SpanExport(SpanProcessor):
     """Queues ended spans for an exporter, which runs in its own thread, and counts all of them."""
 
     def __init__(self, exporter: otlp.SpanExporter) -> None:
+        from meshkit.telemetry.encoding import encode  # noqa: PLC0415 - costs 50 ms
+
+        self._encode = encode
         self._delivery = _Delivery(exporter)
         self._queue_size = int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
         batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._queue_size)
@@ -63,7 +66,7 @@ class SpanExport(SpanProcessor):
             self._started += _is_sampled(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queues a span for export, or drops it if the queue is full. Never waits."""
+        """Encodes a span and queues it for export, or drops it if the queue is full. Never waits."""
         if not _is_sampled(span) or self._closed:
             return
         with self._lock:
@@ -72,7 +75,7 @@ class SpanExport(SpanProcessor):
             has_room = queue_length <= self._queue_size
             self._delivery.dropped += not has_room
         if has_room:
-            self._batches.on_end(span)
+            self._batches.on_end(cast("ReadableSpan", self._encode(span)))  # it looks at the context only
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Exports the spans that are queued now."""
@@ -126,11 +129,11 @@ class _Delivery(SpanExporter):
         self.reason = self.rejection = ""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        from meshkit.telemetry.encoding import encode  # noqa: PLC0415 - costs 50 ms
+        from meshkit.telemetry.encoding import requests  # noqa: PLC0415 - costs 50 ms
 
         self.sent += len(spans)
         encoded = 0
-        for request in encode(spans):
+        for request in requests(cast("Sequence[EndedSpan]", spans)):
             self._send(request)
             encoded += request[1]
         if encoded < len(spans):

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
 
 if TYPE_CHECKING:
@@ -30,33 +28,31 @@ MAX_ITEMS = 128
 
 def repair(span: ReadableSpan) -> ReadableSpan:
     """The span with values that can be encoded, and no text longer than TEXT_LENGTH."""
-    scope = span.instrumentation_scope
     return ReadableSpan(
-        name=_text(span.name),
+        name=repair_text(span.name),
         context=span.context,
         parent=span.parent,
-        resource=Resource(cast("Mapping[str, str]", _attributes(span.resource.attributes)), span.resource.schema_url),
-        attributes=_attributes(span.attributes),
+        attributes=repair_attributes(span.attributes),
         events=[_event(event) for event in span.events],
-        links=[Link(link.context, _attributes(link.attributes)) for link in span.links],
+        links=[Link(link.context, repair_attributes(link.attributes)) for link in span.links],
         kind=span.kind,
-        instrumentation_scope=scope and InstrumentationScope(_text(scope.name), _text(scope.version or "")),
-        status=Status(span.status.status_code, span.status.description and _text(span.status.description)),
+        status=Status(span.status.status_code, span.status.description and repair_text(span.status.description)),
         start_time=_time(span.start_time),
         end_time=_time(span.end_time),
     )
 
 
 def _event(event: Event) -> Event:
-    return Event(_text(event.name), _attributes(event.attributes), _time(event.timestamp))
+    return Event(repair_text(event.name), repair_attributes(event.attributes), _time(event.timestamp))
 
 
 def _time(unix_nanoseconds: float | None) -> int:
     return min(max(int(unix_nanoseconds or 0), 0), (1 << 64) - 1)
 
 
-def _attributes(attributes: Attributes) -> Mapping[str, AnyValue]:
-    return {_text(key): _value(value) for key, value in (attributes or {}).items()}
+def repair_attributes(attributes: Attributes) -> Mapping[str, AnyValue]:
+    """The attributes with values that can be encoded."""
+    return {repair_text(key): _value(value) for key, value in (attributes or {}).items()}
 
 
 def _value(value: object, depth: int = 0) -> AnyValue:
@@ -70,12 +66,12 @@ def _value(value: object, depth: int = 0) -> AnyValue:
         case Mapping() | Sequence() if not isinstance(value, str):
             return _items(value, depth + 1) if depth < MAX_DEPTH else "…"
         case _:
-            return _text(value)
+            return repair_text(value)
 
 
 def _items(value: Mapping[object, object] | Sequence[object], depth: int) -> AnyValue:
     if isinstance(value, Mapping):
-        return {_text(key): _value(item, depth) for key, item in islice(value.items(), MAX_ITEMS)}
+        return {repair_text(key): _value(item, depth) for key, item in islice(value.items(), MAX_ITEMS)}
     return tuple(_value(item, depth) for item in value[:MAX_ITEMS])
 
 
@@ -85,7 +81,8 @@ def _integer(number: int) -> str:
     return str(number) if bits <= TEXT_LENGTH else f"an integer of {bits} bits"
 
 
-def _text(text: object) -> str:
+def repair_text(text: object) -> str:
+    """The valid text of at most TEXT_LENGTH characters."""
     return valid_text(str(text)[:TEXT_LENGTH])
 
 

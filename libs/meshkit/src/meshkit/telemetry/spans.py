@@ -1,7 +1,7 @@
 """The SDK's spans at half of their cost. Samplers, ids, limits, processors and all rare methods are the SDK's.
 
-A span copies plain attributes as they are, has lists of events and links only once it has one, and is itself what
-processors get at its end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+A span copies plain attributes as they are, has lists of events and links only once it has one, plain lists of plain
+links, and is itself what processors get at its end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
 """
 
 from __future__ import annotations
@@ -131,16 +131,22 @@ class Span(trace.Span):
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Adds a link, unless the span has ended."""
-        self._links = self._links or self._new_links(())
-        if attributes or not context.is_valid:
+        if attributes or not context.is_valid or not self._has_room(len(self._links) + 1):
+            if not isinstance(self._links, BoundedList):
+                self._links = BoundedList.from_seq(self._limits.max_links, self._links)
             super().add_link(context, attributes)
         else:
+            self._links = self._links or []
             self._add_link(Link(context, NO_ATTRIBUTES))
 
     def _new_links(self, links: Sequence[Link]) -> Any:
-        if any(link.attributes or not link.context.is_valid for link in links):
+        if any(link.attributes or not link.context.is_valid for link in links) or not self._has_room(len(links)):
             return super()._new_links(links)
-        return BoundedList.from_seq(self._limits.max_links, [Link(link.context, NO_ATTRIBUTES) for link in links])
+        return [Link(link.context, NO_ATTRIBUTES) for link in links]
+
+    def _has_room(self, links: int) -> bool:
+        """Whether a list may have so many links; the SDK's drops the others and counts them."""
+        return self._limits.max_links is None or links <= self._limits.max_links
 
     def _readable_span(self) -> trace.ReadableSpan:
         return self
