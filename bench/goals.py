@@ -1,7 +1,11 @@
-"""What the mesh should cost, as ratios within one run: `must` is the limit, `aim` the wish."""
+"""What the mesh should cost, as ratios within one run: `must` is the limit, `aim` the wish.
+
+A ratio is the median of those of the rounds: the two bursts of one round meet the machine in about the same state.
+"""
 
 from __future__ import annotations
 
+from operator import truediv
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,8 +55,8 @@ def goals(results: Results, memory: Mapping[str, int], mesh: Sequence[str]) -> I
     reads = {callers: Scenario("product", callers) for callers in (32, 8, 1)}
 
     def ratio(scenario: Scenario, one: str, other: str, read: Read = total) -> float | None:
-        above, below = (_median(results, scenario, name, read) for name in (one, other))
-        return above / below if above and below else None
+        above, below = (results.get(scenario, {}).get(name) for name in (one, other))
+        return median(map(truediv, map(read, above), map(read, below))) if above and below else None
 
     for callers, must, aim in ((32, 0.7, 0.55), (8, 1.3, 1.1), (1, 2.6, 2.3)):
         name = f"traced / aiohttp untraced, {_callers(callers)}"
@@ -76,8 +80,3 @@ def goals(results: Results, memory: Mapping[str, int], mesh: Sequence[str]) -> I
 
 def _callers(number: int) -> str:
     return f"{number} callers" if number > 1 else "one caller"
-
-
-def _median(results: Results, scenario: Scenario, variant: str, read: Read) -> float | None:
-    bursts = results.get(scenario, {}).get(variant)
-    return median(map(read, bursts)) if bursts else None
