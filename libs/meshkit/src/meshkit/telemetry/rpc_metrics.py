@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.metrics import Observation
 
 from meshkit.telemetry import semconv
+from meshkit.telemetry.durations import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,9 +37,9 @@ class MeasuredMethod:
         self.name = name
         self.attributes = attributes
         self.active = 0
-        self._durations = durations
+        self._histogram = durations
         self._errors = errors
-        self._attributes_by_code: dict[str, Attributes] = {}
+        self._durations: dict[str, Durations] = {}
 
     def begin(self) -> float:
         """Counts a new call. Returns its start time, for `end`."""
@@ -55,13 +56,13 @@ class MeasuredMethod:
         """
         seconds = time.perf_counter() - start
         self.active -= 1
-        attributes = self._attributes_by_code.get(code) or self._attributes_by_code.setdefault(code, self._of(code))
-        self._durations.record(seconds, attributes, context)
+        durations = self._durations.get(code) or self._durations.setdefault(code, self._with(code))
+        durations.record(seconds, context)
         return seconds
 
-    def _of(self, code: str) -> Attributes:
+    def _with(self, code: str) -> Durations:
         error = {semconv.ERROR_TYPE: code} if code in self._errors else {}
-        return {**self.attributes, semconv.RPC_RESPONSE_STATUS_CODE: code, **error}
+        return Durations(self._histogram, {**self.attributes, semconv.RPC_RESPONSE_STATUS_CODE: code, **error})
 
 
 class CallMetrics:
