@@ -71,8 +71,12 @@ class Mesh:
                 self._settings[service.name]["database_url"] = f"sqlite:///{folder / service.name}.db"
         targets = {f"{name}_target": f"127.0.0.1:{self._ports[name]}" for name in EDGE.after}
         self._edge = Edge(f"http://127.0.0.1:{self._ports[EDGE.name]}", f"127.0.0.1:{held_port()}")
-        self._settings[EDGE.name] = {"drain_seconds": "0.2", "grpc_listen": self._edge.grpc_address, **targets}
-        self._settings[EDGE.name]["purge_seconds"] = str(24 * 3600)  # a purge makes calls without spans
+        self._settings[EDGE.name] = {
+            "drain_seconds": "0.2",
+            "grpc_listen": self._edge.grpc_address,
+            "purge_seconds": str(24 * 3600),  # a purge makes calls without spans
+            **targets,
+        }
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[ServiceProcess]:

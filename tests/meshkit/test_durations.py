@@ -34,7 +34,7 @@ def provider_of(*readers: InMemoryMetricReader) -> MeterProvider:
 
 
 def points(source: InMemoryMetricReader) -> Sequence[Any]:
-    """The collected points of all metrics, without the times."""
+    """The collected points of the histogram, without the times."""
     data = source.get_metrics_data()
     found = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points if data else []
     return [
@@ -52,14 +52,14 @@ def by_the_sdk(histogram: Any) -> Callable[[float, Context], None]:
     return lambda seconds, context: histogram.record(max(0.0, seconds), ATTRIBUTES, context)
 
 
-def bound(histogram: Any) -> Callable[[float, Context], None]:
+def by_durations(histogram: Any) -> Callable[[float, Context], None]:
     return Durations(histogram, ATTRIBUTES).record
 
 
 @pytest.mark.parametrize("temporality", [AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])
 def test_two_collections_have_the_points_and_exemplars_of_the_sdk(temporality: AggregationTemporality) -> None:
     collected = []
-    for way in (by_the_sdk, bound):
+    for way in (by_the_sdk, by_durations):
         source = reader(temporality)
         record = way(provider_of(source).get_meter("m").create_histogram("h"))
         halves = []
@@ -73,10 +73,31 @@ def test_two_collections_have_the_points_and_exemplars_of_the_sdk(temporality: A
     assert collected[1][1][0].exemplars
 
 
+@pytest.mark.parametrize(
+    ("temporality", "records"), [(AggregationTemporality.CUMULATIVE, 1), (AggregationTemporality.DELTA, 3)]
+)
+def test_the_sdk_records_only_the_first_unless_its_aggregations_end(
+    temporality: AggregationTemporality, records: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histogram: Any = provider_of(reader(temporality)).get_meter("m").create_histogram("h")
+    by_sdk: list[float] = []
+    record_by_sdk = histogram.record
+
+    def count(seconds: float, *arguments: Any) -> None:
+        by_sdk.append(seconds)
+        record_by_sdk(seconds, *arguments)
+
+    monkeypatch.setattr(histogram, "record", count)
+    record = by_durations(histogram)
+    for _ in range(3):
+        record(1.0, Context())
+    assert len(by_sdk) == records
+
+
 def test_every_reader_and_one_that_is_added_later_get_the_records() -> None:
     first, second, later = reader(), reader(), reader()
     provider = provider_of(first, second)
-    record = bound(provider.get_meter("m").create_histogram("h"))
+    record = by_durations(provider.get_meter("m").create_histogram("h"))
     for _ in range(3):
         record(1.0, Context())
     provider.add_metric_reader(later)
@@ -90,13 +111,13 @@ def test_a_set_of_attributes_beyond_the_limit_of_the_sdk_is_counted_with_the_oth
     histogram = provider_of(source).get_meter("m").create_histogram("h")
     for number in range(2000):
         histogram.record(1.0, {"number": number})
-    record = bound(histogram)
+    record = by_durations(histogram)
     for _ in range(3):
         record(1.0, Context())
     assert {point.attributes.get("otel.metric.overflow"): point.count for point in points(source)} == {None: 1, True: 3}
 
 
 def test_without_the_sdk_nothing_happens() -> None:
-    record = bound(NoOpMeter("m").create_histogram("h"))
+    record = by_durations(NoOpMeter("m").create_histogram("h"))
     for _ in range(2):
         record(1.0, Context())

@@ -31,12 +31,10 @@ class Closing:
         self._refused = 0
 
     async def refuse(self, hurried: asyncio.Event) -> None:
-        """Refuses all further calls. Returns when clients have noticed, after MAX_SECONDS, or when `hurried` is set.
-
-        The task may have been cancelled before, where `asyncio.timeout` is wrong before Python 3.11.3 (gh-102780).
-        """
+        """Refuses all further calls. Returns when clients have noticed, after MAX_SECONDS, or when `hurried` is set."""
         self._is_closing = True
         end = time.monotonic() + MAX_SECONDS
+        # Not asyncio.timeout: in a cancelled task it raises CancelledError before Python 3.11.3 (cpython gh-102780).
         quiet, hurry = 0, asyncio.create_task(hurried.wait())
         try:
             while quiet < TIMES and not hurry.done() and time.monotonic() < end:

@@ -1,18 +1,17 @@
-"""Records durations with the same attributes at a tenth of the SDK's cost: what it aggregates for them is found once.
+"""Durations with the same attributes, recorded at a quarter of the SDK's cost.
 
-For each record the SDK cleans, copies, sorts and hashes the attributes. Buckets, exemplars and export are the SDK's. If
-it does not look as expected, or its aggregations end with each collection (delta temporality), every record is the
-SDK's own.
+The SDK cleans, copies, sorts and hashes the attributes of each record, to find their aggregation. Here it is looked up
+once. Buckets, exemplars and export are the SDK's. Every record is left to the SDK if its internals have changed, or if
+its aggregations end with each collection (delta temporality).
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram
@@ -29,40 +28,41 @@ class Measurement(NamedTuple):
 
 
 class Durations:
-    """The records of a histogram with some attributes, which may not change."""
+    """The durations of a histogram that have the given attributes, which must not change."""
 
     def __init__(self, histogram: Histogram, attributes: Mapping[str, AttributeValue]) -> None:
-        self._histogram: Any = histogram
+        self._histogram = histogram
         self._attributes = attributes
-        self._consumer: Any = None
+        self._consumer: Any = getattr(histogram, "_measurement_consumer", None)
+        self._exemplars: Any = getattr(getattr(self._consumer, "_sdk_config", None), "exemplar_filter", None)
         self._readers: object = None
-        self._aggregations: list[Any] = []
+        self._aggregations: Sequence[Any] = ()
 
     def record(self, seconds: float, context: Context) -> None:
         """Records a duration. The context has its span, which an exemplar names."""
         seconds = max(0.0, seconds)
-        if not self._aggregations or self._consumer._reader_storages is not self._readers:  # noqa: SLF001
+        readers = getattr(self._consumer, "_reader_storages", None)
+        if not self._aggregations or readers is not self._readers:
             self._histogram.record(seconds, self._attributes, context)
-            self._find_aggregations()
-            return
-        measurement = Measurement(seconds, time_ns(), self._attributes, context)
-        is_exemplar = self._consumer._sdk_config.exemplar_filter.should_sample(*measurement)  # noqa: SLF001
-        for aggregation in self._aggregations:
-            aggregation.aggregate(measurement, is_exemplar)
-
-    def _find_aggregations(self) -> None:
-        with suppress(AttributeError, ImportError, LookupError):
-            self._consumer = self._histogram._measurement_consumer  # noqa: SLF001
-            self._readers = self._consumer._reader_storages  # noqa: SLF001
-            self._aggregations = [*_aggregations(self._consumer, self._histogram, self._attributes)]
+        else:
+            measurement = Measurement(seconds, time_ns(), self._attributes, context)
+            is_exemplar = self._exemplars.should_sample(*measurement)
+            for aggregation in self._aggregations:
+                aggregation.aggregate(measurement, is_exemplar)
+        if readers is not self._readers:  # the first record, or a reader was added or removed
+            self._readers = readers
+            self._aggregations = _aggregations(readers, self._histogram, self._attributes) if self._exemplars else ()
 
 
-def _aggregations(consumer: Any, histogram: Any, attributes: Mapping[str, AttributeValue]) -> Iterator[Any]:
-    """Those of each reader and view. LookupError if one does not stay or, with too many sets of attributes, is none."""
-    from opentelemetry.sdk.metrics._internal import _view_instrument_match as sdk  # noqa: PLC0415 - may be renamed
+def _aggregations(readers: Any, histogram: Any, attributes: Mapping[str, AttributeValue]) -> Sequence[Any]:
+    """The SDK's aggregations of these attributes, one for each reader and view; empty if one of them cannot be kept."""
+    try:
+        from opentelemetry.sdk.metrics._internal._view_instrument_match import _hash_attributes  # noqa: PLC0415
 
-    for storage in consumer._reader_storages.values():  # noqa: SLF001
-        for match in storage._get_or_init_view_instrument_match(histogram):  # noqa: SLF001
-            if match._reset_on_collect or match._view._attribute_keys is not None:  # noqa: SLF001
-                raise LookupError
-            yield match._attributes_aggregation[sdk._hash_attributes(dict(attributes))]  # noqa: SLF001
+        views = [view for each in readers.values() for view in each._get_or_init_view_instrument_match(histogram)]  # noqa: SLF001
+        if any(view._reset_on_collect or view._view._attribute_keys is not None for view in views):  # noqa: SLF001
+            return ()
+        key = _hash_attributes(dict(attributes))
+        return [view._attributes_aggregation[key] for view in views]  # noqa: SLF001
+    except (AttributeError, ImportError, KeyError):  # KeyError: above its limit, the SDK counts all in one aggregation
+        return ()

@@ -108,36 +108,36 @@ class EndedSpan(NamedTuple):
     """What the export keeps of an ended span.
 
     Attributes:
-        context: of the span.
+        context: the span's, whose flags the SDK's BatchSpanProcessor checks.
         resource: of the provider.
         scope: of the tracer.
-        field: the span as a field of ScopeSpans; None if it cannot be encoded.
+        field: the span as a field of ScopeSpans; empty if it cannot be encoded.
     """
 
     context: SpanContext
     resource: SdkResource
     scope: SdkScope | None
-    field: bytes | None
+    field: bytes
 
 
 def encode(span: ReadableSpan) -> EndedSpan:
-    """The span with its encoding; that of the repaired span, if it cannot be encoded or is larger than a request."""
+    """Encodes a span; repairs it before if it cannot be encoded or is larger than a request."""
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
-    return EndedSpan(context, span.resource, span.instrumentation_scope, _try(span) or _try(span, repair))
+    return EndedSpan(context, span.resource, span.instrumentation_scope, _encoding(span) or _encoding(span, repair))
 
 
-def _try(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan] | None = None) -> bytes | None:
+def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan] | None = None) -> bytes:
     try:
         field = _field(SPAN, _span(change(span) if change else span))
     except Exception:  # noqa: BLE001 - protobuf raises types of its own, and ValueError, TypeError, RecursionError
-        return None
-    return field if len(field) <= MAX_BYTES else None
+        return b""
+    return field if len(field) <= MAX_BYTES else b""
 
 
 def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
-    """Requests with all spans that have an encoding; one of several spans is not larger than MAX_BYTES."""
+    """Requests with all spans that could be encoded, each with at most MAX_BYTES of spans."""
     encoded = [span for span in spans if span.field]
-    if sum(len(span.field or b"") for span in encoded) > MAX_BYTES:
+    if sum(len(span.field) for span in encoded) > MAX_BYTES:
         middle = len(encoded) // 2
         yield from requests(encoded[:middle])
         yield from requests(encoded[middle:])
@@ -153,7 +153,7 @@ def _request(spans: Sequence[EndedSpan]) -> bytes:
         _, scopes = resources[id(resource)]
         if id(scope) not in scopes:
             scopes[id(scope)] = [_scope(scope)]
-        scopes[id(scope)].append(field or b"")
+        scopes[id(scope)].append(field)
     return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
 
 

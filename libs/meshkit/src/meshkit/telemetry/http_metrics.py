@@ -27,7 +27,7 @@ BUCKETS = tuple(map(float, semconv.DURATION_BUCKETS))
 """As FastAPI has them: Prometheus' name of a bucket, such as `1.0`, is its boundary as text."""
 
 CACHED_ATTRIBUTES = 1024
-"""The number of sets of attributes whose durations are found without looking for them."""
+"""The number of sets of attributes whose `Durations` are kept."""
 
 
 class HttpMetrics:

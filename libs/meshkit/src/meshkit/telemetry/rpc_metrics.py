@@ -33,11 +33,11 @@ class MeasuredMethod:
         active: the number of active calls.
     """
 
-    def __init__(self, name: str, attributes: Attributes, durations: Histogram, errors: frozenset[str]) -> None:
+    def __init__(self, name: str, attributes: Attributes, histogram: Histogram, errors: frozenset[str]) -> None:
         self.name = name
         self.attributes = attributes
         self.active = 0
-        self._histogram = durations
+        self._histogram = histogram
         self._errors = errors
         self._durations: dict[str, Durations] = {}
 

@@ -145,7 +145,7 @@ class Span(trace.Span):
         return [Link(link.context, NO_ATTRIBUTES) for link in links]
 
     def _has_room(self, links: int) -> bool:
-        """Whether a list may have so many links; the SDK's drops the others and counts them."""
+        """Whether a span may have this number of links. The SDK's list drops the others and counts them."""
         return self._limits.max_links is None or links <= self._limits.max_links
 
     def _readable_span(self) -> trace.ReadableSpan:
