@@ -1,6 +1,6 @@
 """What does a request cost, beside the same work done otherwise? CPU, rate, latency and memory of every variant.
 
-    make bench              one product read by 32, 8 and 1 callers, pages, orders, memory: twelve minutes
+    make bench              one product read by 32, 8 and 1 callers, pages, orders, memory: eleven minutes
     make bench QUICK=1      one product read by 32 callers: two minutes
     make bench FULL=1       also pages of 10 and 50, 128 and 512 callers, two edges, PostgreSQL: an hour
     make bench BASE=v0.1    an older commit of this repository as one more variant
