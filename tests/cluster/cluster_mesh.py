@@ -67,9 +67,9 @@ class Pod:
     containers: tuple[str, ...]
 
 
-def pods(app: str) -> list[Pod]:
-    """The pods of one workload, without those being deleted."""
-    found = objects("pods", f"--selector=app.kubernetes.io/name={app}")
+def pods(*apps: str) -> list[Pod]:
+    """The pods of these workloads, without those being deleted."""
+    found = objects("pods", f"--selector=app.kubernetes.io/name in ({','.join(apps)})")
     return [_pod(one) for one in found if "deletionTimestamp" not in one["metadata"]]
 
 
@@ -87,7 +87,7 @@ def _pod(one: Json) -> Pod:
 
 def restarts() -> dict[str, int]:
     """The number of container restarts of each pod of the mesh."""
-    return {pod.name: pod.restarts for app in SERVICES for pod in pods(app)}
+    return {pod.name: pod.restarts for pod in pods(*SERVICES)}
 
 
 @dataclass(frozen=True)

@@ -47,17 +47,21 @@ def mesh() -> ClusterMesh:
     return ClusterMesh()
 
 
+@pytest.fixture(scope="session")
+def restarts_so_far() -> dict[str, int]:
+    """The number of container restarts of each pod at the end of the test before."""
+    return restarts()
+
+
 @pytest.fixture(autouse=True)
-def _restarts(request: pytest.FixtureRequest) -> Iterator[None]:
+def _restarts(request: pytest.FixtureRequest, restarts_so_far: dict[str, int]) -> Iterator[None]:
     """Checks that no container of the mesh restarts, unless the test has the marker `kills`."""
-    before = restarts()
     yield
+    before, after = restarts_so_far.copy(), restarts()
+    restarts_so_far.update(after)
     if not request.node.get_closest_marker("kills"):
-        after = restarts()
-        assert {name: after[name] for name in before if name in after} == {
-            name: before[name] for name in before if name in after
-        }, "containers were restarted"
-        assert not any(number for name, number in after.items() if name not in before), after
+        restarted = {name: number for name, number in after.items() if number != before.get(name, 0)}
+        assert not restarted, f"containers were restarted; the restarts before: {before}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.e2e.local_mesh import parent_of, spans_of, tags_of
+from tests.e2e.local_mesh import parent_of, spans_in, tags_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +30,9 @@ ORDER = {"lines": [{"sku": "TEA-0005", "quantity": 1}]}
 
 EXPORTED_SECONDS = 2.0
 """The usual time from a response to the export of its spans."""
+
+LOOKED_UP_TOGETHER = 50
+"""The largest number of traces in one query."""
 
 LOST_SECONDS = 25.0
 """After this time, which includes a drain and a stop, missing spans are lost."""
@@ -154,25 +157,48 @@ class Audit:
         looked_at = 0
         async with aiohttp.ClientSession() as session:
             while not finished.is_set() or looked_at < len(self.load.answers):
-                batch = self.load.answers[looked_at : looked_at + 16]
+                batch = self.load.answers[looked_at : looked_at + LOOKED_UP_TOGETHER]
                 looked_at += len(batch)
-                await asyncio.gather(*(self._look_up(session, answered) for answered in batch))
-                if not batch:
+                if batch:
+                    await self._look_up(session, batch)
+                else:
                     await asyncio.sleep(0.1)
 
-    async def _look_up(self, session: aiohttp.ClientSession, answered: Answered) -> None:
-        await asyncio.sleep(answered.ended + EXPORTED_SECONDS - time.monotonic())
-        while not is_whole(spans := await spans_of(session, self.load.mesh, answered.trace_id), answered.method):
-            if time.monotonic() > answered.ended + LOST_SECONDS:
-                self.missing.append(f"{answered.method} {answered.trace_id}: {[one['operationName'] for one in spans]}")
+    async def _look_up(self, session: aiohttp.ClientSession, batch: list[Answered]) -> None:
+        ended = batch[-1].ended
+        await asyncio.sleep(ended + EXPORTED_SECONDS - time.monotonic())
+        while batch := self._incomplete(batch, found := await spans_by_trace(session, self.load.mesh, batch)):
+            if time.monotonic() > ended + LOST_SECONDS:
+                self.missing += [_described(answered, found.get(answered.trace_id, [])) for answered in batch]
                 return
             await asyncio.sleep(1)
+
+    def _incomplete(self, batch: list[Answered], found: dict[str, list[Json]]) -> list[Answered]:
+        """Counts the responses whose traces are whole, and returns the others."""
+        whole = [answered for answered in batch if is_whole(found.get(answered.trace_id, []), answered.method)]
+        for answered in whole:
+            self._count(answered, found[answered.trace_id])
+        return [answered for answered in batch if answered not in whole]
+
+    def _count(self, answered: Answered, spans: list[Json]) -> None:
         self.complete += 1
         for span in spans:
             if tags_of(span).get("span.kind") == "server":
                 process = span["process"]
                 pod = tags_of(process)["k8s.pod.name"]
                 self.served.append((answered.ended, process["serviceName"], pod))
+
+
+def _described(answered: Answered, spans: list[Json]) -> str:
+    return f"{answered.method} {answered.trace_id}: {[span['operationName'] for span in spans]}"
+
+
+async def spans_by_trace(session: aiohttp.ClientSession, mesh: Mesh, batch: list[Answered]) -> dict[str, list[Json]]:
+    """The spans of the responses' traces, of those that the query API has."""
+    ids = [("traceID", answered.trace_id) for answered in batch]
+    async with session.get(f"{mesh.traces}/api/traces", params=ids) as response:
+        answer = json.loads(await response.read())
+    return {found["traceID"]: spans_in(found) for found in answer["data"] or []}
 
 
 def is_whole(spans: list[Json], method: str) -> bool:

@@ -35,15 +35,19 @@ RESTRICTED = {
 
 DIAL = """
 import socket, sys
-for target in sys.argv[1:]:
+from concurrent.futures import ThreadPoolExecutor
+def dial(target):
     host, _, port = target.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=2).close()
-        print(target, "reached")
+        return "reached"
     except socket.gaierror:
-        print(target, "unknown")
+        return "unknown"
     except OSError:
-        print(target, "refused")
+        return "refused"
+with ThreadPoolExecutor() as threads:
+    for target, result in zip(sys.argv[1:], threads.map(dial, sys.argv[1:])):
+        print(target, result)
 """
 """Runs in a pod and prints for each host:port whether it is reachable, refused, or has no address."""
 

@@ -223,11 +223,12 @@ async def spans_of(session: aiohttp.ClientSession, mesh: Mesh, trace_id: str) ->
     """The spans of a trace that the query API has, each with its `process`."""
     async with session.get(f"{mesh.traces}/api/traces/{trace_id}") as response:
         answer = json.loads(await response.read())
-    return [
-        {**span, "process": trace["processes"][span["processID"]]}
-        for trace in answer["data"] or []
-        for span in trace["spans"]
-    ]
+    return [span for found in answer["data"] or [] for span in spans_in(found)]
+
+
+def spans_in(found: Json) -> list[Json]:
+    """The spans of a trace as the query API returns it, each with its `process`."""
+    return [{**span, "process": found["processes"][span["processID"]]} for span in found["spans"]]
 
 
 def _complete(found: list[Json], spans: int) -> bool:
