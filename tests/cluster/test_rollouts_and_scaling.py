@@ -33,7 +33,7 @@ async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no
     audit = Audit(load)
     async with audit.running(), load.running():
         for service in ("api-edge", "inventory", "pricing"):
-            await load.until(len(load.answers) + REQUESTS // 10)
+            await load.until(len(load.answers) + REQUESTS // 40)
             await in_thread("rollout", "restart", f"deployment/{service}")
             await rolled_out(f"deployment/{service}")
         await load.until(REQUESTS)
