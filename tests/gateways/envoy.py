@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,14 @@ class Envoy:
         self.front.stop()
         return await asyncio.to_thread(self.front.process.wait)
 
+    async def until_it_answers(self) -> None:
+        """Waits for its administration interface, whose socket is there before it listens."""
+        while True:
+            with suppress(OSError):
+                await self.count("server.live")
+                return
+            await asyncio.sleep(0.01)
+
     async def until_in_use(self, edges: int) -> None:
         """Waits until its health checks see so many healthy edges."""
         for cluster in ("edge_grpc", "edge_rest"):
@@ -95,7 +103,7 @@ async def envoy(
         async with process_of(ENVOY, folder, addresses) as process:
             front = Front(("127.0.0.1", port), authority, process, ENVOY, folder / LOG)
             started = Envoy(front, spans, folder / SOCKET)
-            await until((folder / SOCKET).exists)
+            await started.until_it_answers()
             await started.until_in_use(healthy)
             yield started
 

@@ -6,10 +6,11 @@ import asyncio
 import json
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 from tests.gateways.front import on_gateways
 from tests.gateways.killed import edge_processes
@@ -102,24 +103,41 @@ async def test_an_order_without_a_key_goes_to_the_other_edge_when_one_refuses_th
     assert (len(one.requests), len(two.requests)) == (0, 4)
 
 
+@pytest.fixture(scope="module")
+def _restarts() -> dict[str, dict[Worker, set[Any]]]:
+    return {}
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def answers(shop: Shop, name: str, _restarts: dict[str, dict[Worker, set[Any]]]) -> dict[Worker, set[Any]]:
+    """What each worker got during a rolling restart of two edges, of which each gateway has one for all tests."""
+    if name not in _restarts:
+        _restarts[name] = await during_a_rolling_restart(shop, name, reads, orders, calls, repeated_calls)
+    return _restarts[name]
+
+
+@pytest.mark.timeout(60)
 @on_gateways()
-async def test_a_rolling_restart_of_two_edges_loses_no_read_and_no_keyed_order(shop: Shop, name: str) -> None:
-    assert not {*await during_a_rolling_restart(shop, name, reads, orders)} - {200, 201}
+async def test_a_rolling_restart_of_two_edges_loses_no_read_and_no_keyed_order(
+    answers: dict[Worker, set[Any]],
+) -> None:
+    assert not (answers[reads] | answers[orders]) - {200, 201}
 
 
+@pytest.mark.timeout(60)
 @on_gateways()
-async def test_a_rolling_restart_loses_no_read_of_a_grpc_client_that_repeats(shop: Shop, name: str) -> None:
-    repeat = partial(calls, options=[("grpc.service_config", RETRIES)])
-    assert {*await during_a_rolling_restart(shop, name, repeat)} == {"OK"}
+async def test_a_rolling_restart_loses_no_read_of_a_grpc_client_that_repeats(answers: dict[Worker, set[Any]]) -> None:
+    assert answers[repeated_calls] == {"OK"}
 
 
+@pytest.mark.timeout(60)
 @on_gateways(nginx=NO_STATUS)
-async def test_a_rolling_restart_loses_no_read_of_any_grpc_client(shop: Shop, name: str) -> None:
-    assert {*await during_a_rolling_restart(shop, name, calls)} == {"OK"}
+async def test_a_rolling_restart_loses_no_read_of_any_grpc_client(answers: dict[Worker, set[Any]]) -> None:
+    assert answers[calls] == {"OK"}
 
 
-async def during_a_rolling_restart(shop: Shop, name: str, *workers: Worker) -> list[Any]:
-    """What workers get while both edges are restarted one after the other."""
+async def during_a_rolling_restart(shop: Shop, name: str, *workers: Worker) -> dict[Worker, set[Any]]:
+    """What each worker gets while both edges are restarted one after the other."""
     places = (new_place(), new_place())
     async with AsyncExitStack() as fleet:
         edges = [await fleet.enter_async_context(shop.start(place, drain_seconds=DRAIN)) for place in places]
@@ -131,7 +149,7 @@ async def during_a_rolling_restart(shop: Shop, name: str, *workers: Worker) -> l
                 calls_before = front.calls_of(place.rest, place.rpc)
                 edges[index] = await fleet.enter_async_context(shop.start(place, drain_seconds=DRAIN))
                 await until(lambda: front.calls_of(place.rest, place.rpc) > calls_before)  # noqa: B023 - awaited here
-    return [answer for answers in found for answer in answers]
+    return {worker: set(chain(*found[index :: len(workers)])) for index, worker in enumerate(workers)}
 
 
 @pytest.mark.timeout(90)
@@ -194,6 +212,10 @@ async def calls(front: Front, done: asyncio.Event, found: list[Any], options: Se
     async with front.channel(*options) as channel:
         async for _ in until_set(done):
             found.append((await stub(channel).GetProduct(PRODUCT, timeout=10).code()).name)  # noqa: PERF401
+
+
+async def repeated_calls(front: Front, done: asyncio.Event, found: list[Any]) -> None:
+    await calls(front, done, found, [("grpc.service_config", RETRIES)])
 
 
 async def until_set(done: asyncio.Event) -> AsyncIterator[None]:
