@@ -127,7 +127,7 @@ async def browsing(profile: Path) -> AsyncIterator[Tab]:
 @asynccontextmanager
 async def running_browser(profile: Path, *more: str) -> AsyncIterator[Browser]:
     """A new browser, which keeps its files in `profile`, with more flags."""
-    flags = (*FLAGS, *more, "--remote-debugging-port=0", f"--user-data-dir={profile}")
+    flags = (*FLAGS, *more, "--no-startup-window", "--remote-debugging-port=0", f"--user-data-dir={profile}")
     browser = await asyncio.create_subprocess_exec(str(CHROMIUM), *flags, stdout=DEVNULL, stderr=PIPE)
     assert browser.stderr
     try:

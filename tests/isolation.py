@@ -45,8 +45,9 @@ def _refuse(attempt: str) -> None:
         pytest.fail(f"a unit test must not cause {attempt}")
 
 
-def _audit(event: str, _arguments: tuple[object, ...]) -> None:
-    if event in EVENTS:
+def _audit(event: str, _arguments: tuple[object, ...], events: frozenset[str] = EVENTS) -> None:
+    """The hook. `events` is an argument because the module's names are gone when Python exits."""
+    if event in events:
         _refuse(event)
 
 
