@@ -71,6 +71,22 @@ async def test_a_batch_in_flight_holds_back_lookups_too() -> None:
     assert sizes(books) == [3, 1]
 
 
+async def test_callers_that_ask_again_at_once_are_in_the_next_batch_with_those_that_waited() -> None:
+    async with library(open_=False) as books:
+
+        async def ask_twice(title: bytes) -> None:
+            await books.get(title)
+            await books.get(title)
+
+        again = [asyncio.create_task(ask_twice(title)) for title in BOOKS]
+        await books.shelf.until_called(1)
+        waiting = books.ask(b"emma", b"walden")
+        await books.settle()
+        books.shelf.open.set()
+        await asyncio.gather(*again, *waiting)
+    assert sizes(books) == [3, 5]
+
+
 @pytest.mark.parametrize("titles", [[b"first"], BOOKS], ids=["one", "batch"])
 async def test_a_late_call_holds_nothing_back(titles: list[bytes]) -> None:
     async with library(open_=False, late_seconds=0) as books:

@@ -3,7 +3,8 @@
 The lookups of one method and key (`BatchMethod`), such as all prices in one currency, form a queue:
 
 - A lookup is sent at the end of the current turn of the event loop, with all others of that turn. While a call is in
-  flight it waits for that call to end, and is then sent with all others that wait. So nothing waits while idle.
+  flight it waits for the end of the turn in which that call ends. So nothing waits while idle, and a caller that got
+  its response from that call, and asks again at once, is in the next one.
 - A call that takes longer than `LATE_SECONDS` is late: it holds nothing back any longer, whatever becomes of it.
 - A call has at most `MAX_MEMBERS` members; the others wait for the next one.
 - Of one method, at most `max_waiting` lookups wait. Further ones are refused: RESOURCE_EXHAUSTED with RetryInfo.
@@ -177,11 +178,11 @@ class _Queue(Generic[Request, Response]):
         self._late: asyncio.TimerHandle | None = None
 
     def add(self, member: Member[Request]) -> None:
-        """Adds a lookup, which is sent at the end of the turn or after the call in flight."""
+        """Adds a lookup, which is sent at the end of the turn or of that in which the call in flight ends."""
         self._waiting[member] = None
         self._all_waiting.add(member)
-        if self._in_flight is None and self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._send)
+        if self._in_flight is None:
+            self._send_soon()
 
     def discard(self, member: Member[Request]) -> None:
         """Removes a lookup that has left before it was sent, or whose own call has ended."""
@@ -194,6 +195,10 @@ class _Queue(Generic[Request, Response]):
         for member in members:
             del self._waiting[member]
         self._all_waiting.difference_update(members)
+
+    def _send_soon(self) -> None:
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         """Sends what waits, as one call."""
@@ -208,14 +213,14 @@ class _Queue(Generic[Request, Response]):
             members[0].finish(ALONE)
 
     def _end(self, call: Member[Request] | BatchCall[Request, Response]) -> None:
-        """Sends what waits for this call, which has ended or is late."""
+        """Sends what waits for this call, which has ended or is late, at the end of the turn."""
         if self._in_flight is not call:
             return
         self._in_flight = None
         if self._late:
             self._late.cancel()
         if self._waiting:
-            self._send()
+            self._send_soon()
 
 
 def _has_only_own_trace(context: Context) -> bool:
