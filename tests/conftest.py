@@ -30,6 +30,9 @@ pytest_plugins = ("tests.isolation", "tests.time_limit")
 
 OURS = tuple(SOURCES)
 
+FAST = "unit or contract"
+"""The tests of `make test-fast`."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -51,9 +54,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Two processes more than cores, because a third of the time a test waits for another process or a timer."""
-    return (yield) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """Two processes more than cores, because a third of the time a test waits for another process or a timer.
+
+    Unit and contract tests seldom wait, and each process has to collect all tests first.
+    """
+    cores = yield
+    return cores if config.option.markexpr == FAST else cores + 2
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # for the same reason
