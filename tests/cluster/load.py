@@ -31,7 +31,7 @@ ORDER = {"lines": [{"sku": "TEA-0005", "quantity": 1}]}
 EXPORTED_SECONDS = 2.0
 """The usual time from a response to the export of its spans."""
 
-LOOKED_UP_TOGETHER = 50
+MAX_TRACES = 50
 """The largest number of traces in one query."""
 
 LOST_SECONDS = 25.0
@@ -157,7 +157,7 @@ class Audit:
         looked_at = 0
         async with aiohttp.ClientSession() as session:
             while not finished.is_set() or looked_at < len(self.load.answers):
-                batch = self.load.answers[looked_at : looked_at + LOOKED_UP_TOGETHER]
+                batch = self.load.answers[looked_at : looked_at + MAX_TRACES]
                 looked_at += len(batch)
                 if batch:
                     await self._look_up(session, batch)
@@ -169,7 +169,7 @@ class Audit:
         await asyncio.sleep(ended + EXPORTED_SECONDS - time.monotonic())
         while batch := self._incomplete(batch, found := await spans_by_trace(session, self.load.mesh, batch)):
             if time.monotonic() > ended + LOST_SECONDS:
-                self.missing += [_described(answered, found.get(answered.trace_id, [])) for answered in batch]
+                self.missing += [_description(answered, found.get(answered.trace_id, [])) for answered in batch]
                 return
             await asyncio.sleep(1)
 
@@ -189,7 +189,7 @@ class Audit:
                 self.served.append((answered.ended, process["serviceName"], pod))
 
 
-def _described(answered: Answered, spans: list[Json]) -> str:
+def _description(answered: Answered, spans: list[Json]) -> str:
     return f"{answered.method} {answered.trace_id}: {[span['operationName'] for span in spans]}"
 
 

@@ -27,7 +27,7 @@ BACK_SECONDS = 10.0
 
 AWAY_SECONDS = 60
 BACKENDS_AWAY_SECONDS = 30
-"""After this time gRPC would query DNS every 17 to 27 seconds."""
+"""After this time gRPC's backoff is 17 s ± 20 %: https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md."""
 
 GO_ON = 1000
 """One read in this number may be late, while a connection is replaced without DNS."""

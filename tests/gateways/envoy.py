@@ -66,8 +66,8 @@ class Envoy:
         self.front.stop()
         return await asyncio.to_thread(self.front.process.wait)
 
-    async def until_it_answers(self) -> None:
-        """Waits for its administration interface, whose socket is there before it listens."""
+    async def until_it_listens(self) -> None:
+        """Waits until its administration interface listens, which is later than its socket exists."""
         while True:
             with suppress(OSError):
                 await self.count("server.live")
@@ -103,7 +103,7 @@ async def envoy(
         async with process_of(ENVOY, folder, addresses) as process:
             front = Front(("127.0.0.1", port), authority, process, ENVOY, folder / LOG)
             started = Envoy(front, spans, folder / SOCKET)
-            await started.until_it_answers()
+            await started.until_it_listens()
             await started.until_in_use(healthy)
             yield started
 

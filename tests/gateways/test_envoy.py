@@ -317,7 +317,7 @@ async def test_an_edge_that_drains_gets_no_more_calls(shop: Shop) -> None:
             edge.stop.request()
             await running.until_in_use(1)
             while await edges_of(running, channel) != {other.rpc}:
-                pass  # its workers hear of it a little later
+                pass  # the statistic changes before Envoy's workers do
 
 
 async def test_an_edge_that_is_gone_fails_no_read_and_is_ejected_before_its_next_check(shop: Shop) -> None:

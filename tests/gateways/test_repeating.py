@@ -112,7 +112,7 @@ def _restarts() -> dict[str, dict[Worker, set[Any]]]:
 async def answers(shop: Shop, name: str, _restarts: dict[str, dict[Worker, set[Any]]]) -> dict[Worker, set[Any]]:
     """What each worker got during a rolling restart of two edges, of which each gateway has one for all tests."""
     if name not in _restarts:
-        _restarts[name] = await during_a_rolling_restart(shop, name, reads, orders, calls, repeated_calls)
+        _restarts[name] = await during_a_rolling_restart(shop, name, reads, orders, calls, calls_with_retries)
     return _restarts[name]
 
 
@@ -127,7 +127,7 @@ async def test_a_rolling_restart_of_two_edges_loses_no_read_and_no_keyed_order(
 @pytest.mark.timeout(60)
 @on_gateways()
 async def test_a_rolling_restart_loses_no_read_of_a_grpc_client_that_repeats(answers: dict[Worker, set[Any]]) -> None:
-    assert answers[repeated_calls] == {"OK"}
+    assert answers[calls_with_retries] == {"OK"}
 
 
 @pytest.mark.timeout(60)
@@ -214,7 +214,7 @@ async def calls(front: Front, done: asyncio.Event, found: list[Any], options: Se
             found.append((await stub(channel).GetProduct(PRODUCT, timeout=10).code()).name)  # noqa: PERF401
 
 
-async def repeated_calls(front: Front, done: asyncio.Event, found: list[Any]) -> None:
+async def calls_with_retries(front: Front, done: asyncio.Event, found: list[Any]) -> None:
     await calls(front, done, found, [("grpc.service_config", RETRIES)])
 
 

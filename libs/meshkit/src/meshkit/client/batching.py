@@ -173,7 +173,7 @@ class _Queue(Generic[Request, Response]):
         self._all_waiting = all_waiting
         self._late_seconds = late_seconds
         self._waiting: dict[Member[Request], None] = {}
-        self._turn: asyncio.Handle | None = None
+        self._send_handle: asyncio.Handle | None = None
         self._in_flight: Member[Request] | BatchCall[Request, Response] | None = None
         self._late: asyncio.TimerHandle | None = None
 
@@ -197,12 +197,12 @@ class _Queue(Generic[Request, Response]):
         self._all_waiting.difference_update(members)
 
     def _send_soon(self) -> None:
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._send)
+        if self._send_handle is None:
+            self._send_handle = asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         """Sends what waits, as one call."""
-        self._turn = None
+        self._send_handle = None
         members = list(islice((member for member in self._waiting if not member.outcome.done()), MAX_MEMBERS))
         if not members:
             return
