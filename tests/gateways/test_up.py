@@ -20,7 +20,6 @@ from tests.e2e.local_mesh import EXIT_LIMIT, LocalMesh, pids_of_table
 from tests.gateways.front import installed
 from tests.gateways.shop import READ
 from tests.gateways.test_answers import ORDER
-from tests.gateways.test_repeating import RETRIES
 from tests.processes import left_of
 
 if TYPE_CHECKING:
@@ -95,8 +94,8 @@ def until_refused(port: int) -> None:
 
 
 def health(target: str, authority: bytes) -> int:
-    """The status of gRPC's health check, for which the gateway may need half a second after the start."""
-    options = [("grpc.service_config", RETRIES)]
+    """The status of gRPC's health check, sent once."""
+    options = [("grpc.enable_retries", 0)]
     with grpc.secure_channel(target, grpc.ssl_channel_credentials(authority), options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status

@@ -10,9 +10,15 @@ import pytest
 import trustme
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from localmesh.probe import accepts, all_of, responds, serves, wait_ready
+from localmesh.probe import accepts, all_of, responds, serves, serves_through, wait_ready
 
 SERVICE = "aiomesh.pricing.v1.PricingService"
+
+
+def grpc_message(status: int) -> bytes:
+    """A response of the health check, with the length before it."""
+    message = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+    return b"\0" + len(message).to_bytes(4) + message
 
 
 @asynccontextmanager
@@ -29,11 +35,13 @@ async def health_server() -> AsyncIterator[tuple[int, health.aio.HealthServicer]
 
 
 @asynccontextmanager
-async def http_server(response: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def http_server(
+    response: bytes, context: ssl.SSLContext | None = None, request_line: bytes = b"GET /readyz HTTP/1.1\r\n"
+) -> AsyncIterator[int]:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):  # a client that only connects sends no request
             request = await reader.readuntil(b"\r\n\r\n")
-            writer.write(response if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"")
+            writer.write(response if request.startswith(request_line) else b"")
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as server:
@@ -75,19 +83,43 @@ async def test_an_http_server_is_ready_when_it_responds_with_200(response: bytes
         assert await responds(port, "/readyz")() is expected
 
 
-async def test_an_http_server_with_tls_is_ready_with_any_certificate() -> None:
+@pytest.fixture
+def tls() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("shop.example").configure_cert(context)
-    async with http_server(b"HTTP/1.1 200 OK\r\n\r\n", context) as port:
+    return context
+
+
+async def test_an_http_server_with_tls_is_ready_with_any_certificate(tls: ssl.SSLContext) -> None:
+    async with http_server(b"HTTP/1.1 200 OK\r\n\r\n", tls) as port:
         assert await responds(port, "/readyz", tls=True)()
         assert not await responds(port, "/readyz")()
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n" + grpc_message(health_pb2.HealthCheckResponse.SERVING), True),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + grpc_message(health_pb2.HealthCheckResponse.NOT_SERVING), False),
+        (b"HTTP/1.1 200 OK\r\nGrpc-Status: 14\r\n\r\n", False),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+async def test_a_gateway_serves_grpc_when_the_health_check_of_an_edge_says_so(
+    response: bytes,
+    expected: bool,  # noqa: FBT001
+    tls: ssl.SSLContext,
+) -> None:
+    async with http_server(response, tls, b"POST /grpc.health.v1.Health/Check HTTP/1.1\r\n") as port:
+        assert await serves_through(port)() is expected
 
 
 async def test_no_probe_is_ready_on_a_port_without_a_listener() -> None:
     async with http_server(b"") as port:
         assert await accepts(port)()
-    probes = [accepts(port), responds(port, "/readyz"), serves(port, SERVICE)]
-    assert [await probe() for probe in probes] == [False, False, False]
+    probes = [accepts(port), responds(port, "/readyz"), serves(port, SERVICE), serves_through(port)]
+    assert [await probe() for probe in probes] == [False, False, False, False]
 
 
 async def test_several_probes_are_ready_when_each_is() -> None:

@@ -11,6 +11,11 @@ from contextlib import closing
 HOST = "127.0.0.1"
 INTERVAL = 0.05  # seconds between two probes
 RESPONSE_LIMIT = 1.0  # seconds that one response may take
+CHECK = (
+    "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nContent-Type: application/grpc\r\nTE: trailers\r\nContent-Length: 5"
+)
+EMPTY, SERVING = bytes(5), b"\x00\x00\x00\x00\x02\x08\x01"
+"""Messages of gRPC's health check: a request that names no service, and the response of a server that serves."""
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -81,6 +86,31 @@ async def status_of(port: int, path: str, context: ssl.SSLContext | None, host: 
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         _, status, *_ = (await reader.readline()).split(maxsplit=2)
         return status
+
+
+def serves_through(port: int, host: str = HOST) -> Probe:
+    """Ready when a gateway's health check of gRPC comes from an edge that serves.
+
+    The check is sent over HTTP/1.1, from which gateways translate it: a channel would have to trust the certificate.
+    """
+    request = f"{CHECK}\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode() + EMPTY
+    context = any_certificate()
+
+    async def ready() -> bool:
+        try:
+            async with asyncio.timeout(RESPONSE_LIMIT):
+                return SERVING in await _response(port, request, context)
+        except OSError:
+            return False
+
+    return ready
+
+
+async def _response(port: int, request: bytes, context: ssl.SSLContext) -> bytes:
+    reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
+    with closing(writer):
+        writer.write(request)
+        return await reader.read()
 
 
 def serves(port: int, service: str) -> Probe:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from localmesh.gateways import certificate, install
 from localmesh.gateways.gateway import Addresses
 from localmesh.gateways.known import GATEWAYS
-from localmesh.probe import HOST, all_of, responds
+from localmesh.probe import HOST, all_of, responds, serves_through
 from localmesh.program import Program
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ FOLDER, TLS = "gateway", "gateway-tls"
 
 
 def program(settings: Settings, edge: Service, inherited: Mapping[str, str], edge_is_ready: Probe) -> Program:
-    """The process of the gateway. It is ready after the edge, when that answers through it."""
+    """The process of the gateway. It is ready after the edge, when that answers REST and gRPC through it."""
     gateway, addresses = GATEWAYS[settings.gateway], _addresses(settings, edge)
-    folder, host = settings.state_dir / FOLDER, (*settings.gateway_hosts, HOST)[0]
+    folder, host, port = settings.state_dir / FOLDER, (*settings.gateway_hosts, HOST)[0], addresses.port
     return Program(
         gateway.name,
         gateway.command(folder, addresses),
         {**inherited, **gateway.environment(folder, addresses)},
-        f"https://{host}:{addresses.port}",
-        all_of(edge_is_ready, responds(addresses.port, "/readyz", tls=True, host=host)),
+        f"https://{host}:{port}",
+        all_of(edge_is_ready, responds(port, "/readyz", tls=True, host=host), serves_through(port, host)),
         stop_signal=gateway.stop_signal,
         drain=partial(gateway.drain, folder),
     )
