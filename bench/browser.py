@@ -79,7 +79,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if not CHROMIUM:
-        sys.exit("Chromium is missing: apt-get install chromium")
+        sys.exit("Chromium is missing: apt-get install chromium-headless-shell, or chromium")
     with tempfile.TemporaryDirectory() as name, _servers(Path(name)) as servers:
         print(_table(asyncio.run(_measure(servers, Path(name), options.rounds))))
 

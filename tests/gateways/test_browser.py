@@ -23,7 +23,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60),
 READ = """(async () => {
   const paths = [...Array(100).keys()].map((number) => `/v1/products/TEA-0001?quantity=${number + 1}`);
   const answers = await Promise.all(paths.map((path) => fetch(path)));
-  const protocols = performance.getEntriesByType("resource").map((entry) => entry.nextHopProtocol);
+  await Promise.all(answers.map((answer) => answer.text()));
+  const entries = () => performance.getEntriesByType("resource");
+  while (entries().length < paths.length) await new Promise((done) => setTimeout(done, 10));
+  const protocols = entries().map((entry) => entry.nextHopProtocol);
   return {statuses: [...new Set(answers.map((answer) => answer.status))], protocols: [...new Set(protocols)]};
 })()"""
 
