@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,8 @@ from tests.cluster.cluster_mesh import in_thread, named, pods, rolled_out
 from tests.cluster.load import Audit, Load, until
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from tests.cluster.cluster_mesh import ClusterMesh
 
 REQUESTS = 10_000
@@ -23,7 +24,7 @@ LEAST, MOST = 2, 4
 SETTLED_SECONDS = 60
 """Seconds from when new pods are Ready until they must get their share of the calls."""
 
-COUNTED_SECONDS, COUNTED = 20, 200
+COUNTED_SECONDS, COUNTED = 10, 100
 """Seconds in which the calls of each pod are counted, and how many all pods must get in them."""
 
 
@@ -67,7 +68,7 @@ async def test_scaling_inventory_under_load_fails_nothing_and_distributes_the_ca
         async with audit.running(), load.running():
             await set_bounds("inventory", MOST, MOST)
             new = {pod.name for pod in pods("inventory")} - old
-            await until(partial(has_a_fair_share, audit, new), SETTLED_SECONDS + COUNTED_SECONDS)
+            await get_a_fair_share(audit, new)
             await set_bounds("inventory", LEAST, LEAST)
             await load.until(len(load.answers) + 200)
     finally:
@@ -76,8 +77,18 @@ async def test_scaling_inventory_under_load_fails_nothing_and_distributes_the_ca
     assert len(new) == MOST - LEAST
 
 
-async def has_a_fair_share(audit: Audit, names: set[str]) -> bool:
-    """Whether each of these pods got at least half of its share of the last calls."""
-    now = time.monotonic()
-    served = audit.by_pod("inventory", now - COUNTED_SECONDS, now)
-    return served.total() >= COUNTED and all(served[name] >= served.total() / MOST / 2 for name in names)
+async def get_a_fair_share(audit: Audit, names: set[str]) -> None:
+    """Waits until each of these pods got at least half of its share of the last calls."""
+
+    def calls() -> Counter[str]:
+        now = time.monotonic()
+        return audit.by_pod("inventory", now - COUNTED_SECONDS, now)
+
+    async def fair() -> bool:
+        served = calls()
+        return served.total() >= COUNTED and all(served[name] >= served.total() / MOST / 2 for name in names)
+
+    try:
+        await until(fair, SETTLED_SECONDS + COUNTED_SECONDS)
+    except TimeoutError:
+        pytest.fail(f"the new pods {names} did not get their share of the last calls: {calls()}")
