@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -23,6 +24,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from meshkit.telemetry import spans as own
 from meshkit.telemetry.encoding import MAX_BYTES, encode, requests
 
 if TYPE_CHECKING:
@@ -37,9 +39,9 @@ EQUAL_VALUES: list[Any] = [1, True, 1.0, 0, False, 0.0, -0.0, (1,), (True,), (1.
 VALUES: list[Any] = [None, "", "a" * 5000, -(1 << 63), 1.5, [], ["a", 1, None], {"a": {"b": [b"\xff"]}}, "€", object()]
 
 
-def spans_of_every_kind() -> Sequence[ReadableSpan]:
+def spans_of_every_kind(provider_type: type[TracerProvider]) -> Sequence[ReadableSpan]:
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(
+    provider = provider_type(
         resource=Resource({"service.name": "shop", "ports": [1, 2]}, "https://schema.test/resource"),
         span_limits=SpanLimits(max_span_attributes=30, max_events=2, max_links=2),
     )
@@ -55,6 +57,7 @@ def spans_of_every_kind() -> Sequence[ReadableSpan]:
         span = tracer.start_span("status")
         span.set_status(status)
         span.end()
+    tracer.start_span("link", links=[Link(LOCAL)]).end()
     for number in (1, 3):
         span = tracer.start_span("lists", links=[Link(REMOTE, {"n": n}) for n in range(number)])
         span.add_link(LOCAL)
@@ -80,8 +83,9 @@ def decoded(spans: Sequence[ReadableSpan]) -> list[tuple[ExportTraceServiceReque
     return [(ExportTraceServiceRequest.FromString(request), number) for request, number in requests(ended)]
 
 
-def test_spans_of_every_kind_are_encoded_as_by_opentelemetry() -> None:
-    spans = spans_of_every_kind()
+@pytest.mark.parametrize("provider", [TracerProvider, own.TracerProvider])
+def test_spans_of_every_kind_are_encoded_as_by_opentelemetry(provider: type[TracerProvider]) -> None:
+    spans = spans_of_every_kind(provider)
     expected = encoded_by_opentelemetry(spans)
     for _ in range(2):  # the second time from the cache
         assert decoded(spans) == [(expected, len(spans))]

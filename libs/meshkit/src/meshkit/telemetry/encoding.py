@@ -30,6 +30,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from opentelemetry.trace import SpanKind, StatusCode
 
 from meshkit.telemetry.repair import repair, repair_attributes, repair_text
+from meshkit.telemetry.spans import Span as OwnSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,13 +198,17 @@ def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # as above
     pieces = [TRACE_ID, _trace_id(context), SPAN_ID, _span_id(context), *_parent(span.parent)]
     pieces += [START, _time(span.start_time), END, _time(span.end_time), _name_and_kind(span.name, span.kind)]
-    if attributes := span.attributes:
-        items = attributes.copy().items()  # type: ignore[attr-defined] # a dict's are faster than those of the SDK
-        pieces += [_attribute(*item) for item in items]
+    pieces += [_attribute(*item) for item in _items(span)]
     pieces += [_link(link) for link in span.links]
-    if rare := _rare_fields(span, context):
-        pieces.append(Span(**rare).SerializeToString())
+    if context.trace_state or not (isinstance(span, OwnSpan) and span.is_plain):
+        pieces.append(Span(**_rare_fields(span, context)).SerializeToString())
     return b"".join(pieces)
+
+
+def _items(span: ReadableSpan) -> Iterable[tuple[str, Any]]:
+    if isinstance(span, OwnSpan):
+        return span.items()
+    return span.attributes.items() if span.attributes else ()
 
 
 def _parent(parent: SpanContext | None) -> tuple[bytes, ...]:

@@ -20,6 +20,7 @@ import grpc
 from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import TraceFlags
 
 from meshkit.telemetry.endpoints import exporter_options
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.trace import SpanContext
 
     from meshkit.telemetry import otlp
     from meshkit.telemetry.encoding import EncodedSpans, EndedSpan
@@ -229,4 +231,5 @@ def filter_failures() -> None:
 
 
 def _is_sampled(span: ReadableSpan) -> bool:
-    return bool(span.context and span.context.trace_flags.sampled)
+    context: SpanContext | None = span.context
+    return context is not None and bool(context.trace_flags & TraceFlags.SAMPLED)

@@ -18,11 +18,11 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from meshkit.telemetry.attributes import SpanAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, ItemsView, Sequence
 
     from opentelemetry import trace as api
     from opentelemetry.context import Context
-    from opentelemetry.util.types import Attributes
+    from opentelemetry.util.types import AnyValue, Attributes
 
 FLAGS = [TraceFlags(flags) for flags in range(4)]
 NO_ATTRIBUTES = BoundedAttributes()
@@ -90,6 +90,7 @@ class Span(trace.Span):
     _status = Status()
     _events: Any = ()
     _links: Any = ()
+    _attributes: SpanAttributes
     _start_time: int | None = None
     _end_time: int | None = None
 
@@ -123,6 +124,20 @@ class Span(trace.Span):
         """What happens at the end, and at the end of a `with` block by an exception."""
         self._record_end_metrics = end_metrics
         self._record_exception, self._set_status_on_exception = record_exception, set_status
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has neither a status nor events, and nothing was dropped."""
+        return not (
+            self._events
+            or self._attributes.dropped
+            or isinstance(self._links, BoundedList)
+            or self._status is not Span._status
+        )
+
+    def items(self) -> ItemsView[str, AnyValue]:
+        """Its attributes. Only when it has ended: another thread may change them before."""
+        return self._attributes.items_of_ended()
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Adds an event, unless the span has ended."""
