@@ -20,7 +20,6 @@ from meshkit.fastapi.prefix import route_path
 from meshkit.fastapi.refusal import discard, refuse
 from meshkit.fastapi.server import CANCELLED_FOR, ShuttingDown
 from meshkit.logs import log_line
-from meshkit.telemetry import semconv
 from meshkit.timings import Timing, timings
 
 if TYPE_CHECKING:
@@ -70,8 +69,6 @@ class TraceHeaders:
             await self._app(scope, receive, send)
             return
         exchange = self._exchange(scope, receive, send)
-        if scope["client"]:
-            get_current_span().set_attribute(semconv.CLIENT_ADDRESS, scope["client"][0])
         token = timings.set(exchange.timings)
         try:
             await exchange.run(self._app)
