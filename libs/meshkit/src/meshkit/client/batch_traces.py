@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 
 class MemberTrace:
-    """The span of one lookup, in the trace that is current when this is created.
+    """The span of one lookup.
 
     Args:
+        context: has the span's parent.
         tracer: creates the span.
         name: the name of the span, such as `aiomesh.pricing.v1.PricingService/GetPrice`.
 
@@ -41,10 +42,10 @@ class MemberTrace:
 
     __slots__ = ("_context", "_name", "_start", "_tracer", "span")
 
-    def __init__(self, tracer: Tracer, name: str) -> None:
+    def __init__(self, context: TraceContext, tracer: Tracer, name: str) -> None:
         self._tracer = tracer
         self._name = name
-        self._context = otel_context.get_current()
+        self._context = context
         self._start = time.time_ns()
         self.span: Span | None = None
 

@@ -103,9 +103,10 @@ class BatchingCalls(Generic[Request, Response]):
                 wait (ResourceExhausted) or its deadline passed before (DeadlineExceeded).
         """
         timeout = call_timeout(math.inf)
-        if options or timeout <= 0 or not _has_only_own_trace(otel_context.get_current()):
+        context = otel_context.get_current()
+        if options or timeout <= 0 or not _has_only_own_trace(context):
             return await self._method.single(request, **options)
-        member = self._enqueue(request, timeout)
+        member = self._enqueue(request, timeout, MemberTrace(context, self._tracer, self._method.name))
         try:
             outcome = await self._outcome(member)
             if outcome is ALONE:
@@ -114,12 +115,12 @@ class BatchingCalls(Generic[Request, Response]):
         finally:
             member.place.discard(member)
 
-    def _enqueue(self, request: Request, timeout: float) -> Member[Request]:
+    def _enqueue(self, request: Request, timeout: float, trace: MemberTrace) -> Member[Request]:
         key = self._method.key(request)
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue(self._method, self._waiting, self._late_seconds)
-        member = Member(request, timeout, MemberTrace(self._tracer, self._method.name), queue)
+        member = Member(request, timeout, trace, queue)
         if len(self._waiting) < self._max_waiting:
             queue.add(member)
         else:
