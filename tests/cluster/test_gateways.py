@@ -133,12 +133,12 @@ async def call(channel: grpc.aio.Channel) -> str:
 
 
 async def spans(mesh: ClusterMesh, trace_id: str, *others: str) -> list[Json]:
-    """The spans of a trace, with those of the edge and its backends, and of others."""
+    """The spans of a trace, when it has those of the edge, its backends and others, and that of the request."""
     found: list[Json] = []
 
     async def complete() -> bool:
         found[:] = await spans_of(session, mesh, trace_id)
-        return {"api_edge", "inventory", "pricing", *others} <= services(found)
+        return {"api_edge", "inventory", "pricing", *others} <= services(found) and bool(servers(found))
 
     async with aiohttp.ClientSession() as session:
         await until(complete, 20)
