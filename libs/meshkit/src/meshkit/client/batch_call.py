@@ -43,7 +43,7 @@ ONE_BY_ONE: Final = object()
 
 @dataclass(frozen=True)
 class BatchMethod(Generic[Request, Response]):
-    """How the lookups of one method travel as one call of another.
+    """How the lookups of one method travel as one call of another, whose messages nothing else needs to know.
 
     Attributes:
         name: the full name of the lookup's method, such as `aiomesh.pricing.v1.PricingService/GetPrice`.
@@ -63,10 +63,18 @@ class BatchMethod(Generic[Request, Response]):
     key: Callable[[Request], Hashable] = lambda _request: None
 
 
-class Place(Protocol):
+class Batching(Protocol):
+    """Makes the calls of a method, together where possible."""
+
+    def __call__(self, method: BatchMethod[Request, Response], /) -> Callable[[Request], Awaitable[Response]]:
+        """The calls of this method."""
+        ...
+
+
+class Place(Protocol[Request]):
     """Where a member is: it waits in a queue, or is part of a call."""
 
-    def discard(self, member: Member[Any], /) -> None:
+    def discard(self, member: Member[Request], /) -> None:
         """Removes the member, which is finished or has left."""
         ...
 
@@ -86,12 +94,12 @@ class Member(Generic[Request]):
 
     __slots__ = ("_timer", "deadline", "outcome", "place", "request", "trace")
 
-    def __init__(self, request: Request, timeout: float, trace: MemberTrace, place: Place) -> None:
+    def __init__(self, request: Request, timeout: float, trace: MemberTrace, place: Place[Request]) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
         self.trace = trace
         self.place = place
-        self.outcome: asyncio.Future[Any] = loop.create_future()
+        self.outcome: asyncio.Future[Any] = loop.create_future()  # a response, or one of two other objects
         self.deadline = loop.time() + timeout
         self._timer = None if timeout == math.inf else loop.call_at(self.deadline, self._expire)
 
@@ -153,7 +161,7 @@ class BatchCall(Generic[Request, Response]):
         self._task = asyncio.get_running_loop().create_task(self._call(), context=context)
         self._task.add_done_callback(self._finish)
 
-    def discard(self, member: Member[Any]) -> None:
+    def discard(self, member: Member[Request]) -> None:
         """Removes a member; the last one that leaves cancels the RPC."""
         self._present.discard(member)
         if not self._present:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
 import grpc
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Unpack
 
-    from meshkit.client.batch_call import BatchMethod
+    from meshkit.client.batch_call import Batching, BatchMethod
     from meshkit.client.types import (
         Call,
         CallOptions,
@@ -125,7 +125,7 @@ class Channel(grpc.aio.Channel):
         connect: Connect,
         concerns: Sequence[Concern],
         grace: float,
-        batching: Callable[[BatchMethod[Any, Any]], BatchingCalls[Any, Any]] | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._concerns = concerns
         self._batching = batching

@@ -12,8 +12,9 @@ does the same.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import grpc
 
@@ -21,15 +22,17 @@ from meshkit.client.delegate import Delegate, result_of
 from meshkit.client.types import Call, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from typing import Unpack
+    from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
+    from typing import TypeAlias, Unpack
 
     from meshkit.client.types import CallOptions, Continuation, Deserializer, Multicallable
 
+    Stream: TypeAlias = AsyncIterable[Request] | Iterable[Request]
+    """The requests of a streaming call, as an interceptor gets them."""
+
 DETAILS = "the response cannot be parsed"
 
-UnaryCall = TypeVar("UnaryCall", grpc.aio.UnaryUnaryCall[Any, Any], grpc.aio.StreamUnaryCall[Any, Any])
-StreamCall = TypeVar("StreamCall", grpc.aio.UnaryStreamCall[Any, Any], grpc.aio.StreamStreamCall[Any, Any])
+T = TypeVar("T")
 
 
 class Unparsable:
@@ -54,7 +57,7 @@ def parser(deserialize: Deserializer[Response] | None) -> Deserializer[Response]
         try:
             return deserialize(message)
         except Exception as error:  # noqa: BLE001 - gRPC would log it and return None
-            return cast("Response", Unparsable(error))
+            return cast("Response", Unparsable(error))  # which no caller gets
 
     return parse
 
@@ -78,7 +81,7 @@ class _Parsed(Delegate[Call]):
 
     _failure: grpc.aio.AioRpcError | None = None
 
-    def _checked(self, response: Any) -> Any:
+    def _checked(self, response: T | Unparsable) -> T:
         """The response. Raises the failure of the call instead if it is an `Unparsable`."""
         if not isinstance(response, Unparsable):
             return response
@@ -90,7 +93,7 @@ class _Parsed(Delegate[Call]):
     def cancelled(self) -> bool:
         return self._failure is None and self._call.cancelled()
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+    def add_done_callback(self, callback: Callable[[grpc.aio.Call], None]) -> None:
         """Runs the callback once the call is done and its last response is parsed."""
 
         def run(call: grpc.aio.Call) -> None:
@@ -110,14 +113,13 @@ class _Parsed(Delegate[Call]):
         return DETAILS if self._failure else details
 
 
-class _ParsedUnary(_Parsed[UnaryCall]):
+class _ParsedUnary(_Parsed[Call]):
     """A call with one response, whose status may be asked for before its response."""
 
     _settled = False
 
-    def __await__(self) -> Generator[None, None, Any]:
-        response = yield from self._call.__await__()
-        return self._checked(response)
+    @abstractmethod
+    def __await__(self) -> Generator[None, None, object]: ...
 
     async def code(self) -> grpc.StatusCode:
         code = await self._call.code()
@@ -133,93 +135,128 @@ class _ParsedUnary(_Parsed[UnaryCall]):
         return DETAILS if self._failure else await self._call.details()
 
 
-class _ParsedStream(_Parsed[StreamCall]):
+class _ParsedStream(_Parsed[Call]):
     """A call with many responses. One that cannot be parsed ends it."""
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    def _raise_failure(self) -> None:
         if self._failure:
             raise self._failure
-        return self._checked(await anext(aiter(self._call)))
-
-    async def read(self) -> Any:
-        """The next response, or EOF."""
-        if self._failure:
-            raise self._failure
-        return self._checked(await self._call.read())
 
 
 class _Writes(Delegate[Call]):
-    """The request stream of a call."""
-
-    _call: Any
+    """A call with many requests."""
 
     @property
     def _done_writing_flag(self) -> bool:  # gRPC's calls with interceptors read it
-        return bool(self._call._done_writing_flag)  # noqa: SLF001
-
-    async def write(self, request: Any) -> None:
-        await self._call.write(request)
-
-    async def done_writing(self) -> None:
-        await self._call.done_writing()
+        return bool(self._call._done_writing_flag)  # type: ignore[attr-defined] # noqa: SLF001 - gRPC's calls have it
 
 
-class ParsedUnaryUnary(_ParsedUnary[grpc.aio.UnaryUnaryCall[Any, Any]], grpc.aio.UnaryUnaryCall[Any, Any]):  # pyright: ignore[reportGeneralTypeIssues]
+class ParsedUnaryUnary(  # pyright: ignore[reportGeneralTypeIssues]
+    _ParsedUnary[grpc.aio.UnaryUnaryCall[Request, Response]], grpc.aio.UnaryUnaryCall[Request, Response]
+):
     """A call with one request and one response."""
 
+    def __await__(self) -> Generator[None, None, Response]:
+        return self._checked((yield from self._call.__await__()))
 
-class ParsedUnaryStream(_ParsedStream[grpc.aio.UnaryStreamCall[Any, Any]], grpc.aio.UnaryStreamCall[Any, Any]):  # pyright: ignore[reportGeneralTypeIssues]
+
+class ParsedUnaryStream(  # pyright: ignore[reportGeneralTypeIssues]
+    _ParsedStream[grpc.aio.UnaryStreamCall[Request, Response]], grpc.aio.UnaryStreamCall[Request, Response]
+):
     """A call with many responses."""
+
+    async def __anext__(self) -> Response:
+        self._raise_failure()
+        return self._checked(await anext(aiter(self._call)))
+
+    async def read(self) -> Response | object:  # the published type of EOF is object
+        """The next response, or EOF."""
+        self._raise_failure()
+        return self._checked(await self._call.read())
 
 
 class ParsedStreamUnary(  # pyright: ignore[reportGeneralTypeIssues]
-    _Writes[grpc.aio.StreamUnaryCall[Any, Any]],
-    _ParsedUnary[grpc.aio.StreamUnaryCall[Any, Any]],
-    grpc.aio.StreamUnaryCall[Any, Any],
+    _Writes[grpc.aio.StreamUnaryCall[Request, Response]],
+    _ParsedUnary[grpc.aio.StreamUnaryCall[Request, Response]],
+    grpc.aio.StreamUnaryCall[Request, Response],
 ):
     """A call with many requests."""
 
+    async def write(self, request: Request) -> None:
+        """Sends a request."""
+        await self._call.write(request)
+
+    async def done_writing(self) -> None:
+        """Ends the request stream."""
+        await self._call.done_writing()
+
+    def __await__(self) -> Generator[None, None, Response]:
+        return self._checked((yield from self._call.__await__()))
+
 
 class ParsedStreamStream(  # pyright: ignore[reportGeneralTypeIssues]
-    _Writes[grpc.aio.StreamStreamCall[Any, Any]],
-    _ParsedStream[grpc.aio.StreamStreamCall[Any, Any]],
-    grpc.aio.StreamStreamCall[Any, Any],
+    _Writes[grpc.aio.StreamStreamCall[Request, Response]],
+    _ParsedStream[grpc.aio.StreamStreamCall[Request, Response]],
+    grpc.aio.StreamStreamCall[Request, Response],
 ):
     """A call with many requests and many responses."""
+
+    async def write(self, request: Request) -> None:
+        """Sends a request."""
+        await self._call.write(request)
+
+    async def done_writing(self) -> None:
+        """Ends the request stream."""
+        await self._call.done_writing()
+
+    async def __anext__(self) -> Response:
+        self._raise_failure()
+        return self._checked(await anext(aiter(self._call)))
+
+    async def read(self) -> Response | object:  # the published type of EOF is object
+        """The next response, or EOF."""
+        self._raise_failure()
+        return self._checked(await self._call.read())
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
-        self, continuation: Continuation[Any, Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[Request, grpc.aio.UnaryUnaryCall[Request, Response]],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Request,
+    ) -> grpc.aio.UnaryUnaryCall[Request, Response]:
         return ParsedUnaryUnary(await continuation(client_call_details, request))
 
 
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
-        self, continuation: Continuation[Any, Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
-    ) -> Any:
+        self,
+        continuation: Continuation[Request, grpc.aio.UnaryStreamCall[Request, Response]],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Request,
+    ) -> grpc.aio.UnaryStreamCall[Request, Response]:
         return ParsedUnaryStream(await continuation(client_call_details, request))
 
 
 class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self,
-        continuation: Continuation[Any, Any],
+        continuation: Continuation[Stream[Request], grpc.aio.StreamUnaryCall[Request, Response]],
         client_call_details: grpc.aio.ClientCallDetails,
-        request_iterator: Any,
-    ) -> Any:
+        request_iterator: Stream[Request],
+    ) -> grpc.aio.StreamUnaryCall[Request, Response]:
         return ParsedStreamUnary(await continuation(client_call_details, request_iterator))
 
 
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self,
-        continuation: Continuation[Any, Any],
+        continuation: Continuation[Stream[Request], grpc.aio.StreamStreamCall[Request, Response]],
         client_call_details: grpc.aio.ClientCallDetails,
-        request_iterator: Any,
-    ) -> Any:
+        request_iterator: Stream[Request],
+    ) -> grpc.aio.StreamStreamCall[Request, Response]:
         return ParsedStreamStream(await continuation(client_call_details, request_iterator))
