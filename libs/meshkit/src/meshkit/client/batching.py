@@ -111,7 +111,7 @@ class BatchingCalls(Generic[Request, Response]):
             outcome = await self._outcome(member)
             if outcome is ALONE:
                 return await self._method.single(request, timeout=member.timeout())
-            return cast("Response", outcome)  # all that is left
+            return cast("Response", outcome)  # `_outcome` returns nothing else
         finally:
             member.place.discard(member)
 

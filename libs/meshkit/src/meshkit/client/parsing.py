@@ -57,7 +57,7 @@ def parser(deserialize: Deserializer[Response] | None) -> Deserializer[Response]
         try:
             return deserialize(message)
         except Exception as error:  # noqa: BLE001 - gRPC would log it and return None
-            return cast("Response", Unparsable(error))  # which no caller gets
+            return cast("Response", Unparsable(error))  # `_checked` raises it
 
     return parse
 
