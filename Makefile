@@ -25,7 +25,7 @@ test: install  ## Run the tests (only some: ARGS="-k orders")
 	@exec $(RUN) pytest $(ARGS)
 
 test-fast: install  ## Run the unit and contract tests (about a minute)
-	@exec $(RUN) pytest -m "unit or contract" $(ARGS)
+	@exec $(RUN) pytest -n logical -m "unit or contract" $(ARGS)
 
 test-clients: install  ## Test clients of other makers: Node.js, a page, buf curl, grpcurl, curl, Connect's conformance suite
 	@exec $(RUN) pytest -n0 tests/clients $(ARGS)

@@ -30,9 +30,6 @@ pytest_plugins = ("tests.isolation", "tests.time_limit")
 
 OURS = tuple(SOURCES)
 
-FAST = "unit or contract"
-"""The tests of `make test-fast`."""
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -57,10 +54,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
     """Two processes more than cores, because a third of the time a test waits for another process or a timer.
 
-    Unit and contract tests seldom wait, and each process has to collect all tests first.
+    `-n logical`, for tests that seldom wait, has no more than cores: each process has to collect all tests first.
     """
     cores = yield
-    return cores if config.option.markexpr == FAST else cores + 2
+    return cores if config.option.numprocesses == "logical" else cores + 2
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # for the same reason
