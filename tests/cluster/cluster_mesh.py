@@ -57,9 +57,10 @@ async def in_thread(*arguments: str, namespace: str = NAMESPACE) -> str:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that is not being deleted."""
+    """A pod that is not being deleted, and its workload."""
 
     name: str
+    app: str
     uid: str
     node: str
     ready: bool
@@ -77,6 +78,7 @@ def _pod(one: Json) -> Pod:
     statuses = one["status"].get("containerStatuses", [])
     return Pod(
         name=one["metadata"]["name"],
+        app=one["metadata"]["labels"]["app.kubernetes.io/name"],
         uid=one["metadata"]["uid"],
         node=one["spec"].get("nodeName", ""),
         ready=bool(statuses) and all(status["ready"] for status in statuses),

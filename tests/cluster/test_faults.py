@@ -7,12 +7,12 @@ import json
 import time
 import uuid
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from localmesh.kind.programs import NAMESPACE
-from tests.cluster.cluster_mesh import Pod, in_thread, kubectl, named, node_port, pods, processes, rolled_out
+from tests.cluster.cluster_mesh import Pod, in_thread, named, node_port, pods, processes, rolled_out
 from tests.cluster.load import FRESH, KEPT, Load, until
 from tests.e2e.local_mesh import Answer, call, order
 
@@ -32,8 +32,16 @@ BACKENDS_AWAY_SECONDS = 30
 GO_ON = 1000
 """One read in this number may be late, while a connection is replaced without DNS."""
 
+
 BACKENDS = ("inventory", "pricing")
 REQUESTS = 100
+
+
+class Workload(NamedTuple):
+    """A Deployment."""
+
+    name: str
+    namespace: str = NAMESPACE
 
 
 async def has_price(mesh: ClusterMesh) -> bool:
@@ -41,35 +49,36 @@ async def has_price(mesh: ClusterMesh) -> bool:
     return (await call(mesh, "GET", f"{PRODUCT}?strict=true")).status == 200
 
 
-async def wait_until_replaced(app: str, victim: Pod) -> None:
-    """Waits until a pod is deleted and the workload is complete without it."""
-    await in_thread("delete", "pod", victim.name, "--ignore-not-found", "--wait=false")
-    await in_thread("wait", "--for=delete", f"pod/{victim.name}", "--timeout=90s")
-    await rolled_out(f"deployment/{app}")
+async def wait_until_replaced(*victims: Pod) -> None:
+    """Waits until pods are deleted and their workloads are complete without them."""
+    names = [f"pod/{victim.name}" for victim in victims]
+    await in_thread("delete", *names, "--ignore-not-found", "--wait=false")
+    await in_thread("wait", "--for=delete", *names, "--timeout=90s")
+    await rolled_out(*(f"deployment/{victim.app}" for victim in victims))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.timeout(180)
-async def test_a_backend_pod_deleted_by_force_fails_no_read(mesh: ClusterMesh, backend: str) -> None:
+async def test_a_pod_of_each_backend_deleted_by_force_fails_no_read(mesh: ClusterMesh) -> None:
     load = Load(mesh, reads_only=True)
     async with load.running():
         await load.until(REQUESTS)
-        await in_thread("delete", "pod", pods(backend)[0].name, "--force", "--grace-period=0")
-        await rolled_out(f"deployment/{backend}")
+        victims = [pods(backend)[0].name for backend in BACKENDS]
+        await in_thread("delete", "pod", *victims, "--force", "--grace-period=0")
+        await rolled_out(*(f"deployment/{backend}" for backend in BACKENDS))
         await load.until(len(load.answers) + REQUESTS)
     assert (load.failures, load.refused) == ([], 0)
 
 
 @pytest.mark.kills
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.timeout(180)
-async def test_a_backend_process_killed_from_the_node_fails_no_read(mesh: ClusterMesh, backend: str) -> None:
-    load, victim = Load(mesh, reads_only=True), pods(backend)[0]
+async def test_a_process_of_each_backend_killed_from_the_node_fails_no_read(mesh: ClusterMesh) -> None:
+    load, victims = Load(mesh, reads_only=True), [pods(backend)[0] for backend in BACKENDS]
     async with load.running():
         await load.until(REQUESTS)
-        processes(victim)[0].signal("KILL")
+        for victim in victims:
+            processes(victim)[0].signal("KILL")
         await load.until(len(load.answers) + REQUESTS)
-        await wait_until_replaced(backend, victim)
+        await wait_until_replaced(*victims)
     assert (load.failures, load.refused) == ([], 0)
 
 
@@ -82,7 +91,7 @@ async def test_an_edge_process_killed_from_the_node_fails_only_its_requests_in_f
         await load.until(REQUESTS)
         processes(victim)[0].signal("KILL")
         await load.until(len(load.answers) + REQUESTS)
-        await wait_until_replaced("api-edge", victim)
+        await wait_until_replaced(victim)
     assert len(load.failures) <= KEPT + FRESH, load.failures
     assert all("Disconnected" in failure or "reset" in failure for failure in load.failures)
 
@@ -142,15 +151,22 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
 
 
 @asynccontextmanager
-async def without_pods(workload: str, namespace: str) -> AsyncIterator[None]:
-    """Removes all pods of a Deployment while the block runs."""
-    replicas = json.loads(kubectl("get", workload, "--output=json", namespace=namespace))["spec"]["replicas"]
-    await in_thread("scale", workload, "--replicas=0", namespace=namespace)
+async def without_pods(*workloads: Workload) -> AsyncIterator[None]:
+    """Removes all pods of some Deployments while the block runs."""
+    replicas = await asyncio.gather(*(scaled(workload, 0) for workload in workloads))
     try:
         yield
     finally:
-        await in_thread("scale", workload, f"--replicas={replicas}", namespace=namespace)
-        await in_thread("rollout", "status", workload, "--timeout=120s", namespace=namespace)
+        await asyncio.gather(*map(scaled, workloads, replicas))
+
+
+async def scaled(workload: Workload, replicas: int) -> int:
+    """Scales a Deployment and waits until it is complete; returns how many replicas it had."""
+    name, namespace = f"deployment/{workload.name}", workload.namespace
+    before = json.loads(await in_thread("get", name, "--output=json", namespace=namespace))["spec"]["replicas"]
+    await in_thread("scale", name, f"--replicas={replicas}", namespace=namespace)
+    await in_thread("rollout", "status", name, "--timeout=120s", namespace=namespace)
+    return int(before)
 
 
 @pytest.mark.timeout(240)
@@ -158,7 +174,7 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
     load = Load(mesh, reads_only=True)
     async with load.running():
         await load.until(REQUESTS)
-        async with without_pods("deployment/jaeger", NAMESPACE), without_pods("deployment/coredns", "kube-system"):
+        async with without_pods(Workload("jaeger"), Workload("coredns", "kube-system")):
             await asyncio.sleep(AWAY_SECONDS)
         await load.until(len(load.answers) + REQUESTS)
     assert len(load.failures) <= len(load.answers) / GO_ON, load.failures
@@ -169,7 +185,7 @@ async def test_reads_continue_without_jaeger_and_dns_for_a_minute(mesh: ClusterM
 async def test_backends_that_were_away_are_used_soon_after_they_are_ready(mesh: ClusterMesh) -> None:
     """Without pods their names have no address, and gRPC would query DNS less and less often."""
     answers = []
-    async with without_pods("deployment/inventory", NAMESPACE), without_pods("deployment/pricing", NAMESPACE):
+    async with without_pods(*map(Workload, BACKENDS)):
         gone = time.monotonic() + BACKENDS_AWAY_SECONDS
         while time.monotonic() < gone:
             answers.append(await call(mesh, "GET", PRODUCT))
