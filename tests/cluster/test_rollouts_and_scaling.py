@@ -30,7 +30,7 @@ COUNTED_SECONDS, COUNTED = 10, 100
 
 @pytest.mark.timeout(600)
 async def test_restarting_every_deployment_under_load_fails_nothing_and_loses_no_span(mesh: ClusterMesh) -> None:
-    load = Load(mesh, interval=0.1)
+    load = Load(mesh, interval=0.07)
     audit = Audit(load)
     async with audit.running(), load.running():
         for service in ("api-edge", "inventory", "pricing"):
