@@ -35,8 +35,9 @@ METHODS = "CONNECT,DELETE,GET,HEAD,OPTIONS,PATCH,POST,PUT,QUERY,TRACE"
 
 SENSITIVE = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "sig", "X-Goog-Signature")
 """The parameters of a query whose values no span may have, by the conventions."""
+HAS_SENSITIVE = re.compile("|".join(SENSITIVE))
 
-PLAIN_QUERY = re.compile(r"[\w.~-]+=[\w.~-]*(&[\w.~-]+=[\w.~-]*)*", re.ASCII)
+PLAIN_QUERY = re.compile(r"[\w.~-]+=[\w.~-]*(?:&[\w.~-]+=[\w.~-]*)*", re.ASCII)
 """A query that is the same after it has been parsed and written again."""
 
 PORTS = {"http": 80, "https": 443}
@@ -230,7 +231,7 @@ def _server(scope: Scope) -> dict[str, AttributeValue]:
 
 
 def _redacted(query: str) -> str:
-    if PLAIN_QUERY.fullmatch(query) and not any(name in query for name in SENSITIVE):
+    if PLAIN_QUERY.fullmatch(query) and not HAS_SENSITIVE.search(query):
         return query
     pairs = parse_qsl(query, keep_blank_values=True)
     return urlencode([(name, "REDACTED" if name in SENSITIVE else value) for name, value in pairs])

@@ -45,14 +45,15 @@ class SpanAttributes(BoundedAttributes):
         """Sets the attributes if all of them may be set as they are; otherwise sets none."""
         if self._immutable or (self.maxlen is not None and len(self._dict) + len(attributes) > self.maxlen):
             return False
-        longest = self.max_value_len
+        longest, plain = self.max_value_len, {}
         for key, value in attributes.items():
             kind = type(value)
             is_plain = kind in NUMBERS or (kind is str and (longest is None or len(value) <= longest))  # type: ignore[arg-type]
             if not (is_plain and key and type(key) is str):
                 return False
+            plain[key] = value
         if self._dict:
-            for key in attributes:
+            for key in plain:
                 self._dict.pop(key, None)  # because the last to be set is the last to be dropped
-        self._dict.update(attributes)
+        self._dict.update(plain)
         return True

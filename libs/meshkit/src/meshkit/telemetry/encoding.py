@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -90,7 +91,11 @@ TRACE_ID, SPAN_ID, PARENT_ID = (
 )
 START, END = _before(8, start_time_unix_nano=1), _before(8, end_time_unix_nano=1)
 LOCAL_PARENT, REMOTE_PARENT = (Span(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
-NO_PARENT = (LOCAL_PARENT,)
+IDS = Struct(f">{len(TRACE_ID)}sQQ{len(SPAN_ID)}sQ")
+PARENT = Struct(f">{len(PARENT_ID)}sQ")
+TIMES = Struct(f"<{len(START)}sQ{len(END)}sQ")
+HALF, HALF_MASK = 64, (1 << 64) - 1
+"""Half of the bits of a trace id."""
 
 RESOURCE_SPANS, SCOPE_SPANS, SPAN = (
     ExportTraceServiceRequest(resource_spans=[ResourceSpans()]).SerializeToString()[:-1],
@@ -103,6 +108,7 @@ _LINK = Span.Link(trace_id=bytes(16), span_id=bytes(8), flags=LOCAL)
 LINK_TRACE_ID = _before(16 + 2 + 8 + 5, links=[_LINK])
 LINK_SPAN_ID = Span.Link(span_id=bytes(8)).SerializeToString()[:-8]
 LOCAL_LINK, REMOTE_LINK = (Span.Link(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
+LINK = Struct(f">{len(LINK_TRACE_ID)}sQQ{len(LINK_SPAN_ID)}sQ{len(LOCAL_LINK)}s")
 
 
 class EndedSpan(NamedTuple):
@@ -196,8 +202,13 @@ def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
 
 def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # as above
-    pieces = [TRACE_ID, _trace_id(context), SPAN_ID, _span_id(context), *_parent(span.parent)]
-    pieces += [START, _time(span.start_time), END, _time(span.end_time), _name_and_kind(span.name, span.kind)]
+    trace_id, parent = context.trace_id, span.parent
+    pieces = [
+        IDS.pack(TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, SPAN_ID, context.span_id),
+        _parent(parent) if parent else LOCAL_PARENT,
+        TIMES.pack(START, span.start_time or 0, END, span.end_time or 0),
+        _name_and_kind(span.name, span.kind),
+    ]
     pieces += [_attribute(*item) for item in _items(span)]
     pieces += [_link(link) for link in span.links]
     if context.trace_state or not (isinstance(span, OwnSpan) and span.is_plain):
@@ -211,8 +222,8 @@ def _items(span: ReadableSpan) -> Iterable[tuple[str, Any]]:
     return span.attributes.items() if span.attributes else ()
 
 
-def _parent(parent: SpanContext | None) -> tuple[bytes, ...]:
-    return (PARENT_ID, _span_id(parent), REMOTE_PARENT if parent.is_remote else LOCAL_PARENT) if parent else NO_PARENT
+def _parent(parent: SpanContext) -> bytes:
+    return PARENT.pack(PARENT_ID, parent.span_id) + (REMOTE_PARENT if parent.is_remote else LOCAL_PARENT)
 
 
 def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
@@ -230,18 +241,6 @@ def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
     if dropped := span.dropped_links:
         rare["dropped_links_count"] = dropped
     return rare
-
-
-def _trace_id(context: SpanContext) -> bytes:
-    return context.trace_id.to_bytes(16, "big")
-
-
-def _span_id(context: SpanContext) -> bytes:
-    return context.span_id.to_bytes(8, "big")
-
-
-def _time(unix_nanoseconds: int | None) -> bytes:
-    return (unix_nanoseconds or 0).to_bytes(8, "little")
 
 
 @lru_cache(CACHED_NAMES)
@@ -262,11 +261,11 @@ def _link(link: Link) -> bytes:
     """The encoding of a span with this link only."""
     context = link.context
     if not (link.attributes or link.dropped_attributes):
-        flags = REMOTE_LINK if context.is_remote else LOCAL_LINK
-        return b"".join((LINK_TRACE_ID, _trace_id(context), LINK_SPAN_ID, _span_id(context), flags))
+        trace_id, flags = context.trace_id, REMOTE_LINK if context.is_remote else LOCAL_LINK
+        return LINK.pack(LINK_TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, LINK_SPAN_ID, context.span_id, flags)
     own = Span.Link(
-        trace_id=_trace_id(context),
-        span_id=_span_id(context),
+        trace_id=context.trace_id.to_bytes(16, "big"),
+        span_id=context.span_id.to_bytes(8, "big"),
         attributes=_key_values(link.attributes),
         dropped_attributes_count=link.dropped_attributes,
         flags=REMOTE if context.is_remote else LOCAL,

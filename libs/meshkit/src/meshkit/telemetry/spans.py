@@ -7,6 +7,7 @@ links, and is itself what processors get at its end. https://opentelemetry.io/do
 from __future__ import annotations
 
 import threading
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -91,8 +92,16 @@ class Span(trace.Span):
     _events: Any = ()
     _links: Any = ()
     _attributes: SpanAttributes
+    _context: SpanContext
     _start_time: int | None = None
     _end_time: int | None = None
+
+    # The SDK's properties are functions in Python; these do the same without a call.
+    name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))
+    context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))
+    start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))
+    resource = property(attrgetter("_resource"))
+    instrumentation_scope = property(attrgetter("_instrumentation_scope"))
 
     def __init__(
         self,
@@ -139,6 +148,10 @@ class Span(trace.Span):
         """Its attributes. Only when it has ended: another thread may change them before."""
         return self._attributes.items_of_ended()
 
+    def get_span_context(self) -> SpanContext:
+        """Its context."""
+        return self._context
+
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Adds an event, unless the span has ended."""
         self._events = self._events or self._new_events()  # type: ignore[no-untyped-call]
@@ -157,7 +170,9 @@ class Span(trace.Span):
     def _new_links(self, links: Sequence[Link]) -> Any:
         if any(link.attributes or not link.context.is_valid for link in links) or not self._has_room(len(links)):
             return super()._new_links(links)
-        return [Link(link.context, NO_ATTRIBUTES) for link in links]
+        for link in links:
+            link._attributes = NO_ATTRIBUTES  # noqa: SLF001 - as the SDK's does
+        return [*links]
 
     def _has_room(self, links: int) -> bool:
         """Whether a span may have this number of links. The SDK's list drops the others and counts them."""
