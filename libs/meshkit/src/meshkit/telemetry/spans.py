@@ -97,11 +97,11 @@ class Span(trace.Span):
     _end_time: int | None = None
 
     # The SDK's properties are functions in Python; these do the same without a call.
-    name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))
-    context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))
-    start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))
-    resource = property(attrgetter("_resource"))
-    instrumentation_scope = property(attrgetter("_instrumentation_scope"))
+    name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    resource = property(attrgetter("_resource"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    instrumentation_scope = property(attrgetter("_instrumentation_scope"))  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __init__(
         self,
