@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SERVICES = read_services(ROOT)
 EDGES = [service for service in SERVICES if service.protocol == "http"]
 BACKENDS = [service for service in SERVICES if service not in EDGES]
+OURS = [service for service in SERVICES if service.name in {"api_edge", "inventory", "pricing"}]
+"""Those that the repository comes with. Another may be named after a word of any text, such as `search`."""
 
 
 OWN = "|".join(
@@ -69,8 +71,8 @@ def code(name: str, text: str) -> str:
 
 
 def names(text: str) -> set[str]:
-    """The backends that a text names: in snake_case, with hyphens, in CamelCase, or in capitals."""
-    return {service.name for service in BACKENDS if re.search(spellings(service.name), text)}
+    """The backends of ours that a text names: in snake_case, with hyphens, in CamelCase, or in capitals."""
+    return {service.name for service in OURS if service in BACKENDS and re.search(spellings(service.name), text)}
 
 
 def spellings(name: str) -> str:
@@ -91,7 +93,7 @@ def items(node: ast.List | ast.Tuple | ast.Set | ast.Dict) -> list[ast.expr | No
 def is_service(item: ast.expr | None) -> bool:
     match item:
         case ast.Constant(str(text)):
-            return any(text in {service.name, service.workload, service.grpc_name} for service in SERVICES)
+            return any(text in {service.name, service.workload, service.grpc_name} for service in OURS)
         case ast.Name(identifier):
             return bool(names(identifier))
     return False
