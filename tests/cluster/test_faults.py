@@ -32,7 +32,6 @@ BACKENDS_AWAY_SECONDS = 30
 GO_ON = 1000
 """One read in this number may be late, while a connection is replaced without DNS."""
 
-
 BACKENDS = ("inventory", "pricing")
 REQUESTS = 100
 
