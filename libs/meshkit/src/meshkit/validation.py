@@ -13,7 +13,7 @@ from uuid import UUID
 from meshkit.errors import AlreadyExists, FieldViolation, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 # Errors travel in HTTP/2 trailers, whose size is limited, so a message and the details repeat only so many violations.
 VIOLATIONS_IN_MESSAGE, VIOLATIONS_IN_DETAILS = 3, 30
@@ -41,16 +41,16 @@ def reject(violations: Iterable[FieldViolation], error: type[InvalidRequest]) ->
         raise error(found)
 
 
-def text_violations(field: str, text: str, *, longest: int) -> Iterator[FieldViolation]:
+def text_violations(field: str, text: str, *, longest: int) -> Sequence[FieldViolation]:
     """A violation unless a text has 1 to `longest` characters, all printable (PostgreSQL cannot store U+0000)."""
-    if not (1 <= len(text) <= longest and text.isprintable()):
-        yield FieldViolation(field, f"must be 1 to {longest} printable characters")
+    if 1 <= len(text) <= longest and text.isprintable():
+        return ()
+    return (FieldViolation(field, f"must be 1 to {longest} printable characters"),)
 
 
-def uuid_violations(field: str, text: str) -> Iterator[FieldViolation]:
+def uuid_violations(field: str, text: str) -> Sequence[FieldViolation]:
     """A violation unless an id is a UUID."""
-    if not is_uuid(text):
-        yield FieldViolation(field, "must be a UUID")
+    return () if is_uuid(text) else (FieldViolation(field, "must be a UUID"),)
 
 
 def is_uuid(text: str) -> bool:
