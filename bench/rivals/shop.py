@@ -52,8 +52,8 @@ def price(database: sqlite3.Connection, sku: str, quantity: int, currency: str) 
     book = PriceBook(
         moment=now,
         list_prices={sku: ListPrice(sku, listed[0], Money(*listed[1:]))},
-        breaks=[QuantityBreak(scope, number, Decimal(percent)) for scope, number, percent in breaks],
-        promotions=[Promotion(name, scope, Decimal(percent)) for name, scope, percent in promotions],
+        breaks=[QuantityBreak(number, Decimal(percent), scope) for scope, number, percent in breaks],
+        promotions=[Promotion(Decimal(percent), name, scope) for name, scope, percent in promotions],
         rates={BASE_CURRENCY: Decimal(1)} | {name: Decimal(per_euro) for name, per_euro in rates},
     )
     priced = book.price(Line(sku, quantity), currency)

@@ -48,11 +48,11 @@ def make_book(
 
 
 def tier(scope: str, start: int, percent: str) -> QuantityBreak:
-    return QuantityBreak(scope, start, Decimal(percent))
+    return QuantityBreak(start, Decimal(percent), scope)
 
 
 def promotion(name: str, scope: str, percent: str) -> Promotion:
-    return Promotion(name, scope, Decimal(percent))
+    return Promotion(Decimal(percent), name, scope)
 
 
 def test_the_list_price_in_its_own_currency_is_the_price() -> None:
@@ -216,7 +216,7 @@ def test_every_price_is_exact_and_rounded_once(
     table = {listed_in: rates[0]} | {currency: rates[1]}
     off, on_top = percents_off
     book = make_book(
-        item, breaks=(QuantityBreak("all", 1, off),), promotions=(Promotion("p", "all", on_top),), rates=table
+        item, breaks=(QuantityBreak(1, off, "all"),), promotions=(Promotion(on_top, "p", "all"),), rates=table
     )
     expected = independent_unit_price(item, [off, on_top], currency, table)
     if expected * quantity > MAX_AMOUNT:

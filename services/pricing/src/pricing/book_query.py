@@ -58,9 +58,9 @@ def to_book(rows: Iterable[tuple[str, str, str, str, int]], moment: datetime) ->
             case "list price":
                 prices[key] = ListPrice(key, detail, Money(value, number))
             case "break":
-                breaks.append(QuantityBreak(key, number, Decimal(value)))
+                breaks.append(QuantityBreak(number, Decimal(value), key))
             case "promotion":
-                promotions_.append(Promotion(detail, key, Decimal(value)))
+                promotions_.append(Promotion(Decimal(value), detail, key))
             case _:
                 rates_[key] = Decimal(value)
     return PriceBook(moment, prices, breaks, promotions_, rates_)

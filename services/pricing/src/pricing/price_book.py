@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from meshkit.errors import FieldViolation
 from pricing.domain import (
@@ -59,22 +60,23 @@ def _scopes_of_category(category: str) -> tuple[str, ...]:
     return (*(f"category:{path}" for path in paths), "all")
 
 
-@dataclass(frozen=True, slots=True)
-class QuantityBreak:
+class QuantityBreak(NamedTuple):
     """A discount of `percent_off` (above 0, below 100) on SKUs in `scope`, from `min_quantity` units on."""
 
-    scope: str
     min_quantity: int
     percent_off: Decimal
+    scope: str
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """A promotion in force: a discount of `percent_off` (above 0, below 100) on SKUs in `scope`."""
+class Promotion(NamedTuple):
+    """A promotion in force: a discount of `percent_off` (above 0, below 100) on SKUs in `scope`.
 
+    The best of some is the greatest: of two with the same percentage, the one whose name comes last.
+    """
+
+    percent_off: Decimal
     name: str
     scope: str
-    percent_off: Decimal
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class PriceBook:
         item = self._list_price(line.sku)
         scopes = scopes_of(item.sku, item.category)
         promotion = self._promotion(scopes)
-        percents_off = (self._break(scopes, line.quantity), promotion.percent_off if promotion else _NO_DISCOUNT)
+        percents_off = self._break(scopes, line.quantity), promotion.percent_off if promotion else _NO_DISCOUNT
         unit_price = _unit_price(item.price, percents_off, currency, rate=rate, over=self.rate(item.price.currency))
         total = _amount(currency, unit_price.minor * line.quantity, field)
         return Price(line, unit_price, total, list_price=item.price, promotion=promotion.name if promotion else "")
@@ -156,21 +158,21 @@ class PriceBook:
     def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
         for scope in scopes:
             if breaks := self._breaks_by_scope.get(scope):
-                reached = [entry for entry in breaks if entry.min_quantity <= quantity]
-                return max(reached, key=lambda entry: entry.min_quantity).percent_off if reached else _NO_DISCOUNT
+                return next((entry.percent_off for entry in breaks if entry.min_quantity <= quantity), _NO_DISCOUNT)
         return _NO_DISCOUNT
 
     def _promotion(self, scopes: Iterable[str]) -> Promotion | None:
-        applicable = [self._best_promotions[scope] for scope in scopes if scope in self._best_promotions]
-        return max(applicable, key=_worth, default=None)
+        best = self._best_promotions
+        return max((best[scope] for scope in scopes if scope in best), default=None)
 
     @cached_property
     def _breaks_by_scope(self) -> Mapping[str, Sequence[QuantityBreak]]:
-        return _by_scope(self.breaks)
+        """The breaks of each scope, those of most units first."""
+        return _by_scope(sorted(self.breaks, reverse=True))
 
     @cached_property
     def _best_promotions(self) -> Mapping[str, Promotion]:
-        return {scope: max(entries, key=_worth) for scope, entries in _by_scope(self.promotions).items()}
+        return {scope: max(entries) for scope, entries in _by_scope(self.promotions).items()}
 
 
 Entry = TypeVar("Entry", QuantityBreak, Promotion)
@@ -183,22 +185,22 @@ def _by_scope(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
     return found
 
 
-def _worth(promotion: Promotion) -> tuple[Decimal, str]:
-    return promotion.percent_off, promotion.name
-
-
 def _unit_price(
-    list_price: Money, percents_off: Iterable[Decimal], currency: str, *, rate: Decimal, over: Decimal
+    list_price: Money, percents_off: tuple[Decimal, ...], currency: str, *, rate: Decimal, over: Decimal
 ) -> Money:
-    rate_numerator, rate_denominator = rate.as_integer_ratio()
-    over_numerator, over_denominator = over.as_integer_ratio()
-    numerator = list_price.minor * rate_numerator * over_denominator * 10 ** MINOR_DIGITS[currency]
-    denominator = rate_denominator * over_numerator * 10 ** MINOR_DIGITS[list_price.currency]
-    for percent_off in percents_off:
-        percent, over_percent = percent_off.as_integer_ratio()
-        numerator *= 100 * over_percent - percent
-        denominator *= 100 * over_percent
+    numerator, denominator = _ratio(percents_off, rate, over)
+    numerator *= list_price.minor * 10 ** MINOR_DIGITS[currency]
+    denominator *= 10 ** MINOR_DIGITS[list_price.currency]
     return Money(currency, max(1, _half_even(numerator, denominator)))
+
+
+@lru_cache(maxsize=1024)
+def _ratio(percents_off: tuple[Decimal, ...], rate: Decimal, over: Decimal) -> tuple[int, int]:
+    """What is left of a price in the currency of `rate`, of one in the currency of `over`, both in whole units."""
+    ratio = Fraction(rate) / Fraction(over)
+    for percent_off in percents_off:
+        ratio *= (100 - Fraction(percent_off)) / 100
+    return ratio.as_integer_ratio()
 
 
 def _half_even(numerator: int, denominator: int) -> int:
