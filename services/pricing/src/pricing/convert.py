@@ -8,7 +8,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money as PbMoney
 
 from aiomesh.pricing.v1 import pricing_pb2
 from meshkit.errors import FieldViolation
@@ -30,8 +29,10 @@ from pricing.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from google.type.money_pb2 import Money as PbMoney
 
     from aiomesh.pricing.v1 import pricing_service_pb2 as pb
     from pricing.domain import Price, Quote
@@ -213,11 +214,14 @@ def to_money(money: PbMoney) -> Money:
     return Money(money.currency_code, _nanos(money) // _NANOS_PER_MINOR[money.currency_code])
 
 
-def from_money(money: Money) -> PbMoney:
-    """The amount as google.type.Money: units and nanos have the same sign."""
+def from_money(money: Money) -> Mapping[str, str | int]:
+    """The fields of google.type.Money for a message that contains one: units and nanos have the same sign.
+
+    A message that is made of another message is made by way of its bytes.
+    """
     sign = -1 if money.minor < 0 else 1
     units, nanos = divmod(abs(money.minor) * _NANOS_PER_MINOR[money.currency], _NANOS)
-    return PbMoney(currency_code=money.currency, units=sign * units, nanos=sign * nanos)
+    return {"currency_code": money.currency, "units": sign * units, "nanos": sign * nanos}
 
 
 def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:
