@@ -210,17 +210,9 @@ def _is_no_sku(sku: str) -> bool:
 
 
 def _stock(stock: inventory_pb2.Stock) -> Stock:
-    _require(stock.on_hand - stock.reserved == stock.available, "the units do not add up")
-    _require(stock.reserved >= 0 and stock.available >= 0, "the units are negative")
-    return Stock(
-        sku=stock.sku,
-        title=stock.title,
-        category=stock.category,
-        on_hand=stock.on_hand,
-        reserved=stock.reserved,
-        available=stock.available,
-        version=stock.version,
-    )
+    on_hand, reserved, available = stock.on_hand, stock.reserved, stock.available
+    _require(on_hand - reserved == available and reserved >= 0 and available >= 0, "the units do not add up")
+    return Stock(stock.sku, stock.title, stock.category, on_hand, reserved, available, stock.version)
 
 
 def _reservation(message: inventory_pb2.Reservation, order_id: str) -> Reservation:
@@ -263,8 +255,7 @@ def _amounts(line: pricing_pb2.Price | pricing_pb2.QuoteLine, currency: str, dig
 def _amount(money: Money, currency: str, digits: int) -> Amount:
     _require(money.currency_code == currency, "an amount has another currency")
     _require(0 <= digits <= NANO_DIGITS, "a currency has no such number of digits")
-    scale = 10**digits
+    units, scale = money.units, 10**digits
     part, rest = divmod(money.nanos, NANOS // scale)
-    _require(money.units >= 0 and 0 <= part < scale, "an amount is negative or invalid")
-    _require(not rest, "an amount has other digits")
-    return Amount(currency, money.units * scale + part, digits)
+    _require(units >= 0 and 0 <= part < scale and not rest, "an amount is negative or has other digits")
+    return Amount(currency, units * scale + part, digits)

@@ -39,6 +39,8 @@ Amount = Annotated[str, Field(examples=["15.21"], description="A decimal string 
 class Stock(BaseModel):
     """Units of a product: `available = on_hand - reserved`."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     on_hand: int = Field(examples=[500])
     reserved: int = Field(examples=[0])
     available: int = Field(examples=[500])
@@ -56,6 +58,8 @@ class Price(BaseModel):
 
 class Degradation(BaseModel):
     """Why a part of a product is missing."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     service: str = Field(examples=["pricing"])
     code: str = Field(examples=["UNAVAILABLE"], description="gRPC status code")
@@ -76,25 +80,21 @@ class Product(BaseModel):
     def of(cls, product: domain.Product) -> Self:
         """The body for a product of the storefront."""
         stock, price = product.stock, product.price
-        return cls(
-            sku=stock.sku,
-            title=stock.title,
-            category=stock.category,
-            stock=Stock(
-                on_hand=stock.on_hand, reserved=stock.reserved, available=stock.available, version=stock.version
-            ),
-            price=price
-            and Price(
-                currency=price.unit_price.currency,
-                unit_price=str(price.unit_price),
-                quantity=price.quantity,
-                total=str(price.total),
-            ),
-            problems=[
-                Degradation(service=problem.service, code=problem.code, reason=problem.reason)
-                for problem in product.problems
-            ],
-        )
+        fields = {
+            "sku": stock.sku,
+            "title": stock.title,
+            "category": stock.category,
+            "stock": stock,
+            "price": price
+            and {
+                "currency": price.unit_price.currency,
+                "unit_price": str(price.unit_price),
+                "quantity": price.quantity,
+                "total": str(price.total),
+            },
+            "problems": product.problems,
+        }
+        return cls.model_validate(fields)  # faster than three constructors, each of which validates by itself
 
 
 class ProductPage(BaseModel):
