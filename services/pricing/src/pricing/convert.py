@@ -29,7 +29,7 @@ from pricing.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from google.type.money_pb2 import Money as PbMoney
@@ -174,39 +174,35 @@ def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
 
 def from_price(price: Price) -> pricing_pb2.Price:
     """The protobuf message of a price."""
-    return pricing_pb2.Price(
+    message = pricing_pb2.Price(
         sku=price.line.sku,
         quantity=price.line.quantity,
-        unit_price=from_money(price.unit_price),
-        total=from_money(price.total),
-        list_price=from_money(price.list_price),
         promotion=price.promotion,
         fraction_digits=MINOR_DIGITS[price.total.currency],
     )
+    write_money(price.unit_price, message.unit_price)
+    write_money(price.total, message.total)
+    write_money(price.list_price, message.list_price)
+    return message
 
 
 def from_quote(quote: Quote) -> pricing_pb2.Quote:
     """The protobuf message of a quote."""
     create_time = Timestamp()
     create_time.FromDatetime(quote.create_time)
-    lines = [
-        pricing_pb2.QuoteLine(
-            sku=entry.line.sku,
-            quantity=entry.line.quantity,
-            unit_price=from_money(entry.unit_price),
-            total=from_money(entry.total),
-        )
-        for entry in quote.lines
-    ]
-    return pricing_pb2.Quote(
+    message = pricing_pb2.Quote(
         quote_id=quote.quote_id,
         currency_code=quote.total.currency,
-        lines=lines,
-        total=from_money(quote.total),
         create_time=create_time,
         fraction_digits=MINOR_DIGITS[quote.total.currency],
         fingerprint=quote.fingerprint,
     )
+    for entry in quote.lines:
+        line = message.lines.add(sku=entry.line.sku, quantity=entry.line.quantity)
+        write_money(entry.unit_price, line.unit_price)
+        write_money(entry.total, line.total)
+    write_money(quote.total, message.total)
+    return message
 
 
 def to_money(money: PbMoney) -> Money:
@@ -214,14 +210,14 @@ def to_money(money: PbMoney) -> Money:
     return Money(money.currency_code, _nanos(money) // _NANOS_PER_MINOR[money.currency_code])
 
 
-def from_money(money: Money) -> Mapping[str, str | int]:
-    """The fields of google.type.Money for a message that contains one: units and nanos have the same sign.
+def write_money(money: Money, message: PbMoney) -> None:
+    """Writes an amount into a google.type.Money, whose units and nanos have the same sign.
 
-    A message that is made of another message is made by way of its bytes.
+    It is a field of another message, because assigning a message to a field copies it by way of its bytes.
     """
     sign = -1 if money.minor < 0 else 1
     units, nanos = divmod(abs(money.minor) * _NANOS_PER_MINOR[money.currency], _NANOS)
-    return {"currency_code": money.currency, "units": sign * units, "nanos": sign * nanos}
+    message.currency_code, message.units, message.nanos = money.currency, sign * units, sign * nanos
 
 
 def money_violations(money: PbMoney, path: str) -> Iterator[FieldViolation]:

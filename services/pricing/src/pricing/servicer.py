@@ -67,4 +67,6 @@ class PricingServicer(pb_grpc.PricingServiceServicer):
     async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.SetPriceResponse:
         """Changes a list price."""
         price = await self._store.set_price(convert.to_price_change(request))
-        return pb.SetPriceResponse(list_price=convert.from_money(price))
+        response = pb.SetPriceResponse()
+        convert.write_money(price, response.list_price)
+        return response
