@@ -26,8 +26,8 @@ class SpanAttributes(BoundedAttributes):
         self.dropped = 0
         self._immutable = False
         self._lock = threading.Lock()
-        if attributes:
-            self._set_items(attributes)
+        if attributes and not self._set_plain(attributes):
+            super()._set_items(attributes)
 
     def items_of_ended(self) -> ItemsView[str, AnyValue]:
         """The attributes of an ended span, which change no more: so this needs no copy."""

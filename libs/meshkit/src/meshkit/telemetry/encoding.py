@@ -202,16 +202,17 @@ def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
 
 def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # as above
-    trace_id, parent = context.trace_id, span.parent
+    trace_id, span_id, _, _, trace_state, _ = context  # its properties are functions in Python
+    parent = span.parent
     pieces = [
-        IDS.pack(TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, SPAN_ID, context.span_id),
+        IDS.pack(TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, SPAN_ID, span_id),
         _parent(parent) if parent else LOCAL_PARENT,
         TIMES.pack(START, span.start_time or 0, END, span.end_time or 0),
         _name_and_kind(span.name, span.kind),
     ]
     pieces += [_attribute(*item) for item in _items(span)]
     pieces += [_link(link) for link in span.links]
-    if context.trace_state or not (isinstance(span, OwnSpan) and span.is_plain):
+    if trace_state or not (isinstance(span, OwnSpan) and span.is_plain):
         pieces.append(Span(**_rare_fields(span, context)).SerializeToString())
     return b"".join(pieces)
 
@@ -223,7 +224,8 @@ def _items(span: ReadableSpan) -> Iterable[tuple[str, Any]]:
 
 
 def _parent(parent: SpanContext) -> bytes:
-    return PARENT.pack(PARENT_ID, parent.span_id) + (REMOTE_PARENT if parent.is_remote else LOCAL_PARENT)
+    _, span_id, is_remote, _, _, _ = parent
+    return PARENT.pack(PARENT_ID, span_id) + (REMOTE_PARENT if is_remote else LOCAL_PARENT)
 
 
 def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
@@ -259,16 +261,16 @@ def _event(event: Event) -> Span.Event:
 
 def _link(link: Link) -> bytes:
     """The encoding of a span with this link only."""
-    context = link.context
+    trace_id, span_id, is_remote, _, _, _ = link.context
     if not (link.attributes or link.dropped_attributes):
-        trace_id, flags = context.trace_id, REMOTE_LINK if context.is_remote else LOCAL_LINK
-        return LINK.pack(LINK_TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, LINK_SPAN_ID, context.span_id, flags)
+        flags = REMOTE_LINK if is_remote else LOCAL_LINK
+        return LINK.pack(LINK_TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, LINK_SPAN_ID, span_id, flags)
     own = Span.Link(
-        trace_id=context.trace_id.to_bytes(16, "big"),
-        span_id=context.span_id.to_bytes(8, "big"),
+        trace_id=trace_id.to_bytes(16, "big"),
+        span_id=span_id.to_bytes(8, "big"),
         attributes=_key_values(link.attributes),
         dropped_attributes_count=link.dropped_attributes,
-        flags=REMOTE if context.is_remote else LOCAL,
+        flags=REMOTE if is_remote else LOCAL,
     )
     return Span(links=[own]).SerializeToString()
 

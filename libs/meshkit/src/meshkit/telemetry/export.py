@@ -232,4 +232,7 @@ def filter_failures() -> None:
 
 def _is_sampled(span: ReadableSpan) -> bool:
     context: SpanContext | None = span.context
-    return context is not None and bool(context.trace_flags & TraceFlags.SAMPLED)
+    if context is None:
+        return False
+    _, _, _, flags, _, _ = context
+    return bool(flags & TraceFlags.SAMPLED)

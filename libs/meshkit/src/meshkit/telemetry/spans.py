@@ -65,10 +65,12 @@ class Tracer(trace.Tracer):
         current = get_current_span(context).get_span_context()
         if not self._is_enabled():
             return NonRecordingSpan(current)
-        parent = current if current.is_valid else None
-        trace_id = parent.trace_id if parent else self.id_generator.generate_trace_id()
+        trace_id, _, _, flags, _, is_valid = current  # a context's properties are functions in Python
+        parent = current if is_valid else None
+        if not parent:
+            trace_id, flags = self._new_trace()
         sampling = self.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
-        flags = FLAGS[self._random_flag(parent) | (sampling.decision is Decision.RECORD_AND_SAMPLE)]
+        flags = FLAGS[flags & TraceFlags.RANDOM_TRACE_ID | (sampling.decision is Decision.RECORD_AND_SAMPLE)]
         own = SpanContext(trace_id, self.id_generator.generate_span_id(), False, flags, sampling.trace_state)
         end_metrics = self._tracer_metrics.start_span(parent, sampling.decision)
         if sampling.decision is Decision.DROP:
@@ -78,10 +80,10 @@ class Tracer(trace.Tracer):
         span.start(start_time, context)
         return span
 
-    def _random_flag(self, parent: SpanContext | None) -> int:
-        if parent:
-            return parent.trace_flags & TraceFlags.RANDOM_TRACE_ID
-        return TraceFlags.RANDOM_TRACE_ID if self.id_generator.is_trace_id_random() else TraceFlags.DEFAULT
+    def _new_trace(self) -> tuple[int, TraceFlags]:
+        """The id of a trace that begins, and its flags."""
+        is_random = self.id_generator.is_trace_id_random()
+        return self.id_generator.generate_trace_id(), FLAGS[TraceFlags.RANDOM_TRACE_ID if is_random else 0]
 
 
 class Span(trace.Span):
@@ -140,7 +142,7 @@ class Span(trace.Span):
         return not (
             self._events
             or self._attributes.dropped
-            or isinstance(self._links, BoundedList)
+            or type(self._links) is BoundedList
             or self._status is not Span._status
         )
 
