@@ -225,14 +225,14 @@ def _reservation(message: inventory_pb2.Reservation, order_id: str) -> Reservati
 
 def _price(price: pricing_pb2.Price, line: Line, currency: str) -> Price:
     _require((price.sku, price.quantity) == (line.sku, line.quantity), "the price is of another line")
-    unit_price, total = _amounts(price, currency, price.fraction_digits)
+    unit_price, total = _amounts(price, currency, _digits(price.fraction_digits))
     return Price(line.quantity, unit_price, total)
 
 
 def _quote(message: pricing_pb2.Quote, order_id: str) -> Quote:
     _require(message.quote_id == order_id, "the quote has another id")
     check_currency(message.currency_code)
-    currency, digits = message.currency_code, message.fraction_digits
+    currency, digits = message.currency_code, _digits(message.fraction_digits)
     lines = tuple(_priced_line(line, currency, digits) for line in message.lines)
     total = _amount(message.total, currency, digits)
     _require(bool(lines), "the quote has no lines")
@@ -252,9 +252,13 @@ def _amounts(line: pricing_pb2.Price | pricing_pb2.QuoteLine, currency: str, dig
     return unit_price, total
 
 
+def _digits(digits: int) -> int:
+    _require(0 <= digits <= NANO_DIGITS, "a currency has no such number of digits")
+    return digits
+
+
 def _amount(money: Money, currency: str, digits: int) -> Amount:
     _require(money.currency_code == currency, "an amount has another currency")
-    _require(0 <= digits <= NANO_DIGITS, "a currency has no such number of digits")
     units, scale = money.units, 10**digits
     part, rest = divmod(money.nanos, NANOS // scale)
     _require(units >= 0 and 0 <= part < scale and not rest, "an amount is negative or has other digits")

@@ -14,11 +14,11 @@ one with the highest `min_quantity` reached. `promotion` is the best one that ap
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from meshkit.errors import FieldViolation
 from pricing.domain import (
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 BASE_CURRENCY = "EUR"
 """The currency that rates are quoted against: a rate is the amount of its currency that one euro buys."""
+
+Terms: TypeAlias = tuple[int, int, str]
+"""What a list price is multiplied with and divided by, both in minor units, and the name of the promotion in it."""
 
 _NO_DISCOUNT = Decimal(0)
 
@@ -91,6 +94,9 @@ class PriceBook:
     breaks: Sequence[QuantityBreak]
     promotions: Sequence[Promotion]
     rates: Mapping[str, Decimal]
+    _known_terms: dict[tuple[tuple[str, ...], int, str, str], Terms] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def price(self, line: Line, currency: str, *, field: str = "quantity") -> Price:
         """The price of one line; `field` is the path of its quantity in the request.
@@ -100,14 +106,12 @@ class PriceBook:
             UnknownSku: the SKU has no price.
             InvalidRequest: the total is above MAX_AMOUNT.
         """
-        rate = self.rate(currency)
+        self.rate(currency)
         item = self._list_price(line.sku)
-        scopes = scopes_of(item.sku, item.category)
-        promotion = self._promotion(scopes)
-        percents_off = self._break(scopes, line.quantity), promotion.percent_off if promotion else _NO_DISCOUNT
-        unit_price = _unit_price(item.price, percents_off, currency, rate=rate, over=self.rate(item.price.currency))
+        numerator, denominator, promotion = self._terms(item, line.quantity, currency)
+        unit_price = Money(currency, max(1, _half_even(item.price.minor * numerator, denominator)))
         total = _amount(currency, unit_price.minor * line.quantity, field)
-        return Price(line, unit_price, total, list_price=item.price, promotion=promotion.name if promotion else "")
+        return Price(line, unit_price, total, item.price, promotion)
 
     def prices(self, lines: Sequence[Line], currency: str) -> tuple[list[Price], list[str]]:
         """The prices of the lines, in their order, and the SKUs without a price, each once.
@@ -155,6 +159,24 @@ class PriceBook:
             raise UnknownSku(sku)
         return self.list_prices[sku]
 
+    def _terms(self, item: ListPrice, quantity: int, currency: str) -> Terms:
+        """The terms of a SKU, which are those of its category unless a break or a promotion is for this SKU."""
+        scopes = scopes_of(item.sku, item.category)
+        if scopes[0] not in self._breaks_by_scope and scopes[0] not in self._best_promotions:
+            scopes = scopes[1:]
+        key = (scopes, quantity, item.price.currency, currency)
+        terms = self._known_terms.get(key)
+        if terms is None:
+            terms = self._known_terms[key] = self._calculate_terms(*key)
+        return terms
+
+    def _calculate_terms(self, scopes: tuple[str, ...], quantity: int, listed: str, currency: str) -> Terms:
+        promotion = self._promotion(scopes)
+        percents_off = self._break(scopes, quantity), promotion.percent_off if promotion else _NO_DISCOUNT
+        digits = MINOR_DIGITS[currency] - MINOR_DIGITS[listed]
+        ratio = _ratio(percents_off, self.rate(currency), self.rate(listed), digits)
+        return *ratio, promotion.name if promotion else ""
+
     def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
         for scope in scopes:
             if breaks := self._breaks_by_scope.get(scope):
@@ -185,19 +207,10 @@ def _by_scope(entries: Iterable[Entry]) -> Mapping[str, Sequence[Entry]]:
     return found
 
 
-def _unit_price(
-    list_price: Money, percents_off: tuple[Decimal, ...], currency: str, *, rate: Decimal, over: Decimal
-) -> Money:
-    numerator, denominator = _ratio(percents_off, rate, over)
-    numerator *= list_price.minor * 10 ** MINOR_DIGITS[currency]
-    denominator *= 10 ** MINOR_DIGITS[list_price.currency]
-    return Money(currency, max(1, _half_even(numerator, denominator)))
-
-
 @lru_cache(maxsize=1024)
-def _ratio(percents_off: tuple[Decimal, ...], rate: Decimal, over: Decimal) -> tuple[int, int]:
-    """What is left of a price in the currency of `rate`, of one in the currency of `over`, both in whole units."""
-    ratio = Fraction(rate) / Fraction(over)
+def _ratio(percents_off: tuple[Decimal, ...], rate: Decimal, over: Decimal, digits: int) -> tuple[int, int]:
+    """What is left of a price in minor units at two rates, where one currency has so many `digits` more."""
+    ratio = Fraction(rate) / Fraction(over) * Fraction(10) ** digits
     for percent_off in percents_off:
         ratio *= (100 - Fraction(percent_off)) / 100
     return ratio.as_integer_ratio()
