@@ -28,22 +28,28 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         stocks = await self._store.stocks([sku])
         if sku not in stocks:
             raise UnknownSku(sku)
-        return pb.GetStockResponse(stock=convert.from_stock(stocks[sku]))
+        response = pb.GetStockResponse()
+        convert.write_stock(stocks[sku], response.stock)
+        return response
 
     async def BatchGetStock(self, request: pb.BatchGetStockRequest, context: Context) -> pb.BatchGetStockResponse:
         """Reads many stocks at one moment."""
         skus = convert.to_skus(request)
         stocks = await self._store.stocks(set(skus))
-        return pb.BatchGetStockResponse(
-            stocks=[convert.from_stock(stocks[sku]) for sku in skus if sku in stocks],
-            missing_skus=dict.fromkeys(sku for sku in skus if sku not in stocks),
-        )
+        response = pb.BatchGetStockResponse(missing_skus=dict.fromkeys(sku for sku in skus if sku not in stocks))
+        for sku in skus:
+            if sku in stocks:
+                convert.write_stock(stocks[sku], response.stocks.add())
+        return response
 
     async def ListStock(self, request: pb.ListStockRequest, context: Context) -> pb.ListStockResponse:
         """Reads one page of all stock."""
         page = await self._store.page(*convert.to_page(request))
         token = write_token(page.next_after) if page.next_after else ""
-        return pb.ListStockResponse(stocks=map(convert.from_stock, page.stocks), next_page_token=token)
+        response = pb.ListStockResponse(next_page_token=token)
+        for stock in page.stocks:
+            convert.write_stock(stock, response.stocks.add())
+        return response
 
     async def ReserveStock(self, request: pb.ReserveStockRequest, context: Context) -> pb.ReserveStockResponse:
         """Holds units, all lines or none."""
@@ -98,4 +104,6 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
     async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.AdjustStockResponse:
         """Changes the units on hand."""
         stock = await self._store.adjust(convert.to_adjustment(request))
-        return pb.AdjustStockResponse(stock=convert.from_stock(stock))
+        response = pb.AdjustStockResponse()
+        convert.write_stock(stock, response.stock)
+        return response

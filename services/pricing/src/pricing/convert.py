@@ -1,4 +1,8 @@
-"""Converts protobuf to domain values and back. Validates requests: an error names every invalid field."""
+"""Converts protobuf to domain values and back. Validates requests: an error names every invalid field.
+
+Values that a response has by the hundred are written into its fields, because a message that becomes a field of another
+one is copied by way of its bytes.
+"""
 
 from __future__ import annotations
 
@@ -172,18 +176,14 @@ def to_price_change(request: pb.SetPriceRequest) -> PriceChange:
     return PriceChange(request.request_id.lower(), request.sku, to_money(request.list_price))
 
 
-def from_price(price: Price) -> pricing_pb2.Price:
-    """The protobuf message of a price."""
-    message = pricing_pb2.Price(
-        sku=price.line.sku,
-        quantity=price.line.quantity,
-        promotion=price.promotion,
-        fraction_digits=MINOR_DIGITS[price.total.currency],
-    )
+def write_price(price: Price, message: pricing_pb2.Price) -> None:
+    """Writes a price into its field of a response."""
+    message.sku, message.quantity = price.line
+    message.promotion = price.promotion
+    message.fraction_digits = MINOR_DIGITS[price.total.currency]
     write_money(price.unit_price, message.unit_price)
     write_money(price.total, message.total)
     write_money(price.list_price, message.list_price)
-    return message
 
 
 def from_quote(quote: Quote) -> pricing_pb2.Quote:
@@ -211,10 +211,7 @@ def to_money(money: PbMoney) -> Money:
 
 
 def write_money(money: Money, message: PbMoney) -> None:
-    """Writes an amount into a google.type.Money, whose units and nanos have the same sign.
-
-    It is a field of another message, because assigning a message to a field copies it by way of its bytes.
-    """
+    """Writes an amount into a field that is a google.type.Money, whose units and nanos have the same sign."""
     sign = -1 if money.minor < 0 else 1
     units, nanos = divmod(abs(money.minor) * _NANOS_PER_MINOR[money.currency], _NANOS)
     message.currency_code, message.units, message.nanos = money.currency, sign * units, sign * nanos

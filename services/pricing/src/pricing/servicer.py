@@ -24,14 +24,19 @@ class PricingServicer(pb_grpc.PricingServiceServicer):
         """Calculates one current price."""
         line, currency = convert.to_line(request)
         book = await self._store.price_book([line.sku], currency)
-        return pb.GetPriceResponse(price=convert.from_price(book.price(line, currency)))
+        response = pb.GetPriceResponse()
+        convert.write_price(book.price(line, currency), response.price)
+        return response
 
     async def BatchGetPrices(self, request: pb.BatchGetPricesRequest, context: Context) -> pb.BatchGetPricesResponse:
         """Calculates many prices at one moment."""
         lines, currency = convert.to_lines(request)
         book = await self._store.price_book({line.sku for line in lines}, currency)
         prices, missing = book.prices(lines, currency)
-        return pb.BatchGetPricesResponse(prices=map(convert.from_price, prices), missing_skus=missing)
+        response = pb.BatchGetPricesResponse(missing_skus=missing)
+        for price in prices:
+            convert.write_price(price, response.prices.add())
+        return response
 
     async def CreateQuote(self, request: pb.CreateQuoteRequest, context: Context) -> pb.CreateQuoteResponse:
         """Freezes prices."""
