@@ -30,7 +30,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
 from opentelemetry.trace import SpanKind, StatusCode
 
-from meshkit.telemetry.repair import repair, repair_attributes, repair_text
+from meshkit.telemetry.repair import TEXT_LENGTH, repair, repair_attributes, repair_text
 from meshkit.telemetry.spans import Span as OwnSpan
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ read_response = ExportTraceServiceResponse.FromString
 MAX_BYTES = 4_000_000
 """The maximum size of a request: collectors accept 4 MiB, which is gRPC's default."""
 
-CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, 1024
+CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, TEXT_LENGTH
 """The number of attributes whose encoding is kept, and the greatest length of a text among them."""
 
 CACHED_NAMES = 256
