@@ -25,7 +25,7 @@ from meshkit.status import service_errors
 from meshkit.timings import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
     from api_edge.domain import Line, Price, Quote, Reservation, Stock
@@ -203,7 +203,8 @@ class PricingClient:
 
     async def batch_get_prices(self, lines: Sequence[Line], currency: str) -> dict[str, Price]:
         """The prices of the known SKUs, by SKU. Raises InvalidArgument (UNKNOWN_CURRENCY)."""
-        request = pricing_service_pb2.BatchGetPricesRequest(lines=_price_lines(lines), currency_code=currency)
+        request = pricing_service_pb2.BatchGetPricesRequest(currency_code=currency)
+        _add_lines(request, lines)
         read = partial(convert.prices_of, lines=lines, currency=currency)
         return await _ask(PRICING, "BatchGetPrices", self._stub.BatchGetPrices, request, read)
 
@@ -220,10 +221,10 @@ class PricingClient:
         request = pricing_service_pb2.CreateQuoteRequest(
             request_id=order_id,
             attempt_id=attempt_id,
-            lines=_price_lines(lines),
             currency_code=currency,
             fingerprint=fingerprint,
         )
+        _add_lines(request, lines)
         read = partial(convert.new_quote_of, order_id=order_id, lines=lines, currency=currency, fingerprint=fingerprint)
         return await _ask(PRICING, "CreateQuote", self._stub.CreateQuote, request, read)
 
@@ -276,8 +277,12 @@ def _timestamp(moment: datetime) -> Timestamp:
     return timestamp
 
 
-def _price_lines(lines: Sequence[Line]) -> list[pricing_service_pb2.PriceLine]:
-    return [pricing_service_pb2.PriceLine(sku=line.sku, quantity=line.quantity) for line in lines]
+def _add_lines(
+    request: pricing_service_pb2.BatchGetPricesRequest | pricing_service_pb2.CreateQuoteRequest,
+    lines: Iterable[Line | pricing_service_pb2.GetPriceRequest],
+) -> None:
+    for line in lines:
+        request.lines.add(sku=line.sku, quantity=line.quantity)
 
 
 def _batch_of_stock(requests: Sequence[inventory_service_pb2.GetStockRequest]) -> object:
@@ -285,5 +290,6 @@ def _batch_of_stock(requests: Sequence[inventory_service_pb2.GetStockRequest]) -
 
 
 def _batch_of_prices(requests: Sequence[pricing_service_pb2.GetPriceRequest]) -> object:
-    lines = [pricing_service_pb2.PriceLine(sku=request.sku, quantity=request.quantity) for request in requests]
-    return pricing_service_pb2.BatchGetPricesRequest(lines=lines, currency_code=requests[0].currency_code)
+    batch = pricing_service_pb2.BatchGetPricesRequest(currency_code=requests[0].currency_code)
+    _add_lines(batch, requests)
+    return batch

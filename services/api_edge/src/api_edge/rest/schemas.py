@@ -14,6 +14,8 @@ from api_edge.rest.examples import NEW_ORDER, ORDER_ID, PRODUCT
 from api_edge.rules import DEFAULT_CURRENCY, MAX_LINES, MAX_QUANTITY, MAX_SKU, duplicates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from api_edge import domain
 
 
@@ -79,22 +81,7 @@ class Product(BaseModel):
     @classmethod
     def of(cls, product: domain.Product) -> Self:
         """The body for a product of the storefront."""
-        stock, price = product.stock, product.price
-        fields = {
-            "sku": stock.sku,
-            "title": stock.title,
-            "category": stock.category,
-            "stock": stock,
-            "price": price
-            and {
-                "currency": price.unit_price.currency,
-                "unit_price": str(price.unit_price),
-                "quantity": price.quantity,
-                "total": str(price.total),
-            },
-            "problems": product.problems,
-        }
-        return cls.model_validate(fields)  # faster than three constructors, each of which validates by itself
+        return cls.model_validate(_fields(product))
 
 
 class ProductPage(BaseModel):
@@ -102,6 +89,11 @@ class ProductPage(BaseModel):
 
     products: list[Product]
     next_page_token: str = Field(examples=[""], description="`page_token` of the next page; empty after the last page")
+
+    @classmethod
+    def of(cls, products: Iterable[domain.Product], next_page_token: str) -> Self:
+        """The body for products of the storefront."""
+        return cls.model_validate({"products": [*map(_fields, products)], "next_page_token": next_page_token})
 
 
 class NewOrderLine(BaseModel):
@@ -161,3 +153,22 @@ class Order(BaseModel):
             total=str(order.quote.total),
             expire_time=order.reservation.expire_time,
         )
+
+
+def _fields(product: domain.Product) -> dict[str, object]:
+    """The fields of a product, to be validated with all others: a constructor for each model costs more."""
+    stock, price = product.stock, product.price
+    return {
+        "sku": stock.sku,
+        "title": stock.title,
+        "category": stock.category,
+        "stock": stock,
+        "price": price
+        and {
+            "currency": price.unit_price.currency,
+            "unit_price": str(price.unit_price),
+            "quantity": price.quantity,
+            "total": str(price.total),
+        },
+        "problems": product.problems,
+    }

@@ -72,7 +72,7 @@ def router(storefront: Storefront) -> APIRouter:
             products, next_page_token = await storefront.products(sku, currency, quantity, strict=strict), ""
         else:
             products, next_page_token = await storefront.page(page_size, page_token, currency, quantity, strict=strict)
-        return ProductPage(products=[Product.of(product) for product in products], next_page_token=next_page_token)
+        return ProductPage.of(products, next_page_token)
 
     @routes.get(
         "/{sku}",
