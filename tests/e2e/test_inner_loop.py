@@ -86,7 +86,7 @@ async def test_an_edited_service_is_restarted_and_the_state_survives(reloading: 
     pids = {service: mesh.pid(service) for service in SERVICES}
     while (first := await order(mesh, key, {"TEA-0001": 1})).status == 503:  # another test has restarted them all
         await asyncio.sleep(0.1)
-    edit(copy / "services/inventory/src/inventory/convert.py", "title=stock.title", 'title="edited"')
+    edit(copy / "services/inventory/src/inventory/convert.py", "= stock.title", '= "edited"')
     assert "restarting inventory" in await asyncio.to_thread(mesh.read_until, "restarting")
     await asyncio.to_thread(mesh.read_until, "inventory is ready again")
     assert {service for service in SERVICES if mesh.pid(service) != pids[service]} == {"inventory"}

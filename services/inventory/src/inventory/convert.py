@@ -167,8 +167,13 @@ def to_adjustment(request: pb.AdjustStockRequest) -> Adjustment:
 
 def write_stock(stock: Stock, message: inventory_pb2.Stock) -> None:
     """Writes a stock into its field of a response."""
-    message.sku, message.title, message.category, message.on_hand, message.reserved, message.version = stock
+    message.sku = stock.sku
+    message.title = stock.title
+    message.category = stock.category
+    message.on_hand = stock.on_hand
+    message.reserved = stock.reserved
     message.available = stock.available
+    message.version = stock.version
 
 
 def from_reservation(reservation: Reservation) -> inventory_pb2.Reservation:
