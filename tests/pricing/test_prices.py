@@ -136,6 +136,25 @@ def test_a_currency_with_a_rate_and_without_minor_digits_is_unknown() -> None:
         make_book(TEA, rates={"EUR": Decimal(1), "XAU": Decimal(1)}).price(Line("TEA-0001", 1), "XAU")
 
 
+def test_a_list_price_in_a_currency_without_minor_digits_is_of_an_unknown_currency() -> None:
+    book = make_book(ListPrice("TEA-0001", "tea", Money("XAU", 1690)), rates={**RATES, "XAU": Decimal(1)})
+    with pytest.raises(UnknownCurrency) as caught:
+        book.price(Line("TEA-0001", 1), "EUR")
+    assert caught.value.fields == {"currency": "XAU"}
+
+
+@pytest.mark.parametrize("currency", ["EUR", "JPY"])
+def test_every_price_of_a_book_is_that_of_a_book_of_its_own(currency: str) -> None:
+    sold = [ListPrice(sku, "tea", Money("EUR", 999)) for sku in ("TEA-0001", "TEA-0002", "OWN-0001", "OWN-0002")]
+    sold += [ListPrice("TEA-0003", "tea", Money("GBP", 999)), HERB, POT]
+    breaks = (tier("category:tea", 5, "10"), tier("sku:OWN-0001", 2, "30"), tier("all", 1, "1"))
+    promotions = (promotion("tea", "category:tea", "3"), promotion("own", "sku:OWN-0002", "20"))
+    lines = [Line(item.sku, quantity) for quantity in (1, 5, 2) for item in sold]
+    prices, missing = make_book(*sold, breaks=breaks, promotions=promotions).prices(lines, currency)
+    alone = [make_book(*sold, breaks=breaks, promotions=promotions).price(line, currency) for line in lines]
+    assert (prices, missing) == (alone, [])
+
+
 def test_prices_keep_the_order_of_the_request_and_list_each_missing_sku_once() -> None:
     lines = [Line("B", 1), Line("TEA-0001", 1), Line("A", 1), Line("B", 2), Line("HRB-0001", 1), Line("TEA-0001", 2)]
     prices, missing = make_book(TEA, HERB).prices(lines, "EUR")

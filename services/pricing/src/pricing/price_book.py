@@ -173,8 +173,8 @@ class PriceBook:
     def _calculate_terms(self, scopes: tuple[str, ...], quantity: int, listed: str, currency: str) -> Terms:
         promotion = self._promotion(scopes)
         percents_off = self._break(scopes, quantity), promotion.percent_off if promotion else _NO_DISCOUNT
-        digits = MINOR_DIGITS[currency] - MINOR_DIGITS[listed]
-        ratio = _ratio(percents_off, self.rate(currency), self.rate(listed), digits)
+        rate, over = self.rate(currency), self.rate(listed)
+        ratio = _ratio(percents_off, rate, over, MINOR_DIGITS[currency] - MINOR_DIGITS[listed])
         return *ratio, promotion.name if promotion else ""
 
     def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
