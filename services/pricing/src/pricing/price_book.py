@@ -102,7 +102,7 @@ class PriceBook:
         """The price of one line; `field` is the path of its quantity in the request.
 
         Raises:
-            UnknownCurrency: there is no rate for the currency.
+            UnknownCurrency: there is no rate for the currency, or the number of its minor digits is not known.
             UnknownSku: the SKU has no price.
             InvalidRequest: the total is above MAX_AMOUNT.
         """
@@ -117,7 +117,7 @@ class PriceBook:
         """The prices of the lines, in their order, and the SKUs without a price, each once.
 
         Raises:
-            UnknownCurrency: there is no rate for the currency.
+            UnknownCurrency: there is no rate for the currency, or the number of its minor digits is not known.
             InvalidRequest: a total is above MAX_AMOUNT.
         """
         self.rate(currency)
@@ -129,7 +129,7 @@ class PriceBook:
         """A quote with the current prices of an order's lines.
 
         Raises:
-            UnknownCurrency: there is no rate for the currency.
+            UnknownCurrency: there is no rate for the currency, or the number of its minor digits is not known.
             UnknownSku: a SKU has no price.
             InvalidRequest: a total is above MAX_AMOUNT.
         """
@@ -148,7 +148,7 @@ class PriceBook:
         """How much of the currency one euro buys.
 
         Raises:
-            UnknownCurrency: there is no rate for the currency.
+            UnknownCurrency: there is no rate for the currency, or the number of its minor digits is not known.
         """
         if currency not in self.rates or currency not in MINOR_DIGITS:
             raise UnknownCurrency(currency)
