@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from opentelemetry.attributes import BoundedAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Mapping
+    from collections.abc import Collection, ItemsView, Mapping
 
     from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.util.types import AnyValue, Attributes
@@ -19,14 +19,17 @@ NUMBERS = frozenset({bool, int, float})
 class SpanAttributes(BoundedAttributes):
     """Attributes that the SDK cleans, shortens and drops only if they are not plain, too long or too many."""
 
+    dropped = 0
+    _immutable = False
+
     def __init__(self, attributes: Attributes, limits: SpanLimits) -> None:
         self._dict = {}
         self.maxlen = limits.max_span_attributes
         self.max_value_len = limits.max_span_attribute_length
-        self.dropped = 0
-        self._immutable = False
-        self._lock = threading.Lock()
-        if attributes and not self._set_plain(attributes):
+        self._lock = Lock()
+        if attributes and (plain := self._plain(attributes.items())):
+            self._dict = plain
+        elif attributes:
             super()._set_items(attributes)
 
     def items_of_ended(self) -> ItemsView[str, AnyValue]:
@@ -34,26 +37,29 @@ class SpanAttributes(BoundedAttributes):
         return self._dict.items()
 
     def __setitem__(self, key: str, value: AnyValue) -> None:
-        if not self._set_plain({key: value}):
+        if self._plain(((key, value),)):
+            self._dict.pop(key, None)  # because the last to be set is the last to be dropped
+            self._dict[key] = value
+        else:
             super().__setitem__(key, value)
 
     def _set_items(self, attributes: Mapping[str, AnyValue]) -> None:
-        if not self._set_plain(attributes):
+        if plain := self._plain(attributes.items()):
+            for key in plain:
+                self._dict.pop(key, None)  # as above
+            self._dict.update(plain)
+        else:
             super()._set_items(attributes)
 
-    def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
-        """Sets the attributes if all of them may be set as they are; otherwise sets none."""
-        if self._immutable or (self.maxlen is not None and len(self._dict) + len(attributes) > self.maxlen):
-            return False
+    def _plain(self, items: Collection[tuple[str, AnyValue]]) -> dict[str, AnyValue] | None:
+        """These attributes if all of them may be set as they are."""
+        if self._immutable or (self.maxlen is not None and len(self._dict) + len(items) > self.maxlen):
+            return None
         longest, plain = self.max_value_len, {}
-        for key, value in attributes.items():
+        for key, value in items:
             kind = type(value)
             is_plain = kind in NUMBERS or (kind is str and (longest is None or len(value) <= longest))  # type: ignore[arg-type]
             if not (is_plain and key and type(key) is str):
-                return False
+                return None
             plain[key] = value
-        if self._dict:
-            for key in plain:
-                self._dict.pop(key, None)  # because the last to be set is the last to be dropped
-        self._dict.update(plain)
-        return True
+        return plain

@@ -11,9 +11,11 @@ that cannot be encoded, or is larger than a request, is repaired (`repair.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -31,6 +33,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from opentelemetry.trace import SpanKind, StatusCode
 
 from meshkit.telemetry.repair import TEXT_LENGTH, repair, repair_attributes, repair_text
+from meshkit.telemetry.spans import NO_ATTRIBUTES
 from meshkit.telemetry.spans import Span as OwnSpan
 
 if TYPE_CHECKING:
@@ -64,12 +67,14 @@ CACHED_LENGTHS = 4096
 """The number of lengths of messages whose encoding is kept."""
 
 KINDS = {
-    SpanKind.INTERNAL: Span.SPAN_KIND_INTERNAL,
-    SpanKind.SERVER: Span.SPAN_KIND_SERVER,
-    SpanKind.CLIENT: Span.SPAN_KIND_CLIENT,
-    SpanKind.PRODUCER: Span.SPAN_KIND_PRODUCER,
-    SpanKind.CONSUMER: Span.SPAN_KIND_CONSUMER,
+    SpanKind.INTERNAL.value: Span.SPAN_KIND_INTERNAL,
+    SpanKind.SERVER.value: Span.SPAN_KIND_SERVER,
+    SpanKind.CLIENT.value: Span.SPAN_KIND_CLIENT,
+    SpanKind.PRODUCER.value: Span.SPAN_KIND_PRODUCER,
+    SpanKind.CONSUMER.value: Span.SPAN_KIND_CONSUMER,
 }
+"""By value, because members of an Enum are slow to hash."""
+
 CODES = {
     StatusCode.UNSET: Status.STATUS_CODE_UNSET,
     StatusCode.OK: Status.STATUS_CODE_OK,
@@ -91,11 +96,8 @@ TRACE_ID, SPAN_ID, PARENT_ID = (
 )
 START, END = _before(8, start_time_unix_nano=1), _before(8, end_time_unix_nano=1)
 LOCAL_PARENT, REMOTE_PARENT = (Span(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
-IDS = Struct(f">{len(TRACE_ID)}sQQ{len(SPAN_ID)}sQ")
-PARENT = Struct(f">{len(PARENT_ID)}sQ")
-TIMES = Struct(f"<{len(START)}sQ{len(END)}sQ")
-HALF, HALF_MASK = 64, (1 << 64) - 1
-"""Half of the bits of a trace id."""
+HEAD = Struct(f"<{len(TRACE_ID)}s16s{len(SPAN_ID)}s8s{len(START)}sQ{len(END)}sQ")
+PARENT = Struct(f"<{len(PARENT_ID)}s8s{len(LOCAL_PARENT)}s")
 
 RESOURCE_SPANS, SCOPE_SPANS, SPAN = (
     ExportTraceServiceRequest(resource_spans=[ResourceSpans()]).SerializeToString()[:-1],
@@ -108,29 +110,29 @@ _LINK = Span.Link(trace_id=bytes(16), span_id=bytes(8), flags=LOCAL)
 LINK_TRACE_ID = _before(16 + 2 + 8 + 5, links=[_LINK])
 LINK_SPAN_ID = Span.Link(span_id=bytes(8)).SerializeToString()[:-8]
 LOCAL_LINK, REMOTE_LINK = (Span.Link(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
-LINK = Struct(f">{len(LINK_TRACE_ID)}sQQ{len(LINK_SPAN_ID)}sQ{len(LOCAL_LINK)}s")
+LINK = Struct(f"<{len(LINK_TRACE_ID)}s16s{len(LINK_SPAN_ID)}s8s{len(LOCAL_LINK)}s")
 
 
-class EndedSpan(NamedTuple):
+@dataclass(slots=True)
+class EndedSpan:
     """What the export keeps of an ended span.
 
     Attributes:
-        context: the span's, whose flags the SDK's BatchSpanProcessor checks.
         resource: of the provider.
         scope: of the tracer.
         field: the span as a field of ScopeSpans; empty if it cannot be encoded.
+        context: says that it is sampled, because the SDK's BatchSpanProcessor asks.
     """
 
-    context: SpanContext
     resource: SdkResource
     scope: SdkScope | None
     field: bytes
+    context: ClassVar = SimpleNamespace(trace_flags=SimpleNamespace(sampled=True))
 
 
 def encode(span: ReadableSpan) -> EndedSpan:
     """Encodes a span; repairs it before if it cannot be encoded or is larger than a request."""
-    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
-    return EndedSpan(context, span.resource, span.instrumentation_scope, _encoding(span) or _encoding(span, repair))
+    return EndedSpan(span.resource, span.instrumentation_scope, _encoding(span) or _encoding(span, repair))
 
 
 def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan] | None = None) -> bytes:
@@ -154,13 +156,13 @@ def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
 
 def _request(spans: Sequence[EndedSpan]) -> bytes:
     resources: dict[int, tuple[bytes, dict[int, list[bytes]]]] = {}  # by identity, because resources are slow to hash
-    for _, resource, scope, field in spans:
-        if id(resource) not in resources:
-            resources[id(resource)] = _resource(resource), {}
-        _, scopes = resources[id(resource)]
-        if id(scope) not in scopes:
-            scopes[id(scope)] = [_scope(scope)]
-        scopes[id(scope)].append(field)
+    for span in spans:
+        if id(span.resource) not in resources:
+            resources[id(span.resource)] = _resource(span.resource), {}
+        _, scopes = resources[id(span.resource)]
+        if id(span.scope) not in scopes:
+            scopes[id(span.scope)] = [_scope(span.scope)]
+        scopes[id(span.scope)].append(span.field)
     return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
 
 
@@ -201,31 +203,28 @@ def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
 
 
 def _span(span: ReadableSpan) -> bytes:
-    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # as above
+    context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
     trace_id, span_id, _, _, trace_state, _ = context  # its properties are functions in Python
-    parent = span.parent
+    ids = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
     pieces = [
-        IDS.pack(TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, SPAN_ID, span_id),
-        _parent(parent) if parent else LOCAL_PARENT,
-        TIMES.pack(START, span.start_time or 0, END, span.end_time or 0),
-        _name_and_kind(span.name, span.kind),
+        HEAD.pack(TRACE_ID, ids[0], SPAN_ID, ids[1], START, span.start_time or 0, END, span.end_time or 0),
+        _parent(span.parent),
+        _name_and_kind(span.name, span.kind._value_),
     ]
-    pieces += [_attribute(*item) for item in _items(span)]
-    pieces += [_link(link) for link in span.links]
-    if trace_state or not (isinstance(span, OwnSpan) and span.is_plain):
+    own = span if isinstance(span, OwnSpan) else None
+    pieces += [_attribute(*item) for item in (own.items() if own else (span.attributes or {}).items())]
+    if links := span.links:
+        pieces += map(_link, links)
+    if trace_state or not (own and own.is_plain):
         pieces.append(Span(**_rare_fields(span, context)).SerializeToString())
     return b"".join(pieces)
 
 
-def _items(span: ReadableSpan) -> Iterable[tuple[str, Any]]:
-    if isinstance(span, OwnSpan):
-        return span.items()
-    return span.attributes.items() if span.attributes else ()
-
-
-def _parent(parent: SpanContext) -> bytes:
+def _parent(parent: SpanContext | None) -> bytes:
+    if not parent:
+        return LOCAL_PARENT
     _, span_id, is_remote, _, _, _ = parent
-    return PARENT.pack(PARENT_ID, span_id) + (REMOTE_PARENT if is_remote else LOCAL_PARENT)
+    return PARENT.pack(PARENT_ID, span_id.to_bytes(8, "big"), REMOTE_PARENT if is_remote else LOCAL_PARENT)
 
 
 def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
@@ -246,7 +245,7 @@ def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
 
 
 @lru_cache(CACHED_NAMES)
-def _name_and_kind(name: str, kind: SpanKind) -> bytes:
+def _name_and_kind(name: str, kind: int) -> bytes:
     return Span(name=name, kind=KINDS[kind]).SerializeToString()
 
 
@@ -262,9 +261,9 @@ def _event(event: Event) -> Span.Event:
 def _link(link: Link) -> bytes:
     """The encoding of a span with this link only."""
     trace_id, span_id, is_remote, _, _, _ = link.context
-    if not (link.attributes or link.dropped_attributes):
+    if link.attributes is NO_ATTRIBUTES or not (link.attributes or link.dropped_attributes):
         flags = REMOTE_LINK if is_remote else LOCAL_LINK
-        return LINK.pack(LINK_TRACE_ID, trace_id >> HALF, trace_id & HALF_MASK, LINK_SPAN_ID, span_id, flags)
+        return LINK.pack(LINK_TRACE_ID, trace_id.to_bytes(16, "big"), LINK_SPAN_ID, span_id.to_bytes(8, "big"), flags)
     own = Span.Link(
         trace_id=trace_id.to_bytes(16, "big"),
         span_id=span_id.to_bytes(8, "big"),

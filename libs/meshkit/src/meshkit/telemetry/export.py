@@ -42,6 +42,8 @@ FLUSH_SECONDS = 5.0
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
+SAMPLED = TraceFlags.SAMPLED
+
 BATCH_SIZE = 256
 """The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
 queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
@@ -77,7 +79,7 @@ class SpanExport(SpanProcessor):
             has_room = queue_length <= self._queue_size
             self._delivery.dropped += not has_room
         if has_room:
-            self._batches.on_end(cast("ReadableSpan", self._encode(span)))  # it looks at the context only
+            self._batches.on_end(cast("ReadableSpan", self._encode(span)))  # it looks at `sampled` only
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Exports the spans that are queued now."""
@@ -232,7 +234,4 @@ def filter_failures() -> None:
 
 def _is_sampled(span: ReadableSpan) -> bool:
     context: SpanContext | None = span.context
-    if context is None:
-        return False
-    _, _, _, flags, _, _ = context
-    return bool(flags & TraceFlags.SAMPLED)
+    return context is not None and bool(context[3] & SAMPLED)  # its property is a function in Python

@@ -6,8 +6,9 @@ links, and is itself what processors get at its end. https://opentelemetry.io/do
 
 from __future__ import annotations
 
-import threading
 from operator import attrgetter
+from threading import Lock
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -75,9 +76,21 @@ class Tracer(trace.Tracer):
         end_metrics = self._tracer_metrics.start_span(parent, sampling.decision)
         if sampling.decision is Decision.DROP:
             return NonRecordingSpan(own)
-        span = Span(self, name, own, parent, kind=kind, attributes=sampling.attributes, links=links)
-        span.set_up(end_metrics, record_exception=record_exception, set_status=set_status_on_exception)
-        span.start(start_time, context)
+        span: Span = object.__new__(Span)  # a call of the class takes twice the time
+        span.set_up(
+            self,
+            name,
+            own,
+            parent,
+            kind=kind,
+            attributes=sampling.attributes,
+            links=links,
+            start_time=start_time,
+            record_exception=record_exception,
+            set_status=set_status_on_exception,
+            end_metrics=end_metrics,
+        )
+        self.span_processor.on_start(span, parent_context=context)
         return span
 
     def _new_trace(self) -> tuple[int, TraceFlags]:
@@ -102,10 +115,14 @@ class Span(trace.Span):
     name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))  # pyright: ignore[reportIncompatibleMethodOverride]
     context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))  # pyright: ignore[reportIncompatibleMethodOverride]
     start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))  # pyright: ignore[reportIncompatibleMethodOverride]
-    resource = property(attrgetter("_resource"))  # pyright: ignore[reportIncompatibleMethodOverride]
-    instrumentation_scope = property(attrgetter("_instrumentation_scope"))  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def __init__(
+    # What is the same for all spans of a tracer.
+    _sampler, _limits = property(attrgetter("_tracer.sampler")), property(attrgetter("_tracer._span_limits"))
+    _instrumentation_info = property(attrgetter("_tracer.instrumentation_info"))
+    _resource = resource = property(attrgetter("_tracer.resource"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    _instrumentation_scope = instrumentation_scope = property(attrgetter("_tracer._instrumentation_scope"))  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def set_up(
         self,
         tracer: Tracer,
         name: str,
@@ -115,26 +132,26 @@ class Span(trace.Span):
         kind: SpanKind,
         attributes: Attributes,
         links: Sequence[Link] | None,
+        start_time: int | None,
+        record_exception: bool,
+        set_status: bool,
+        end_metrics: Callable[[], None],
     ) -> None:
+        """Makes it a span that has started."""
+        self._tracer = tracer
         self._name = name
         self._context = context
         self._parent = parent
         self._kind = kind
-        self._sampler = tracer.sampler
-        self._resource = tracer.resource
-        self._span_processor = tracer.span_processor
-        self._instrumentation_info = tracer.instrumentation_info
-        self._instrumentation_scope = tracer._instrumentation_scope  # noqa: SLF001
-        self._limits = tracer._span_limits  # noqa: SLF001
-        self._lock = threading.Lock()
-        self._attributes = SpanAttributes(attributes, self._limits)
+        self._attributes = SpanAttributes(attributes, tracer._span_limits)  # noqa: SLF001
         if links:
             self._links = self._new_links(links)
-
-    def set_up(self, end_metrics: Callable[[], None], *, record_exception: bool, set_status: bool) -> None:
-        """What happens at the end, and at the end of a `with` block by an exception."""
+        self._span_processor = tracer.span_processor
+        self._start_time = time_ns() if start_time is None else start_time
+        self._record_exception = record_exception
+        self._set_status_on_exception = set_status
         self._record_end_metrics = end_metrics
-        self._record_exception, self._set_status_on_exception = record_exception, set_status
+        self._lock = Lock()
 
     @property
     def is_plain(self) -> bool:
@@ -145,6 +162,11 @@ class Span(trace.Span):
             or type(self._links) is BoundedList
             or self._status is not Span._status
         )
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """Its links."""
+        return tuple(self._links)
 
     def items(self) -> ItemsView[str, AnyValue]:
         """Its attributes. Only when it has ended: another thread may change them before."""
@@ -165,9 +187,13 @@ class Span(trace.Span):
             if not isinstance(self._links, BoundedList):
                 self._links = BoundedList.from_seq(self._limits.max_links, self._links)
             super().add_link(context, attributes)
-        else:
-            self._links = self._links or []
-            self._add_link(Link(context, NO_ATTRIBUTES))
+            return
+        link = Link(context, NO_ATTRIBUTES)
+        with self._lock:
+            if self._end_time is None:
+                self._links = [*self._links, link]
+                return
+        super()._add_link(link)  # which tells
 
     def _new_links(self, links: Sequence[Link]) -> Any:
         if any(link.attributes or not link.context.is_valid for link in links) or not self._has_room(len(links)):
