@@ -27,9 +27,12 @@ from meshkit.timings import timed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
+    from typing import Unpack
 
+    from aiomesh.pricing.v1 import pricing_pb2
     from api_edge.domain import Line, Price, Quote, Reservation, Stock
     from meshkit.client.channel import Channel
+    from meshkit.client.types import CallOptions
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -83,10 +86,10 @@ class InventoryClient:
         self._get_stock = channel.batching(
             BatchMethod(
                 f"{INVENTORY_API.name}/GetStock",
-                single=self._stub.GetStock,
+                single=self._stock,
                 batch=self._stub.BatchGetStock,
                 join=_batch_of_stock,
-                split=convert.single_stocks,
+                split=convert.stock_of_each,
             )
         )
 
@@ -95,6 +98,11 @@ class InventoryClient:
         request = inventory_service_pb2.GetStockRequest(sku=sku)
         read = partial(convert.stock_of, sku=sku)
         return await _ask(INVENTORY, "GetStock", self._get_stock, request, read)
+
+    async def _stock(
+        self, request: inventory_service_pb2.GetStockRequest, **options: Unpack[CallOptions]
+    ) -> inventory_pb2.Stock:
+        return (await self._stub.GetStock(request, **options)).stock
 
     async def batch_get_stock(self, skus: Sequence[str]) -> tuple[list[Stock], list[str]]:
         """The stock of the known SKUs in the order of the request, and the unknown SKUs."""
@@ -187,10 +195,10 @@ class PricingClient:
         self._get_price = channel.batching(
             BatchMethod(
                 f"{PRICING_API.name}/GetPrice",
-                single=self._stub.GetPrice,
+                single=self._price,
                 batch=self._stub.BatchGetPrices,
                 join=_batch_of_prices,
-                split=convert.single_prices,
+                split=convert.price_of_each,
                 key=lambda request: request.currency_code,
             )
         )
@@ -200,6 +208,11 @@ class PricingClient:
         request = pricing_service_pb2.GetPriceRequest(sku=line.sku, quantity=line.quantity, currency_code=currency)
         read = partial(convert.price_of, line=line, currency=currency)
         return await _ask(PRICING, "GetPrice", self._get_price, request, read)
+
+    async def _price(
+        self, request: pricing_service_pb2.GetPriceRequest, **options: Unpack[CallOptions]
+    ) -> pricing_pb2.Price:
+        return (await self._stub.GetPrice(request, **options)).price
 
     async def batch_get_prices(self, lines: Sequence[Line], currency: str) -> dict[str, Price]:
         """The prices of the known SKUs, by SKU. Raises InvalidArgument (UNKNOWN_CURRENCY)."""

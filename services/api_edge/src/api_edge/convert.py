@@ -10,7 +10,6 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2
-from aiomesh.pricing.v1 import pricing_service_pb2
 from api_edge.domain import (
     Amount,
     OrderState,
@@ -30,20 +29,21 @@ if TYPE_CHECKING:
 
     from google.type.money_pb2 import Money
 
-    from aiomesh.pricing.v1 import pricing_pb2
+    from aiomesh.pricing.v1 import pricing_pb2, pricing_service_pb2
     from api_edge.domain import Line
     from meshkit.errors import ServiceError
 
 NANO_DIGITS = 9
 """The decimals of google.type.Money; no currency has more."""
 
-NANOS = 10**NANO_DIGITS
+SCALES = [(10**digits, 10 ** (NANO_DIGITS - digits)) for digits in range(NANO_DIGITS + 1)]
+"""By the number of decimals: how many minor units make one of a currency, and how many nanos make a minor unit."""
 
 
-def stock_of(response: inventory_service_pb2.GetStockResponse, sku: str) -> Stock:
+def stock_of(stock: inventory_pb2.Stock, sku: str) -> Stock:
     """The stock of the requested SKU."""
-    _require(response.stock.sku == sku, "the stock is of another SKU")
-    return _stock(response.stock)
+    _require(stock.sku == sku, "the stock is of another SKU")
+    return _stock(stock)
 
 
 def stocks_of(
@@ -55,19 +55,15 @@ def stocks_of(
     return [_stock(stock) for stock in response.stocks], missing
 
 
-def single_stocks(
+def stock_of_each(
     response: inventory_service_pb2.BatchGetStockResponse, requests: Sequence[inventory_service_pb2.GetStockRequest]
-) -> list[inventory_service_pb2.GetStockResponse | ServiceError]:
-    """The response to each request that travelled in a batch, or the error that it would have got alone."""
-    missing = set(response.missing_skus)
-    _require_batch((stock.sku for stock in response.stocks), missing, [request.sku for request in requests])
-    stocks = iter(response.stocks)
-    return [
-        UnstockedSku(request.sku)
-        if request.sku in missing
-        else inventory_service_pb2.GetStockResponse(stock=next(stocks))
-        for request in requests
-    ]
+) -> list[inventory_pb2.Stock | ServiceError]:
+    """The stock of each request that travelled in a batch, or the error that it would have got alone."""
+    stocks, missing = list(response.stocks), set(response.missing_skus)
+    skus = [request.sku for request in requests]
+    _require_batch([stock.sku for stock in stocks], missing, skus)
+    found = iter(stocks)
+    return [UnstockedSku(sku) if sku in missing else next(found) for sku in skus]
 
 
 def page_of(
@@ -120,9 +116,11 @@ def deleted_count_of(response: inventory_service_pb2.PurgeReservationsResponse) 
     return response.deleted_count
 
 
-def price_of(response: pricing_service_pb2.GetPriceResponse, line: Line, currency: str) -> Price:
+def price_of(price: pricing_pb2.Price, line: Line, currency: str) -> Price:
     """The price of the requested line."""
-    return _price(response.price, line, currency)
+    _require(price.sku == line.sku and price.quantity == line.quantity, "the price is of another line")
+    unit_price, total = _amounts(price, currency, _digits(price.fraction_digits))
+    return Price(line.quantity, unit_price, total)
 
 
 def prices_of(
@@ -132,20 +130,18 @@ def prices_of(
     missing = set(response.missing_skus)
     _require_batch((price.sku for price in response.prices), missing, [line.sku for line in lines])
     known = [line for line in lines if line.sku not in missing]
-    return {line.sku: _price(price, line, currency) for price, line in zip(response.prices, known, strict=True)}
+    return {line.sku: price_of(price, line, currency) for price, line in zip(response.prices, known, strict=True)}
 
 
-def single_prices(
+def price_of_each(
     response: pricing_service_pb2.BatchGetPricesResponse, requests: Sequence[pricing_service_pb2.GetPriceRequest]
-) -> list[pricing_service_pb2.GetPriceResponse | ServiceError]:
-    """The response to each request that travelled in a batch, or the error that it would have got alone."""
-    missing = set(response.missing_skus)
-    _require_batch((price.sku for price in response.prices), missing, [request.sku for request in requests])
-    prices = iter(response.prices)
-    return [
-        UnpricedSku(request.sku) if request.sku in missing else pricing_service_pb2.GetPriceResponse(price=next(prices))
-        for request in requests
-    ]
+) -> list[pricing_pb2.Price | ServiceError]:
+    """The price of each request that travelled in a batch, or the error that it would have got alone."""
+    prices, missing = list(response.prices), set(response.missing_skus)
+    skus = [request.sku for request in requests]
+    _require_batch([price.sku for price in prices], missing, skus)
+    found = iter(prices)
+    return [UnpricedSku(sku) if sku in missing else next(found) for sku in skus]
 
 
 def quote_of(
@@ -223,12 +219,6 @@ def _reservation(message: inventory_pb2.Reservation, order_id: str) -> Reservati
     return Reservation(order_id, OrderState(state), expire_time, message.fingerprint)
 
 
-def _price(price: pricing_pb2.Price, line: Line, currency: str) -> Price:
-    _require((price.sku, price.quantity) == (line.sku, line.quantity), "the price is of another line")
-    unit_price, total = _amounts(price, currency, _digits(price.fraction_digits))
-    return Price(line.quantity, unit_price, total)
-
-
 def _quote(message: pricing_pb2.Quote, order_id: str) -> Quote:
     _require(message.quote_id == order_id, "the quote has another id")
     check_currency(message.currency_code)
@@ -259,7 +249,7 @@ def _digits(digits: int) -> int:
 
 def _amount(money: Money, currency: str, digits: int) -> Amount:
     _require(money.currency_code == currency, "an amount has another currency")
-    units, scale = money.units, 10**digits
-    part, rest = divmod(money.nanos, NANOS // scale)
+    units, (scale, nanos) = money.units, SCALES[digits]
+    part, rest = divmod(money.nanos, nanos)
     _require(units >= 0 and 0 <= part < scale and not rest, "an amount is negative or has other digits")
     return Amount(currency, units * scale + part, digits)

@@ -43,8 +43,8 @@ class Amount(NamedTuple):
 
     def __str__(self) -> str:
         """The amount in the currency's own digits, such as `1200` for JPY and `12.50` for EUR."""
-        units, part = divmod(self.minor, 10**self.digits)
-        return f"{units}.{part:0{self.digits}}" if self.digits else str(units)
+        text, digits = str(self.minor).zfill(self.digits + 1), self.digits
+        return f"{text[:-digits]}.{text[-digits:]}" if digits else text
 
 
 class Price(NamedTuple):

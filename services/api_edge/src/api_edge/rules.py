@@ -44,6 +44,9 @@ MAX_REQUEST_BYTES = 128 * 1024
 KEY = "[ -~]{1,255}"
 """An idempotency key, as a regular expression."""
 
+CURRENCY = re.compile("[A-Z]{3}")
+"""A currency, as ISO 4217 writes it."""
+
 KEY_BYTES = 16
 """The random bytes of a generated key."""
 
@@ -94,7 +97,7 @@ def check_key(key: str) -> None:
 
 def check_currency(currency: str) -> None:
     """Raises UnknownCurrency if this does not have the form of an ISO 4217 code."""
-    if not re.fullmatch("[A-Z]{3}", currency):
+    if not CURRENCY.fullmatch(currency):
         raise UnknownCurrency(currency)
 
 
@@ -143,11 +146,12 @@ def _lines_violations(lines: Sequence[Line]) -> Iterator[FieldViolation]:
         yield FieldViolation(f"lines[{index}].sku", "repeats an earlier line; send one line for each SKU")
 
 
-def _line_violations(path: str, line: Line) -> Iterator[FieldViolation]:
-    yield from text_violations(f"{path}sku", line.sku, longest=MAX_SKU)
-    yield from _range_violations(f"{path}quantity", line.quantity, MAX_QUANTITY)
+def _line_violations(path: str, line: Line) -> Sequence[FieldViolation]:
+    return [
+        *text_violations(f"{path}sku", line.sku, longest=MAX_SKU),
+        *_range_violations(f"{path}quantity", line.quantity, MAX_QUANTITY),
+    ]
 
 
-def _range_violations(field: str, number: int, highest: int) -> Iterator[FieldViolation]:
-    if not 1 <= number <= highest:
-        yield FieldViolation(field, f"must be 1 to {highest}")
+def _range_violations(field: str, number: int, highest: int) -> Sequence[FieldViolation]:
+    return () if 1 <= number <= highest else (FieldViolation(field, f"must be 1 to {highest}"),)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from api_edge import domain
 
 
+WHOLE_NUMBER = re.compile("-?[0-9]+")
+
+
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise PydanticCustomError("unprintable", "String should have printable characters only")
@@ -26,7 +29,7 @@ def _printable(text: str) -> str:
 
 
 def _in_digits(text: str) -> str:
-    if not re.fullmatch("-?[0-9]+", text):
+    if not WHOLE_NUMBER.fullmatch(text):
         raise PydanticCustomError("not_in_digits", "Input should be a whole number, in digits")
     return text
 
