@@ -1,7 +1,8 @@
-"""The SDK's spans at half of their cost. Samplers, ids, limits, processors and all rare methods are the SDK's.
+"""The SDK's spans at less than half of their cost.
 
-A span copies plain attributes as they are, has lists of events and links only once it has one, plain lists of plain
-links, and is itself what processors get at its end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+Samplers, ids, limits, processors and all rare methods are the SDK's. A span copies plain attributes as they are, has
+lists of events and links only once it has one, plain lists of plain links, and is itself what processors get at its
+end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
 """
 
 from __future__ import annotations
