@@ -7,7 +7,7 @@ raises ValueError or another exception if it does not, or if a value has no plac
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiomesh.inventory.v1 import inventory_pb2, inventory_service_pb2
 from api_edge.domain import (
@@ -25,13 +25,15 @@ from api_edge.rules import MAX_SKU, check_currency
 from meshkit.validation import is_uuid, text_violations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.type.money_pb2 import Money
 
     from aiomesh.pricing.v1 import pricing_pb2, pricing_service_pb2
     from api_edge.domain import Line
     from meshkit.errors import ServiceError
+
+Found = TypeVar("Found", "inventory_pb2.Stock", "pricing_pb2.Price")
 
 NANO_DIGITS = 9
 """The decimals of google.type.Money; no currency has more."""
@@ -59,11 +61,7 @@ def stock_of_each(
     response: inventory_service_pb2.BatchGetStockResponse, requests: Sequence[inventory_service_pb2.GetStockRequest]
 ) -> list[inventory_pb2.Stock | ServiceError]:
     """The stock of each request that travelled in a batch, or the error that it would have got alone."""
-    stocks, missing = list(response.stocks), set(response.missing_skus)
-    skus = [request.sku for request in requests]
-    _require_batch([stock.sku for stock in stocks], missing, skus)
-    found = iter(stocks)
-    return [UnstockedSku(sku) if sku in missing else next(found) for sku in skus]
+    return _of_each(requests, response.stocks, response.missing_skus, UnstockedSku)
 
 
 def page_of(
@@ -137,11 +135,7 @@ def price_of_each(
     response: pricing_service_pb2.BatchGetPricesResponse, requests: Sequence[pricing_service_pb2.GetPriceRequest]
 ) -> list[pricing_pb2.Price | ServiceError]:
     """The price of each request that travelled in a batch, or the error that it would have got alone."""
-    prices, missing = list(response.prices), set(response.missing_skus)
-    skus = [request.sku for request in requests]
-    _require_batch([price.sku for price in prices], missing, skus)
-    found = iter(prices)
-    return [UnpricedSku(sku) if sku in missing else next(found) for sku in skus]
+    return _of_each(requests, response.prices, response.missing_skus, UnpricedSku)
 
 
 def quote_of(
@@ -183,6 +177,19 @@ def _require_batch(found: Iterable[str], missing: Iterable[str], requested: Sequ
     absent = set(missing)
     _require(absent.issubset(requested), "the batch misses what was not requested")
     _require(list(found) == [key for key in requested if key not in absent], "the batch is not the requested one")
+
+
+def _of_each(
+    requests: Sequence[inventory_service_pb2.GetStockRequest] | Sequence[pricing_service_pb2.GetPriceRequest],
+    found: Iterable[Found],
+    missing: Iterable[str],
+    error: Callable[[str], ServiceError],
+) -> list[Found | ServiceError]:
+    """What was found for each request, or the error of its SKU."""
+    skus, values, absent = [request.sku for request in requests], list(found), set(missing)
+    _require_batch([value.sku for value in values], absent, skus)
+    rest = iter(values)
+    return [error(sku) if sku in absent else next(rest) for sku in skus]
 
 
 def _require_lines(found: Iterable[inventory_pb2.ReservationLine | PricedLine], requested: Sequence[Line]) -> None:

@@ -44,11 +44,11 @@ MAX_REQUEST_BYTES = 128 * 1024
 KEY = "[ -~]{1,255}"
 """An idempotency key, as a regular expression."""
 
-CURRENCY = re.compile("[A-Z]{3}")
-"""A currency, as ISO 4217 writes it."""
-
 KEY_BYTES = 16
 """The random bytes of a generated key."""
+
+CURRENCY = re.compile("[A-Z]{3}")
+"""A currency, as ISO 4217 writes it."""
 
 ORDERS = uuid.UUID("6f6d0d1c-5d3b-5a53-8a51-6a6f2f9b7c11")
 """The namespace of order ids (UUIDv5, RFC 9562)."""

@@ -205,9 +205,10 @@ def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
 def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
     trace_id, span_id, _, _, trace_state, _ = context  # its properties are functions in Python
-    ids = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
+    trace_bytes, span_bytes = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
+    start, end = span.start_time or 0, span.end_time or 0
     pieces = [
-        HEAD.pack(TRACE_ID, ids[0], SPAN_ID, ids[1], START, span.start_time or 0, END, span.end_time or 0),
+        HEAD.pack(TRACE_ID, trace_bytes, SPAN_ID, span_bytes, START, start, END, end),
         _parent(span.parent),
         _name_and_kind(span.name, span.kind._value_),
     ]

@@ -42,8 +42,6 @@ FLUSH_SECONDS = 5.0
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
-SAMPLED = TraceFlags.SAMPLED
-
 BATCH_SIZE = 256
 """The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
 queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
@@ -234,4 +232,7 @@ def filter_failures() -> None:
 
 def _is_sampled(span: ReadableSpan) -> bool:
     context: SpanContext | None = span.context
-    return context is not None and bool(context[3] & SAMPLED)  # its property is a function in Python
+    if context is None:
+        return False
+    flags = context[3]  # `trace_flags` is a function in Python
+    return bool(flags & TraceFlags.SAMPLED)

@@ -192,9 +192,10 @@ class Span(trace.Span):
         link = Link(context, NO_ATTRIBUTES)
         with self._lock:
             if self._end_time is None:
-                self._links = [*self._links, link]
+                self._links = self._links or []
+                self._links.append(link)
                 return
-        super()._add_link(link)  # which tells
+        super()._add_link(link)  # which warns, because the span has ended
 
     def _new_links(self, links: Sequence[Link]) -> Any:
         if any(link.attributes or not link.context.is_valid for link in links) or not self._has_room(len(links)):
