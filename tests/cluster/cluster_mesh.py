@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Json = Any
 
 SERVICES = tuple(service.workload for service in read_services())
-PAUSE = "pause"  # the container that holds a pod's network
+FOREIGN = ("pause", "runc")  # the container that holds a pod's network; what prepares a process of a container
 
 
 class KubectlFailed(Exception):
@@ -104,18 +104,21 @@ class Process:
         _on_node(self.node, f"kill -{name} {self.pid}")
 
     def read(self, file: str) -> str:
-        """One of its files in /proc."""
-        return _on_node(self.node, f"cat /proc/{self.pid}/{file}")
+        """One of its files in /proc; empty once it has ended."""
+        return _on_node(self.node, f"cat /proc/{self.pid}/{file} || test ! -d /proc/{self.pid}")
 
 
 def processes(pod: Pod) -> list[Process]:
-    """The processes of a pod's containers, oldest first. Cgroup names contain the pod's uid, with - or with _."""
+    """The processes of a pod's containers, oldest first; probes that run a command start short ones.
+
+    Cgroup names contain the pod's uid, with - or with _.
+    """
     script = (
         f"for file in $(grep -lE '{pod.uid.replace('-', '[-_]')}' /proc/[0-9]*/cgroup 2>/dev/null); do"
-        " pid=${file#/proc/}; pid=${pid%/cgroup}; echo $pid $(cat /proc/$pid/comm); done"
+        " pid=${file#/proc/}; pid=${pid%/cgroup}; name=$(cat /proc/$pid/comm) || continue; echo $pid $name; done"
     )
     lines = [line.split() for line in _on_node(pod.node, script).splitlines()]
-    return [Process(pod.node, int(line[0])) for line in sorted(lines, key=_pid) if line[1:] != [PAUSE]]
+    return [Process(pod.node, int(line[0])) for line in sorted(lines, key=_pid) if not line[1].startswith(FOREIGN)]
 
 
 def _pid(line: Sequence[str]) -> int:

@@ -120,13 +120,18 @@ def test_every_process_runs_with_the_least_privileges(app: str) -> None:
     for one in pods(app):
         found = processes(one)
         assert found, one
-        for process in found:
-            status = dict(line.split(":\t", 1) for line in process.read("status").splitlines() if ":\t" in line)
-            assert set(status["Uid"].split()) == set(status["Gid"].split()) == {uid}
-            for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-                assert int(status[capabilities], 16) == 0, capabilities
-            assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        for status in filter(None, (process.read("status") for process in found)):
+            assert_unprivileged(status, uid)
         assert_sealed(found[0])
+
+
+def assert_unprivileged(text: str, uid: str) -> None:
+    """Asserts that a process, by its /proc/<pid>/status, has no privileges and can gain none."""
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {uid}
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[capabilities], 16) == 0, capabilities
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
 def assert_sealed(process: Process) -> None:
