@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from meshkit.client.batch_traces import MemberTrace
+    from meshkit.client.expiry import Deadlines
     from meshkit.errors import ServiceError
 
 Request = TypeVar("Request")
@@ -87,42 +88,46 @@ class Member(Generic[Request]):
         timeout: seconds until its deadline; infinite without one.
         trace: its span.
         place: where it is.
+        deadlines: ends it at its deadline.
 
     Attributes:
         outcome: its response, `ALONE` or `ONE_BY_ONE`, or its error.
     """
 
-    __slots__ = ("_timer", "deadline", "outcome", "place", "request", "trace")
+    __slots__ = ("_deadlines", "deadline", "outcome", "place", "request", "trace")
 
-    def __init__(self, request: Request, timeout: float, trace: MemberTrace, place: Place[Request]) -> None:
+    def __init__(
+        self, request: Request, timeout: float, trace: MemberTrace, place: Place[Request], deadlines: Deadlines
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
         self.trace = trace
         self.place = place
         self.outcome: asyncio.Future[Any] = loop.create_future()  # a response, or one of two other objects
         self.deadline = loop.time() + timeout
-        self._timer = None if timeout == math.inf else loop.call_at(self.deadline, self._expire)
+        self._deadlines = deadlines
+        deadlines.add(self)
 
     def timeout(self) -> float | None:
         """Seconds until the deadline, for a gRPC call; None without one."""
         return timeout_until(self.deadline)
 
-    def stop_timer(self) -> None:
+    def leave_deadline(self) -> None:
         """Leaves the deadline to the call."""
-        if self._timer:
-            self._timer.cancel()
+        self._deadlines.discard(self)
 
     def finish(self, outcome: object) -> None:
         """Sets the outcome, unless the member has left."""
         if self.outcome.done():
             return
-        self.stop_timer()
+        self.leave_deadline()
         if isinstance(outcome, BaseException):
             self.outcome.set_exception(outcome)
         else:
             self.outcome.set_result(outcome)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Ends the member, because its deadline has passed."""
         self.finish(DeadlineExceeded("the deadline passed before the response"))
 
 
@@ -155,7 +160,7 @@ class BatchCall(Generic[Request, Response]):
         for member in members:
             member.place = self
             if member.deadline == self._deadline:
-                member.stop_timer()  # the RPC ends this one, with the status of its own deadline
+                member.leave_deadline()  # the RPC ends this one, with the status of its own deadline
         self._trace = BatchTrace([member.trace for member in members])
         context = self._trace.run_context()
         self._task = asyncio.get_running_loop().create_task(self._call(), context=context)

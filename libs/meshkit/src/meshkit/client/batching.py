@@ -35,6 +35,7 @@ from opentelemetry.trace import get_current_span
 from meshkit.batch_metadata import MAX_MEMBERS
 from meshkit.client.batch_call import ALONE, ONE_BY_ONE, BatchCall, Member, Request, Response
 from meshkit.client.batch_traces import MemberTrace
+from meshkit.client.expiry import Deadlines
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, mapping_of
 
@@ -92,6 +93,7 @@ class BatchingCalls(Generic[Request, Response]):
         self._late_seconds = late_seconds
         self._waiting: set[Member[Request]] = set()
         self._queues: WeakValueDictionary[Hashable, _Queue[Request, Response]] = WeakValueDictionary()
+        self._deadlines = Deadlines()
         self._one_by_one = asyncio.Semaphore(MAX_ONE_BY_ONE)
 
     async def __call__(self, request: Request, /, **options: Unpack[CallOptions]) -> Response:
@@ -120,7 +122,7 @@ class BatchingCalls(Generic[Request, Response]):
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue(self._method, self._waiting, self._late_seconds)
-        member = Member(request, timeout, trace, queue)
+        member = Member(request, timeout, trace, queue, self._deadlines)
         if len(self._waiting) < self._max_waiting:
             queue.add(member)
         else:
@@ -134,7 +136,7 @@ class BatchingCalls(Generic[Request, Response]):
             if outcome is ONE_BY_ONE:
                 outcome = await self._call_in_turn(member)
         except BaseException as error:
-            member.stop_timer()
+            member.leave_deadline()
             member.trace.end(*_status_of(error))
             raise
         if outcome is not ALONE:
