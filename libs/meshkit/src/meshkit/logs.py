@@ -176,7 +176,5 @@ def _second(second: int) -> str:
 
 
 def _trace() -> str:
-    context = get_current_span().get_span_context()
-    if not context.is_valid:
-        return ""
-    return f', "trace_id": "{context.trace_id:032x}", "span_id": "{context.span_id:016x}"'
+    trace_id, span_id, _, _, _, is_valid = get_current_span().get_span_context()
+    return f', "trace_id": "{trace_id:032x}", "span_id": "{span_id:016x}"' if is_valid else ""

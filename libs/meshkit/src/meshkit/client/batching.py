@@ -229,7 +229,9 @@ class _Queue(Generic[Request, Response]):
 def _has_only_own_trace(context: Context) -> bool:
     """Whether a call in this context has no metadata but its `traceparent`, as the propagators in force write it."""
     if _is_w3c(get_global_textmap()):  # so that is seen without writing it
-        return not (get_current_span(context).get_span_context().trace_state or get_all(context))
+        _, _, _, _, trace_state, is_valid = get_current_span(context).get_span_context()
+        has_only_span = is_valid and len(context) == 1
+        return not trace_state and (has_only_span or not get_all(context))
     carrier: dict[str, str] = {}
     inject(carrier, context)
     return carrier.keys() <= OWN_TRACE

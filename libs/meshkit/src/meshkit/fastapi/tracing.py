@@ -86,6 +86,8 @@ class HttpTracing:
         for name, value in scope["headers"]:
             if name in self._fields:
                 carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
+        if not carrier:
+            return otel_context.Context()
         if "baggage" in carrier:
             carrier["baggage"] = [",".join(carrier["baggage"])]  # the propagator reads only the first value
         return propagate.extract(carrier, otel_context.Context())

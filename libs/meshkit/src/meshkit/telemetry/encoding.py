@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import starmap
 from struct import Struct
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -213,7 +214,7 @@ def _span(span: ReadableSpan) -> bytes:
         _name_and_kind(span.name, span.kind._value_),
     ]
     own = span if isinstance(span, OwnSpan) else None
-    pieces += [_attribute(*item) for item in (own.items() if own else (span.attributes or {}).items())]
+    pieces += starmap(_attribute, own.items() if own else (span.attributes or {}).items())
     if links := span.links:
         pieces += map(_link, links)
     if trace_state or not (own and own.is_plain):

@@ -39,6 +39,8 @@ log = logging.getLogger("meshkit.telemetry")
 FLUSH_SECONDS = 5.0
 """How long a shutdown waits for the last exports."""
 
+SAMPLED = int(TraceFlags.SAMPLED)
+
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
@@ -64,8 +66,9 @@ class SpanExport(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Counts a span, if it is sampled."""
-        with self._lock:
-            self._started += _is_sampled(span)
+        if _is_sampled(span):
+            with self._lock:
+                self._started += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         """Encodes a span and queues it for export, or drops it if the queue is full. Never waits."""
@@ -73,9 +76,10 @@ class SpanExport(SpanProcessor):
             return
         with self._lock:
             self._ended += 1
-            queue_length = self._ended - self._delivery.dropped - self._delivery.sent
-            has_room = queue_length <= self._queue_size
-            self._delivery.dropped += not has_room
+            delivery = self._delivery
+            has_room = self._ended - delivery.dropped - delivery.sent <= self._queue_size
+            if not has_room:
+                delivery.dropped += 1
         if has_room:
             self._batches.on_end(cast("ReadableSpan", self._encode(span)))  # it looks at `sampled` only
 
@@ -232,7 +236,4 @@ def filter_failures() -> None:
 
 def _is_sampled(span: ReadableSpan) -> bool:
     context: SpanContext | None = span.context
-    if context is None:
-        return False
-    flags = context[3]  # `trace_flags` is a function in Python
-    return bool(flags & TraceFlags.SAMPLED)
+    return context is not None and context[3] & SAMPLED != 0  # `trace_flags` is a function in Python
