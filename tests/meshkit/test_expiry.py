@@ -7,51 +7,55 @@ import math
 
 from meshkit.client.expiry import Deadlines
 
-SOON = 0.01
+SOON, LATER = 0.01, 60.0
 
 
 class Lookup:
     """Notes that it has expired."""
 
-    def __init__(self, name: str, seconds: float, expired: list[str]) -> None:
+    def __init__(self, seconds: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + seconds
         self.has_expired = asyncio.Event()
-        self._name = name
-        self._expired = expired
 
     def expire(self) -> None:
         """Notes it."""
-        self._expired.append(self._name)
         self.has_expired.set()
 
 
-async def test_each_lookup_expires_at_its_own_deadline_in_whatever_order_they_come() -> None:
-    deadlines, expired = Deadlines(), list[str]()
-    last, first, second = (Lookup(name, n * SOON, expired) for name, n in (("last", 3), ("first", 1), ("second", 2)))
-    for lookup in (last, first, second, Lookup("never", math.inf, expired)):
+async def test_a_lookup_expires_before_one_that_came_earlier_and_has_more_time() -> None:
+    deadlines = Deadlines()
+    patient, endless, hasty = Lookup(LATER), Lookup(math.inf), Lookup(SOON)
+    for lookup in (patient, endless, hasty):
         deadlines.add(lookup)
-    await last.has_expired.wait()
-    assert expired == ["first", "second", "last"]
-    assert asyncio.get_running_loop().time() >= last.deadline
+    await hasty.has_expired.wait()
+    assert not patient.has_expired.is_set()
+    assert not endless.has_expired.is_set()
 
 
-async def test_a_discarded_lookup_does_not_expire_and_the_others_still_do() -> None:
-    deadlines, expired = Deadlines(), list[str]()
-    finished, other = Lookup("finished", SOON, expired), Lookup("other", 2 * SOON, expired)
+async def test_the_timer_goes_on_to_the_next_deadline() -> None:
+    deadlines = Deadlines()
+    lookups = [Lookup(number * SOON) for number in (3, 1, 2)]
+    for lookup in lookups:
+        deadlines.add(lookup)
+    await asyncio.gather(*(lookup.has_expired.wait() for lookup in lookups))
+
+
+async def test_a_discarded_lookup_does_not_expire_and_the_next_one_does() -> None:
+    deadlines, finished, other = Deadlines(), Lookup(SOON), Lookup(2 * SOON)
     deadlines.add(finished)
     deadlines.add(other)
     deadlines.discard(finished)
     await other.has_expired.wait()
-    assert expired == ["other"]
+    assert not finished.has_expired.is_set()
 
 
 async def test_a_lookup_expires_after_the_timer_found_none() -> None:
-    deadlines, expired = Deadlines(), list[str]()
-    finished = Lookup("finished", SOON, expired)
+    deadlines, finished, timer_ran = Deadlines(), Lookup(SOON), asyncio.Event()
     deadlines.add(finished)
     deadlines.discard(finished)
-    waiting = Lookup("waiting", 3 * SOON, expired)
-    await asyncio.wait({asyncio.create_task(waiting.has_expired.wait())}, timeout=2 * SOON)
-    deadlines.add(waiting)
-    await waiting.has_expired.wait()
-    assert expired == ["waiting"]
+    asyncio.get_running_loop().call_at(finished.deadline + SOON, timer_ran.set)
+    await timer_ran.wait()
+    lookup = Lookup(SOON)
+    deadlines.add(lookup)
+    await lookup.has_expired.wait()
+    assert not finished.has_expired.is_set()

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 
 from meshkit.errors import NotFound
 from meshkit.fastapi.budget import route_with_budget
-from meshkit.fastapi.plain_route import PlainRoutes, responder
+from meshkit.fastapi.plain_route import CACHED_LENGTH, PlainRoutes, responder
 from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
 from tests.meshkit.http_server import PROBLEMS
@@ -109,6 +109,7 @@ QUERIES = [
     "note=long&note=b",
     "note=",
     "note=%F0%9F%8D%B5+%26&cups=%202",
+    "unknown=1&" * CACHED_LENGTH + "note=a&cups=2",
 ]
 
 

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 SIMPLE = (str, int, float, bool)
 """The types of simple parameters; a query may have lists, too."""
 
-FULL = Match.FULL
-"""Here, because members of an Enum are slow to look up."""
-
 CACHED_QUERIES, CACHED_LENGTH = 256, 256
 """The number of queries that are kept parsed, and the length of the longest of them."""
 
@@ -82,7 +79,7 @@ def _matching(scope: Scope) -> Respond | None:
         if regex and not regex.match(path):
             continue  # as `matches` would say, at a fifth of its cost
         match, child_scope = route.matches(scope)
-        if match is FULL:
+        if match is Match.FULL:
             if respond := getattr(route, "respond", None):
                 scope.update(child_scope)
             return respond

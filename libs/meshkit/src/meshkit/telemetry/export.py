@@ -39,10 +39,10 @@ log = logging.getLogger("meshkit.telemetry")
 FLUSH_SECONDS = 5.0
 """How long a shutdown waits for the last exports."""
 
-SAMPLED = int(TraceFlags.SAMPLED)
-
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
+
+SAMPLED = TraceFlags.SAMPLED
 
 BATCH_SIZE = 256
 """The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
