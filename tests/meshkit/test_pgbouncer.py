@@ -73,13 +73,13 @@ async def test_the_time_outs_hold_in_reads_and_writes(pooled_url: str, migration
 
 
 async def test_a_write_waits_for_a_row_no_longer_than_the_patience(pooled_url: str, migrations: Path) -> None:
-    async with open_notes(pooled_url) as one, open_notes(pooled_url, patience=0.3) as hasty:
+    async with open_notes(pooled_url) as one, open_notes(pooled_url, patience=2) as hasty:
         for database in (one, hasty):
             await database.prepare(migrations, seed)
         held = BlockedWrite()
         writing = asyncio.create_task(one.write(held))
         await held.begun.wait()
-        with pytest.raises(NotesUnavailable):
+        with pytest.raises(NotesUnavailable, match="cannot serve now"):
             await hasty.write(write_words)
         held.let_go.set()
         await writing

@@ -140,7 +140,7 @@ async def test_a_silent_host_does_not_keep_the_others_away(postgres_database: st
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hosts = f"127.0.0.1:{silent.getsockname()[1]},{server.host}:{server.port}"
         url = f"postgresql://{server.username}@{hosts}/{server.database}"
-        async with open_notes(url, patience=0.5) as database:
+        async with open_notes(url, patience=2) as database:
             with pytest.raises(NotesUnavailable):
                 await database.prepare(migrations, seed)
             await database.prepare(migrations, seed)
