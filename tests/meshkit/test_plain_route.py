@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, model_validator
 from starlette.middleware import Middleware
 
 from meshkit.errors import NotFound
@@ -33,6 +33,34 @@ class Tea(BaseModel):
     name: str
     cups: int = 1
     notes: list[str] = []
+
+
+class Checked(Tea):
+    """Notes each validation."""
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        self.notes = [*self.notes, "checked"]
+        return self
+
+
+class Prepared(Tea):
+    """Would note the validation of an instance, too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def prepare(cls, value: Any) -> Any:
+        return {**value, "notes": ["prepared"]}
+
+
+class Revalidated(Tea, revalidate_instances="always"):
+    """Is validated again."""
+
+
+class Iced(Tea):
+    """Has more than the response may have."""
+
+    ice: int = 3
 
 
 Cups = Annotated[int, Query(ge=0, le=9)]
@@ -67,6 +95,23 @@ async def failing() -> Tea:
     raise failures.pop()
 
 
+def returning(model: type[Tea]) -> Endpoint:
+    async def endpoint(kind: str) -> Any:
+        match kind:
+            case "unchecked":
+                return model.model_construct(name="unchecked", cups=99, notes=None)
+            case "dict":
+                return {"name": "dict", "cups": "2"}
+            case "subclass":
+                return Iced(name="subclass")
+        return model(name=kind)
+
+    return endpoint
+
+
+MODELS = [Tea, Checked, Prepared, Revalidated, Annotated[Tea, AfterValidator(lambda tea: Tea(name="other"))]]
+
+
 def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
     router = APIRouter(prefix=prefix, route_class=route_class)
     router.get("/required")(required)
@@ -74,6 +119,9 @@ def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
     router.get("/prepared")(prepared)
     router.post("/prepared")(prepared)
     router.get("/created/{name}", status_code=201, response_model_exclude_defaults=True)(read)
+    for index, model in enumerate(MODELS):
+        made = get_args(model)[0] if get_args(model) else model
+        router.get(f"/returned/{index}/{{kind}}", response_model=model)(returning(made))
     router.get("/{name}")(read)
     return router
 
@@ -118,6 +166,17 @@ QUERIES = [
 async def test_a_plain_route_responds_as_fastapi(http: aiohttp.ClientSession, path: str) -> None:
     for query in QUERIES:
         assert await respond(http, f"/plain/{path}?{query}") == await respond(http, f"/usual/{path}?{query}"), query
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("kind", ["model", "unchecked", "dict", "subclass"])
+@pytest.mark.parametrize("index", range(len(MODELS)))
+async def test_what_an_endpoint_returns_is_validated_as_by_fastapi(
+    http: aiohttp.ClientSession, index: int, kind: str
+) -> None:
+    path = f"returned/{index}/{kind}"
+    assert await respond(http, f"/plain/{path}") == await respond(http, f"/usual/{path}")
 
 
 async def respond(http: aiohttp.ClientSession, path: str) -> tuple[int, str | None, str | None, bytes]:

@@ -149,26 +149,32 @@ def _is_simple(parameter: Parameter) -> bool:
 
 def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
     """Calls the endpoint and makes a response of what it returns."""
-    serialize = partial(
-        serialize_response,
-        field=route.response_field,
-        include=route.response_model_include,
-        exclude=route.response_model_exclude,
-        by_alias=route.response_model_by_alias,
-        exclude_unset=route.response_model_exclude_unset,
-        exclude_defaults=route.response_model_exclude_defaults,
-        exclude_none=route.response_model_exclude_none,
-        dump_json=True,
-    )
+    options = {
+        "include": route.response_model_include,
+        "exclude": route.response_model_exclude,
+        "by_alias": route.response_model_by_alias,
+        "exclude_unset": route.response_model_exclude_unset,
+        "exclude_defaults": route.response_model_exclude_defaults,
+        "exclude_none": route.response_model_exclude_none,
+    }
+    serialize = partial(serialize_response, field=route.response_field, dump_json=True, **options)
+    model = route.response_model if _is_never_validated(route.response_model) else None
+    write = partial(model.__pydantic_serializer__.to_json, **options) if model else None
 
     async def call(values: dict[str, Any]) -> Response:
         result = await route.endpoint(**values)
         if isinstance(result, Response):
             return result
-        content = await serialize(response_content=result)
+        content = write(result) if write and type(result) is model else await serialize(response_content=result)
         return Response(content, route.status_code or 200, media_type="application/json")
 
     return call
+
+
+def _is_never_validated(model: Any) -> bool:
+    """Whether the validation of an instance of this model returns it as it is: nothing surrounds the model's schema."""
+    schema = getattr(model, "__pydantic_core_schema__", {})
+    return schema.get("type") == "model" and schema["config"].get("revalidate_instances", "never") == "never"
 
 
 def _values(scope: Scope, parameters: Sequence[Parameter]) -> dict[str, Any] | None:
