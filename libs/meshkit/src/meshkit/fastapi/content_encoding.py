@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from meshkit.fastapi.refusal import refuse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from meshkit.fastapi.problem_details import Problems
 
+NO_CODING = {b"identity", b""}
 DETAIL = "send the body without Content-Encoding"
 
 
@@ -21,17 +24,16 @@ class UnencodedBodies:
         self._app = app
         self._problems = problems
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Runs the app (ASGI)."""
-        if scope["type"] != "http" or all(map(_is_identity, scope["headers"])):
-            await self._app(scope, receive, send)
-            return
+        if scope["type"] != "http" or _has_no_coding(scope):
+            return self._app(scope, receive, send)
         problem = self._problems.of_status(scope["path"], 415, DETAIL)
         problem.headers["Accept-Encoding"] = "identity"
-        await refuse(problem, scope, receive, send)
+        return refuse(problem, scope, receive, send)
 
 
-def _is_identity(field: tuple[bytes, bytes]) -> bool:
-    """Whether a header names no coding: it is another header, or a list of `identity` and empty elements."""
-    name, value = field
-    return name != b"content-encoding" or {coding.strip().lower() for coding in value.split(b",")} <= {b"identity", b""}
+def _has_no_coding(scope: Scope) -> bool:
+    """Whether Content-Encoding is absent, or a list of `identity` and empty elements."""
+    codings = b",".join([value for name, value in scope["headers"] if name == b"content-encoding"])
+    return {coding.strip().lower() for coding in codings.split(b",")} <= NO_CODING

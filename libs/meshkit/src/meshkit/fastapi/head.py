@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LAST = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -20,14 +22,12 @@ class HeadAsGet:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Runs the app (ASGI)."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            await Head(send, cast("asyncio.Task[None]", asyncio.current_task())).run(
-                self._app, {**scope, "method": "GET"}, receive
-            )
-        else:
-            await self._app(scope, receive, send)
+            head = Head(send, cast("asyncio.Task[None]", asyncio.current_task()))
+            return head.run(self._app, {**scope, "method": "GET"}, receive)
+        return self._app(scope, receive, send)
 
 
 class Head:

@@ -23,7 +23,7 @@ from meshkit.logs import log_line
 from meshkit.timings import Timing, timings
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Awaitable, Container, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -154,15 +154,14 @@ class BodyLimits:
         self._problems = problems
         self._max_bytes = max_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Runs the app (ASGI)."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-        elif _declared_length(scope) > self._max_bytes:
+            return self._app(scope, receive, send)
+        if _declared_length(scope) > self._max_bytes:
             problem = self._problems.of_status(scope["path"], 413, too_large(self._max_bytes))
-            await refuse(problem, scope, receive, send)
-        else:
-            await self._app(scope, _limited(receive, self._max_bytes), send)
+            return refuse(problem, scope, receive, send)
+        return self._app(scope, _limited(receive, self._max_bytes), send)
 
 
 def _declared_length(scope: Scope) -> int:

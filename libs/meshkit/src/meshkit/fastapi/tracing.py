@@ -22,7 +22,7 @@ from meshkit.fastapi.own_traces import CALLER
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
@@ -102,11 +102,11 @@ class RouteScope:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Runs the app (ASGI)."""
         if request := scope.get(REQUEST):
             request.scope = scope
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class Request:
