@@ -21,7 +21,7 @@ from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as _quote
 from typing import TYPE_CHECKING
 
-from opentelemetry.trace import get_current_span
+from meshkit.current_span import current_span_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,5 +176,5 @@ def _second(second: int) -> str:
 
 
 def _trace() -> str:
-    trace_id, span_id, _, _, _, is_valid = get_current_span().get_span_context()
+    trace_id, span_id, _, _, _, is_valid = current_span_context()
     return f', "trace_id": "{trace_id:032x}", "span_id": "{span_id:016x}"' if is_valid else ""

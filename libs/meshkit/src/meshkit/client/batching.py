@@ -30,12 +30,12 @@ import grpc
 from opentelemetry import context as otel_context
 from opentelemetry.baggage import get_all
 from opentelemetry.propagate import get_global_textmap, inject
-from opentelemetry.trace import get_current_span
 
 from meshkit.batch_metadata import MAX_MEMBERS
 from meshkit.client.batch_call import ALONE, ONE_BY_ONE, BatchCall, Member, Request, Response
 from meshkit.client.batch_traces import MemberTrace
 from meshkit.client.expiry import Deadlines
+from meshkit.current_span import current_span_context
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, mapping_of
 
@@ -229,7 +229,7 @@ class _Queue(Generic[Request, Response]):
 def _has_only_own_trace(context: Context) -> bool:
     """Whether a call in this context has no metadata but its `traceparent`, as the propagators in force write it."""
     if _is_w3c(get_global_textmap()):  # so that is seen without writing it
-        _, _, _, _, trace_state, is_valid = get_current_span(context).get_span_context()
+        _, _, _, _, trace_state, is_valid = current_span_context(context)
         has_only_span = is_valid and len(context) == 1
         return not trace_state and (has_only_span or not get_all(context))
     carrier: dict[str, str] = {}

@@ -15,6 +15,7 @@ from fastapi.exceptions import HTTPException
 from opentelemetry.trace import TraceFlags, format_span_id, format_trace_id, get_current_span
 
 from meshkit.addresses import HostPort
+from meshkit.current_span import current_span_context
 from meshkit.deadline import remaining
 from meshkit.fastapi.prefix import route_path
 from meshkit.fastapi.refusal import discard, refuse
@@ -131,7 +132,7 @@ class Exchange:
         await self._send(message)
 
     def _headers(self) -> Iterator[tuple[bytes, bytes]]:
-        trace_id, span_id, _, flags, _, is_valid = get_current_span().get_span_context()  # a property costs a call
+        trace_id, span_id, _, flags, _, is_valid = current_span_context()  # a property costs a call
         metrics = [*map(_metric, self.timings), f"total;dur={self._milliseconds():.1f}"]
         yield b"server-timing", ", ".join(metrics).encode()
         if not is_valid:  # with OTEL_SDK_DISABLED, or on a path without spans

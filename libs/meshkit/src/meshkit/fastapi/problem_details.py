@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from opentelemetry.trace import format_trace_id, get_current_span
+from opentelemetry.trace import format_trace_id
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from meshkit.current_span import current_span_context
 from meshkit.errors import ServiceError, mapping_of, retry_delay
 from meshkit.fastapi.prefix import route_path
 
@@ -187,7 +188,7 @@ class Problems:
         metadata: dict[str, str] | None = None,
         errors: Sequence[Violation] = (),
     ) -> Response:
-        span = get_current_span().get_span_context()
+        span = current_span_context()
         problem = Problem(
             type=self._type_prefix + reason.lower().replace("_", "-"),
             title=title(status),

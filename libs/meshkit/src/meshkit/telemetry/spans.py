@@ -16,8 +16,9 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, TraceFlags, get_current_span
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, TraceFlags
 
+from meshkit.current_span import current_span_context
 from meshkit.telemetry.attributes import SpanAttributes
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Tracer(trace.Tracer):
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
     ) -> api.Span:
         """A span, which records if the sampler says so. The current span of the context is its parent."""
-        current = get_current_span(context).get_span_context()
+        current = current_span_context(context)
         if not self._is_enabled():
             return NonRecordingSpan(current)
         trace_id, _, _, flags, _, is_valid = current  # a context's properties are functions in Python

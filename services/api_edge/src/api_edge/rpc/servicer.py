@@ -6,12 +6,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import format_span_id, format_trace_id
 
 from aiomesh.storefront.v1 import storefront_service_pb2 as pb
 from aiomesh.storefront.v1 import storefront_service_pb2_grpc as pb_grpc
 from api_edge.rpc import convert
 from api_edge.rules import MAX_SECONDS, ORDER_SECONDS, READ_SECONDS, key_of
+from meshkit.current_span import current_span_context
 from meshkit.deadline import budget
 from meshkit.errors import ServiceError, retry_delay
 
@@ -107,7 +108,7 @@ def _request(context: RpcContext, seconds: float) -> Iterator[None]:
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
     """The trace of the current span, as in the headers of REST; empty without a trace."""
-    span = get_current_span().get_span_context()
+    span = current_span_context()
     if not span.is_valid:
         return ()
     trace_id, span_id = format_trace_id(span.trace_id), format_span_id(span.span_id)
