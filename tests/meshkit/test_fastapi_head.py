@@ -88,7 +88,7 @@ async def test_a_request_that_is_cancelled_from_outside_stays_cancelled() -> Non
 
     exchange = Exchange("2.4")
     app = HeadAsGet(Starlette(routes=[Route("/", wait)]))
-    task = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
+    task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

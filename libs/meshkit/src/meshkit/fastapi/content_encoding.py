@@ -26,14 +26,17 @@ class UnencodedBodies:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Runs the app (ASGI)."""
-        if scope["type"] != "http" or _has_no_coding(scope):
+        if scope["type"] != "http" or all(map(_is_identity, _codings(scope))):
             return self._app(scope, receive, send)
         problem = self._problems.of_status(scope["path"], 415, DETAIL)
         problem.headers["Accept-Encoding"] = "identity"
         return refuse(problem, scope, receive, send)
 
 
-def _has_no_coding(scope: Scope) -> bool:
-    """Whether Content-Encoding is absent, or a list of `identity` and empty elements."""
-    codings = b",".join([value for name, value in scope["headers"] if name == b"content-encoding"])
+def _codings(scope: Scope) -> list[bytes]:
+    """The values of Content-Encoding, each a list of codings."""
+    return [value for name, value in scope["headers"] if name == b"content-encoding"]
+
+
+def _is_identity(codings: bytes) -> bool:
     return {coding.strip().lower() for coding in codings.split(b",")} <= NO_CODING

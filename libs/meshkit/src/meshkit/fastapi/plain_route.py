@@ -149,7 +149,7 @@ def _is_simple(parameter: Parameter) -> bool:
 
 def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
     """Calls the endpoint and makes a response of what it returns."""
-    options = {
+    options: dict[str, Any] = {
         "include": route.response_model_include,
         "exclude": route.response_model_exclude,
         "by_alias": route.response_model_by_alias,
