@@ -14,10 +14,9 @@ one with the highest `min_quantity` reached. `promotion` is the best one that ap
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from meshkit.errors import FieldViolation
@@ -82,21 +81,35 @@ class Promotion(NamedTuple):
     scope: str
 
 
-@dataclass(frozen=True)
 class PriceBook:
-    """Everything that determines the prices of some SKUs at `moment`, an aware datetime.
+    """Everything that determines the prices of some SKUs at one moment.
 
-    `list_prices` holds the requested SKUs that have a price; `rates`, how much of each currency one euro buys.
+    Args:
+        moment: an aware datetime.
+        list_prices: those of the requested SKUs that have one.
+        breaks: all that may apply to them.
+        promotions: all that may apply to them.
+        rates: how much of each currency one euro buys.
+
+    Attributes:
+        breaks: those of each scope, those of most units first.
+        promotions: the best of each scope.
     """
 
-    moment: datetime
-    list_prices: Mapping[str, ListPrice]
-    breaks: Sequence[QuantityBreak]
-    promotions: Sequence[Promotion]
-    rates: Mapping[str, Decimal]
-    _known_terms: dict[tuple[tuple[str, ...], int, str, str], Terms] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    def __init__(
+        self,
+        moment: datetime,
+        list_prices: Mapping[str, ListPrice],
+        breaks: Iterable[QuantityBreak],
+        promotions: Iterable[Promotion],
+        rates: Mapping[str, Decimal],
+    ) -> None:
+        self.moment = moment
+        self.list_prices = list_prices
+        self.rates = rates
+        self.breaks = _by_scope(sorted(breaks, reverse=True))
+        self.promotions = {scope: max(entries) for scope, entries in _by_scope(promotions).items()}
+        self._known_terms: dict[tuple[tuple[str, ...], int, str, str], Terms] = {}
 
     def price(self, line: Line, currency: str, *, field: str = "quantity") -> Price:
         """The price of one line; `field` is the path of its quantity in the request.
@@ -162,7 +175,7 @@ class PriceBook:
     def _terms(self, item: ListPrice, quantity: int, currency: str) -> Terms:
         """The terms of a SKU, which are those of its category unless a break or a promotion is for this SKU."""
         scopes = scopes_of(item.sku, item.category)
-        if scopes[0] not in self._breaks_by_scope and scopes[0] not in self._best_promotions:
+        if scopes[0] not in self.breaks and scopes[0] not in self.promotions:
             scopes = scopes[1:]
         key = (scopes, quantity, item.price.currency, currency)
         terms = self._known_terms.get(key)
@@ -179,22 +192,13 @@ class PriceBook:
 
     def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
         for scope in scopes:
-            if breaks := self._breaks_by_scope.get(scope):
+            if breaks := self.breaks.get(scope):
                 return next((entry.percent_off for entry in breaks if entry.min_quantity <= quantity), _NO_DISCOUNT)
         return _NO_DISCOUNT
 
     def _promotion(self, scopes: Iterable[str]) -> Promotion | None:
-        best = self._best_promotions
+        best = self.promotions
         return max((best[scope] for scope in scopes if scope in best), default=None)
-
-    @cached_property
-    def _breaks_by_scope(self) -> Mapping[str, Sequence[QuantityBreak]]:
-        """The breaks of each scope, those of most units first."""
-        return _by_scope(sorted(self.breaks, reverse=True))
-
-    @cached_property
-    def _best_promotions(self) -> Mapping[str, Promotion]:
-        return {scope: max(entries) for scope, entries in _by_scope(self.promotions).items()}
 
 
 Entry = TypeVar("Entry", QuantityBreak, Promotion)
