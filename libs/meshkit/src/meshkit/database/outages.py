@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -10,8 +9,6 @@ from sqlalchemy.exc import DBAPIError
 from meshkit.database.tracing import status_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from meshkit.errors import Unavailable
 
 RETRY_AFTER = 1.0
@@ -35,26 +32,37 @@ TRANSIENT_SQLITE = (
 """The same for SQLite, including extended codes. https://www.sqlite.org/rescode.html"""
 
 
-@contextmanager
-def raise_unavailable(unavailable: type[Unavailable]) -> Iterator[None]:
+class raise_unavailable:  # noqa: N801 - used like a function; contextlib's own kind costs three times as much
     """Raises the service's error for a database that cannot serve; callers never see a driver's text.
 
     The driver's error may be wrapped by SQLAlchemy or not.
     """
-    try:
-        yield
-    except TimeoutError as error:
-        message = "the database cannot be reached or is busy"
-        raise unavailable(message, retry_after=RETRY_AFTER) from error
-    except OSError as error:
-        raise unavailable("the database cannot be reached", retry_after=RETRY_AFTER) from error
-    except Exception as error:
-        failure = unavailable("the database cannot serve now", retry_after=RETRY_AFTER)
-        if status_code(error) in SHARED_SESSION:
-            failure.add_note(SHARED_SESSION_NOTE)
-        elif not _is_transient(error):
-            raise
-        raise failure from error
+
+    __slots__ = ("_unavailable",)
+
+    def __init__(self, unavailable: type[Unavailable]) -> None:
+        self._unavailable = unavailable
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error and (message := _reason(error)):
+            failure = self._unavailable(message, retry_after=RETRY_AFTER)
+            if status_code(error) in SHARED_SESSION:
+                failure.add_note(SHARED_SESSION_NOTE)
+            raise failure from error
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why the database cannot serve now; None if the error says nothing of that."""
+    match error:
+        case TimeoutError():
+            return "the database cannot be reached or is busy"
+        case OSError():
+            return "the database cannot be reached"
+        case Exception() if status_code(error) in SHARED_SESSION or _is_transient(error):
+            return "the database cannot serve now"
+    return None
 
 
 def _is_transient(error: Exception) -> bool:

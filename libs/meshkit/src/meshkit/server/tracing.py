@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from meshkit.server.batch_traces import end_span, links_to_others, start_spans
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from meshkit.batch_metadata import Members
     from meshkit.server.context import CallContext, Request, Response
@@ -132,7 +133,8 @@ def carrier(context: CallContext[Request, Response]) -> dict[str, str]:
     return carrier
 
 
-def _peer(peer: str) -> dict[str, str | int]:
+@lru_cache
+def _peer(peer: str) -> Mapping[str, str | int]:
     """Client address and port of a gRPC peer such as `ipv4:127.0.0.1:4711` or `ipv6:[::1]:4711`."""
     kind, _, rest = peer.partition(":")
     address, _, port = rest.rpartition(":")
