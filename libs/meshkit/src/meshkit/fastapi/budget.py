@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fastapi import Request, Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from meshkit.fastapi.plain_route import Respond
 
@@ -68,7 +68,7 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
 
 
 def _within_budget(seconds: float, respond: Respond) -> Respond:
-    async def respond_in_time(scope: Scope) -> Response | None:
+    async def respond_in_time(scope: Scope) -> ASGIApp | None:
         with budget(requested_seconds(scope) or seconds):
             return await respond(scope)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastapi.routing import APIRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    Respond = Callable[[Scope], Coroutine[Any, Any, Response | None]]
+    Respond = Callable[[Scope], Coroutine[Any, Any, ASGIApp | None]]
     """Makes the response to a request, by its ASGI scope; None if the request has to take FastAPI's way."""
 
 SIMPLE = (str, int, float, bool)
@@ -104,7 +104,7 @@ def responder(route: APIRoute) -> Respond | None:
         return None
     call = _caller(route)
 
-    async def respond(scope: Scope) -> Response | None:
+    async def respond(scope: Scope) -> ASGIApp | None:
         values = _values(scope, parameters)
         return None if values is None else await call(values)
 
@@ -147,7 +147,7 @@ def _is_simple(parameter: Parameter) -> bool:
     return has_own_name and not info.validate_default and (parameter.is_list or info.annotation in SIMPLE)
 
 
-def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, Response]]:
+def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, ASGIApp]]:
     """Calls the endpoint and makes a response of what it returns."""
     options: dict[str, Any] = {
         "include": route.response_model_include,
@@ -161,14 +161,21 @@ def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, R
     model = route.response_model if _is_never_validated(route.response_model) else None
     write = partial(model.__pydantic_serializer__.to_json, **options) if model else None
 
-    async def call(values: dict[str, Any]) -> Response:
+    async def call(values: dict[str, Any]) -> ASGIApp:
         result = await route.endpoint(**values)
         if isinstance(result, Response):
             return result
-        content = write(result) if write and type(result) is model else await serialize(response_content=result)
-        return Response(content, route.status_code or 200, media_type="application/json")
+        body = write(result) if write and type(result) is model else await serialize(response_content=result)
+        return partial(_respond, body, route.status_code or 200)
 
     return call
+
+
+async def _respond(body: bytes, status: int, _scope: Scope, _receive: Receive, send: Send) -> None:
+    """Sends JSON as a response of FastAPI would."""
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _is_never_validated(model: Any) -> bool:
