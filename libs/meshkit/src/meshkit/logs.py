@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as _quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshkit.current_span import current_span_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 LEAST = {
@@ -47,6 +47,12 @@ _OWN = frozenset({"time", "level", "logger", "message", "service", "trace_id", "
 _NO_EXTRA = _OWN | {"asctime", "taskName"} | vars(logging.makeLogRecord({})).keys()
 
 _encode = JSONEncoder(default=str).encode
+_WRITERS: Mapping[type, Callable[[Any], str]] = {
+    str: _quote,
+    int: repr,
+    float: lambda value: repr(value) if math.isfinite(value) else _encode(value),
+}
+"""What writes values of some types as `_encode` does, at a fraction of its cost."""
 
 
 def configure_logs(service: str, level: str = "INFO") -> None:
@@ -91,10 +97,11 @@ class JsonFormatter(logging.Formatter):
 
     def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
         """One JSON object. `created` is in seconds since the epoch; `fields` have other names than the line's own."""
+        others = [f", {_quote(name)}: {_WRITERS.get(type(value), _encode)(value)}" for name, value in fields.items()]
         line = (
             f'{{"time": "{_time(created)}", "level": {_quote(level)}, "logger": {_quote(logger)}'
             f', "message": {_quote(message)}, "service": {self._service}{_trace()}'
-            f"{''.join([_member(*field) for field in fields.items()])}}}"
+            f"{''.join(others)}}}"
         )
         # In ASCII, for not everyone ends a line at the same characters. JSON escapes all control characters but DEL.
         return line.replace("\x7f", "\\u007f")
@@ -153,16 +160,6 @@ def _only_handler(logger: logging.Logger) -> JsonHandler | None:
 
 def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     logging.getLogger("meshkit").critical("the process ends by an exception", exc_info=(kind, error, traceback))
-
-
-def _member(name: str, value: object) -> str:
-    if isinstance(value, str):
-        text = _quote(value)
-    elif type(value) is int or (type(value) is float and math.isfinite(value)):
-        text = repr(value)
-    else:
-        text = _encode(value)
-    return f", {_quote(name)}: {text}"
 
 
 def _time(created: float) -> str:
