@@ -81,7 +81,7 @@ class SpanExport(SpanProcessor):
             if not has_room:
                 delivery.dropped += 1
         if has_room:
-            self._batches.on_end(cast("ReadableSpan", self._encode(span)))  # it looks at `sampled` only
+            self._batches.on_end(self._encode(span))  # type: ignore[arg-type]  # it looks at `sampled` only
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Exports the spans that are queued now."""
