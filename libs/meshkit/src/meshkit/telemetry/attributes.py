@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.attributes import BoundedAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, ItemsView, Mapping
+    from collections.abc import Collection, Mapping
 
     from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.util.types import AnyValue, Attributes
@@ -31,10 +31,6 @@ class SpanAttributes(BoundedAttributes):
             self._dict = plain
         elif attributes:
             super()._set_items(attributes)
-
-    def items_of_ended(self) -> ItemsView[str, AnyValue]:
-        """The attributes of an ended span, which change no more: so this needs no copy."""
-        return self._dict.items()
 
     def __setitem__(self, key: str, value: AnyValue) -> None:
         if self._plain(((key, value),)):

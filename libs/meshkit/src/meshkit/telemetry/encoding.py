@@ -61,6 +61,9 @@ MAX_BYTES = 4_000_000
 CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, TEXT_LENGTH
 """The number of attributes whose encoding is kept, and the greatest length of a text among them."""
 
+CACHEABLE = frozenset({str, int, bool})
+"""The types of attributes whose encoding is kept: their equal values have the same encoding, unlike 0.0 and -0.0."""
+
 CACHED_NAMES = 256
 """The number of names of spans whose encoding is kept."""
 
@@ -214,7 +217,7 @@ def _span(span: ReadableSpan) -> bytes:
         _name_and_kind(span.name, span.kind._value_),
     ]
     own = span if isinstance(span, OwnSpan) else None
-    pieces += starmap(_attribute, own.items() if own else (span.attributes or {}).items())
+    pieces += _attributes(own.ended_attributes, own.longest_text) if own else _attributes(span.attributes or {}, None)
     if links := span.links:
         pieces += map(_link, links)
     if trace_state or not (own and own.is_plain):
@@ -276,19 +279,18 @@ def _link(link: Link) -> bytes:
     return Span(links=[own]).SerializeToString()
 
 
-def _attribute(key: str, value: Any) -> bytes:
-    """The encoding of a span with one attribute. Only types whose equal values have the same encoding are cached."""
-    kind = type(value)
-    if kind is int or kind is bool or (kind is str and len(value) <= CACHED_LENGTH):
-        return _cached(key, value)
-    return _uncached(key, value)
+def _attributes(attributes: Mapping[str, Any], longest: int | None) -> Iterable[bytes]:
+    """The encodings of spans with one of these attributes each, whose texts have no more than `longest` characters."""
+    is_cacheable = longest and longest <= CACHED_LENGTH and CACHEABLE.issuperset(map(type, attributes.values()))
+    return starmap(_cached if is_cacheable else _attribute, attributes.items())
 
 
-def _uncached(key: str, value: object) -> bytes:
+def _attribute(key: str, value: object) -> bytes:
+    """The encoding of a span with one attribute."""
     return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
 
 
-_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_uncached)  # typed, because 1 == True
+_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_attribute)  # typed, because 1 == True
 
 
 def _key_values(attributes: Attributes) -> list[KeyValue]:

@@ -22,11 +22,11 @@ from meshkit.current_span import current_span_context
 from meshkit.telemetry.attributes import SpanAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView, Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry import trace as api
     from opentelemetry.context import Context
-    from opentelemetry.util.types import AnyValue, Attributes
+    from opentelemetry.util.types import Attributes
 
 FLAGS = [TraceFlags(flags) for flags in range(4)]
 NO_ATTRIBUTES = BoundedAttributes()
@@ -117,6 +117,11 @@ class Span(trace.Span):
     name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))  # pyright: ignore[reportIncompatibleMethodOverride]
     context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))  # pyright: ignore[reportIncompatibleMethodOverride]
     start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))  # pyright: ignore[reportIncompatibleMethodOverride]
+    # Without a copy, so only when it has ended: another thread may change them before.
+    ended_attributes, longest_text = (
+        property(attrgetter("_attributes._dict")),
+        property(attrgetter("_attributes.max_value_len")),
+    )
 
     # What is the same for all spans of a tracer.
     _sampler, _limits = property(attrgetter("_tracer.sampler")), property(attrgetter("_tracer._span_limits"))
@@ -169,10 +174,6 @@ class Span(trace.Span):
     def links(self) -> Sequence[Link]:
         """Its links."""
         return tuple(self._links)
-
-    def items(self) -> ItemsView[str, AnyValue]:
-        """Its attributes. Only when it has ended: another thread may change them before."""
-        return self._attributes.items_of_ended()
 
     def get_span_context(self) -> SpanContext:
         """Its context."""
