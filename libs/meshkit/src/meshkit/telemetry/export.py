@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
-    from opentelemetry.trace import SpanContext
 
     from meshkit.telemetry import otlp
     from meshkit.telemetry.encoding import EncodedSpans, EndedSpan
@@ -66,13 +65,14 @@ class SpanExport(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Counts a span, if it is sampled."""
-        if _is_sampled(span):
+        if span.get_span_context()[3] & SAMPLED:  # `trace_flags` is a function in Python
             with self._lock:
                 self._started += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         """Encodes a span and queues it for export, or drops it if the queue is full. Never waits."""
-        if not _is_sampled(span) or self._closed:
+        context = span.context
+        if context is None or not context[3] & SAMPLED or self._closed:
             return
         with self._lock:
             self._ended += 1
@@ -232,8 +232,3 @@ def filter_failures() -> None:
 
     if FAILURES not in exporter.logger.filters:
         exporter.logger.filters.insert(0, FAILURES)  # before the library's own filter, which hides some of them
-
-
-def _is_sampled(span: ReadableSpan) -> bool:
-    context: SpanContext | None = span.context
-    return context is not None and context[3] & SAMPLED != 0  # `trace_flags` is a function in Python
