@@ -166,7 +166,7 @@ class BodyLimits:
 
 
 def _declared_length(scope: Scope) -> int:
-    length: bytes = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    length: bytes = dict(scope["headers"]).get(b"content-length", b"")
     return int(length.lstrip(b"0") or 0) if length.isdigit() else 0  # because int() rejects more than 4300 digits
 
 

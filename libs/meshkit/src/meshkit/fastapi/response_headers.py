@@ -28,9 +28,9 @@ class ResponseHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                fields = message.setdefault("headers", [])
-                present = {name for name, _ in fields}
-                message["headers"] = [*fields, *(field for field in self._headers if field[0] not in present)]
+                fields = message.get("headers", ())
+                present = dict(fields)
+                message["headers"] = [*fields, *[field for field in self._headers if field[0] not in present]]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -22,7 +22,7 @@ from meshkit.fastapi.own_traces import CALLER
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
@@ -172,7 +172,7 @@ class Request:
             self._span.set_status(StatusCode.ERROR)
         if route := result.get(semconv.HTTP_ROUTE):
             self._span.update_name(f"{_span_name(self._method)} {route}")
-        labels = {**_labels(self.scope, self._method), **result}
+        labels = {**_labels(self.scope["scheme"], self._method, self.scope.get("http_version")), **result}
         self._metrics.end(self._method, self.scope["scheme"], perf_counter() - self._start, labels, self._context)
         self._span.end()
 
@@ -193,17 +193,18 @@ def _span_name(method: str) -> str:
     return "HTTP" if method == semconv.OTHER else method
 
 
-def _labels(scope: Scope, method: str) -> dict[str, AttributeValue]:
+@lru_cache
+def _labels(scheme: str, method: str, version: str | None) -> Mapping[str, AttributeValue]:
     """The attributes of the span and of its duration."""
-    version = scope.get("http_version")
     protocol = {semconv.NETWORK_PROTOCOL_VERSION: version} if version else {}
-    return {semconv.URL_SCHEME: scope["scheme"], semconv.HTTP_REQUEST_METHOD: method, **protocol}
+    return {semconv.URL_SCHEME: scheme, semconv.HTTP_REQUEST_METHOD: method, **protocol}
 
 
 def _attributes(scope: Scope, method: str) -> dict[str, AttributeValue]:
     host: bytes | None = next((value for name, value in scope["headers"] if name == b"host"), None)
     server = _authority(host.decode("latin-1"), scope["scheme"]) if host is not None else _server(scope)
-    attributes = {**_labels(scope, method), **server, semconv.URL_PATH: scope["path"]}
+    labels = _labels(scope["scheme"], method, scope.get("http_version"))
+    attributes = {**labels, **server, semconv.URL_PATH: scope["path"]}
     if client := scope.get("client"):
         attributes[semconv.CLIENT_ADDRESS] = client[0]
     if query := scope.get("query_string"):
@@ -214,7 +215,7 @@ def _attributes(scope: Scope, method: str) -> dict[str, AttributeValue]:
 
 
 @lru_cache
-def _authority(authority: str, scheme: str) -> dict[str, AttributeValue]:
+def _authority(authority: str, scheme: str) -> Mapping[str, AttributeValue]:
     try:
         url = urlsplit("//" + authority)
         port = PORTS.get(scheme) if url.port is None else url.port
@@ -225,7 +226,7 @@ def _authority(authority: str, scheme: str) -> dict[str, AttributeValue]:
     return {semconv.SERVER_ADDRESS: url.hostname, **({} if port is None else {semconv.SERVER_PORT: port})}
 
 
-def _server(scope: Scope) -> dict[str, AttributeValue]:
+def _server(scope: Scope) -> Mapping[str, AttributeValue]:
     address, port = scope.get("server") or (None, None)
     if address is None:
         return {}
