@@ -79,9 +79,9 @@ class StreamUnary(Delegate[grpc.aio.StreamUnaryCall[Request, Response]], grpc.ai
             return (yield from self._call.__await__())
 
 
-class StreamStream(
+class StreamStream(  # pyright: ignore[reportGeneralTypeIssues]
     Delegate[grpc.aio.StreamStreamCall[Request, Response]], grpc.aio.StreamStreamCall[Request, Response]
-):  # pyright: ignore[reportGeneralTypeIssues]
+):
     """A call with many requests and many responses."""
 
     def __del__(self) -> None:

@@ -46,7 +46,7 @@ class raise_unavailable:  # noqa: N801 - used like a function; contextlib's own 
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if error and (message := _reason(error)):
+        if error is not None and (message := _reason(error)):
             failure = self._unavailable(message, retry_after=RETRY_AFTER)
             if status_code(error) in SHARED_SESSION:
                 failure.add_note(SHARED_SESSION_NOTE)

@@ -281,16 +281,23 @@ def _link(link: Link) -> bytes:
 
 def _attributes(attributes: Mapping[str, Any], longest: int | None) -> Iterable[bytes]:
     """The encodings of spans with one of these attributes each, whose texts have no more than `longest` characters."""
-    is_cacheable = longest and longest <= CACHED_LENGTH and CACHEABLE.issuperset(map(type, attributes.values()))
-    return starmap(_cached if is_cacheable else _attribute, attributes.items())
+    are_cacheable = longest and longest <= CACHED_LENGTH and CACHEABLE.issuperset(map(type, attributes.values()))
+    return starmap(_cached if are_cacheable else _attribute, attributes.items())
 
 
-def _attribute(key: str, value: object) -> bytes:
+def _attribute(key: str, value: Any) -> bytes:
     """The encoding of a span with one attribute."""
+    kind = type(value)
+    if kind in CACHEABLE and (kind is not str or len(value) <= CACHED_LENGTH):
+        return _cached(key, value)
+    return _uncached(key, value)
+
+
+def _uncached(key: str, value: object) -> bytes:
     return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
 
 
-_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_attribute)  # typed, because 1 == True
+_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_uncached)  # typed, because 1 == True
 
 
 def _key_values(attributes: Attributes) -> list[KeyValue]:
