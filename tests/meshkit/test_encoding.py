@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 )
 
 from meshkit.telemetry import spans as own
-from meshkit.telemetry.encoding import MAX_BYTES, encode, requests
+from meshkit.telemetry.encoding import CACHED_LENGTH, MAX_BYTES, encode, requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +39,11 @@ EQUAL_VALUES: list[Any] = [1, True, 1.0, 0, False, 0.0, -0.0, (1,), (True,), (1.
 VALUES: list[Any] = [None, "", "a" * 5000, -(1 << 63), 1.5, [], ["a", 1, None], {"a": {"b": [b"\xff"]}}, "€", object()]
 
 
-def spans_of_every_kind(provider_type: type[TracerProvider]) -> Sequence[ReadableSpan]:
+def spans_of_every_kind(provider_type: type[TracerProvider], longest: int | None) -> Sequence[ReadableSpan]:
     exporter = InMemorySpanExporter()
     provider = provider_type(
         resource=Resource({"service.name": "shop", "ports": [1, 2]}, "https://schema.test/resource"),
-        span_limits=SpanLimits(max_span_attributes=30, max_events=2, max_links=2),
+        span_limits=SpanLimits(max_span_attributes=30, max_events=2, max_links=2, max_span_attribute_length=longest),
     )
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("shop", "1", "https://schema.test/scope", {"zone": "north"})
@@ -83,9 +83,12 @@ def decoded(spans: Sequence[ReadableSpan]) -> list[tuple[ExportTraceServiceReque
     return [(ExportTraceServiceRequest.FromString(request), number) for request, number in requests(ended)]
 
 
+@pytest.mark.parametrize("longest", [None, CACHED_LENGTH, CACHED_LENGTH + 1])
 @pytest.mark.parametrize("provider", [TracerProvider, own.TracerProvider])
-def test_spans_of_every_kind_are_encoded_as_by_opentelemetry(provider: type[TracerProvider]) -> None:
-    spans = spans_of_every_kind(provider)
+def test_spans_of_every_kind_are_encoded_as_by_opentelemetry(
+    provider: type[TracerProvider], longest: int | None
+) -> None:
+    spans = spans_of_every_kind(provider, longest)
     expected = encoded_by_opentelemetry(spans)
     for _ in range(2):  # the second time from the cache
         assert decoded(spans) == [(expected, len(spans))]
