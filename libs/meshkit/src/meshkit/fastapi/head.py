@@ -6,8 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LAST = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -22,12 +20,14 @@ class HeadAsGet:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            head = Head(send, cast("asyncio.Task[None]", asyncio.current_task()))
-            return head.run(self._app, {**scope, "method": "GET"}, receive)
-        return self._app(scope, receive, send)
+            await Head(send, cast("asyncio.Task[None]", asyncio.current_task())).run(
+                self._app, {**scope, "method": "GET"}, receive
+            )
+        else:
+            await self._app(scope, receive, send)
 
 
 class Head:
