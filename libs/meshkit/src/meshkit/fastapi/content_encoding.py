@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from meshkit.fastapi.refusal import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from meshkit.fastapi.problem_details import Problems
@@ -24,13 +22,14 @@ class UnencodedBodies:
         self._app = app
         self._problems = problems
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
         if scope["type"] != "http" or all(map(_is_identity, _codings(scope))):
-            return self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         problem = self._problems.of_status(scope["path"], 415, DETAIL)
         problem.headers["Accept-Encoding"] = "identity"
-        return refuse(problem, scope, receive, send)
+        await refuse(problem, scope, receive, send)
 
 
 def _codings(scope: Scope) -> list[bytes]:

@@ -24,7 +24,7 @@ from meshkit.logs import log_line
 from meshkit.timings import Timing, timings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Container, Iterator
+    from collections.abc import Container, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -155,14 +155,15 @@ class BodyLimits:
         self._problems = problems
         self._max_bytes = max_bytes
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
         if scope["type"] != "http":
-            return self._app(scope, receive, send)
-        if _declared_length(scope) > self._max_bytes:
+            await self._app(scope, receive, send)
+        elif _declared_length(scope) > self._max_bytes:
             problem = self._problems.of_status(scope["path"], 413, too_large(self._max_bytes))
-            return refuse(problem, scope, receive, send)
-        return self._app(scope, _limited(receive, self._max_bytes), send)
+            await refuse(problem, scope, receive, send)
+        else:
+            await self._app(scope, _limited(receive, self._max_bytes), send)
 
 
 def _declared_length(scope: Scope) -> int:

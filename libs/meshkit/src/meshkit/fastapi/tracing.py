@@ -22,7 +22,7 @@ from meshkit.fastapi.own_traces import CALLER
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
@@ -102,11 +102,11 @@ class RouteScope:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
         if request := scope.get(REQUEST):
             request.scope = scope
-        return self._app(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
 class Request:
