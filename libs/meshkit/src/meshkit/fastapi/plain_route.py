@@ -159,13 +159,13 @@ def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, A
     }
     serialize = partial(serialize_response, field=route.response_field, dump_json=True, **options)
     model = route.response_model if _is_never_validated(route.response_model) else None
-    write = partial(model.__pydantic_serializer__.to_json, **options) if model else None
+    write: Any = model and partial(model.__pydantic_serializer__.to_json, **options)
 
     async def call(values: dict[str, Any]) -> ASGIApp:
         result = await route.endpoint(**values)
         if isinstance(result, Response):
             return result
-        body = write(result) if write and type(result) is model else await serialize(response_content=result)
+        body = write(result) if type(result) is model else await serialize(response_content=result)
         return partial(_respond, body, route.status_code or 200)
 
     return call

@@ -41,8 +41,6 @@ FLUSH_SECONDS = 5.0
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
-SAMPLED = TraceFlags.SAMPLED
-
 BATCH_SIZE = 256
 """The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
 queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
@@ -65,14 +63,14 @@ class SpanExport(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Counts a span, if it is sampled."""
-        if span.get_span_context()[3] & SAMPLED:  # `trace_flags` is a function in Python
+        if span.get_span_context()[3] & TraceFlags.SAMPLED:  # `trace_flags` is a function in Python
             with self._lock:
                 self._started += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         """Encodes a span and queues it for export, or drops it if the queue is full. Never waits."""
         context = span.context
-        if context is None or not context[3] & SAMPLED or self._closed:
+        if context is None or not context[3] & TraceFlags.SAMPLED or self._closed:
             return
         with self._lock:
             self._ended += 1
