@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -152,20 +152,24 @@ async def test_orders_survive_the_loss_of_the_database_pod(mesh: ClusterMesh) ->
 @asynccontextmanager
 async def without_pods(*workloads: Workload) -> AsyncIterator[None]:
     """Removes all pods of some Deployments while the block runs."""
-    replicas = await asyncio.gather(*(scaled(workload, 0) for workload in workloads))
-    try:
+    async with AsyncExitStack() as stack:
+        for workload in workloads:
+            stack.push_async_callback(scale, workload, await replicas(workload))
+            await scale(workload, 0)
         yield
-    finally:
-        await asyncio.gather(*map(scaled, workloads, replicas))
 
 
-async def scaled(workload: Workload, replicas: int) -> int:
-    """Scales a Deployment and waits until it is complete; returns how many replicas it had."""
+async def replicas(workload: Workload) -> int:
+    """How many pods a Deployment should have."""
+    found = await in_thread("get", f"deployment/{workload.name}", "--output=json", namespace=workload.namespace)
+    return int(json.loads(found)["spec"]["replicas"])
+
+
+async def scale(workload: Workload, pods: int) -> None:
+    """Scales a Deployment and waits until it is complete."""
     name, namespace = f"deployment/{workload.name}", workload.namespace
-    before = json.loads(await in_thread("get", name, "--output=json", namespace=namespace))["spec"]["replicas"]
-    await in_thread("scale", name, f"--replicas={replicas}", namespace=namespace)
+    await in_thread("scale", name, f"--replicas={pods}", namespace=namespace)
     await in_thread("rollout", "status", name, "--timeout=120s", namespace=namespace)
-    return int(before)
 
 
 @pytest.mark.timeout(240)
