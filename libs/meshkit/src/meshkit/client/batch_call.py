@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from meshkit.client.batch_traces import MemberTrace
-    from meshkit.client.expiry import Deadlines
+    from meshkit.client.deadline_timer import Deadlines
     from meshkit.errors import ServiceError
 
 Request = TypeVar("Request")

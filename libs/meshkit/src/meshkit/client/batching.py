@@ -34,7 +34,7 @@ from opentelemetry.propagate import get_global_textmap, inject
 from meshkit.batch_metadata import MAX_MEMBERS
 from meshkit.client.batch_call import ALONE, ONE_BY_ONE, BatchCall, Member, Request, Response
 from meshkit.client.batch_traces import MemberTrace
-from meshkit.client.expiry import Deadlines
+from meshkit.client.deadline_timer import Deadlines
 from meshkit.current_span import current_span_context
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, mapping_of

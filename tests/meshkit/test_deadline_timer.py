@@ -1,11 +1,11 @@
-"""Many deadlines with one timer: `meshkit.client.expiry`."""
+"""Many deadlines with one timer: `meshkit.client.deadline_timer`."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 
-from meshkit.client.expiry import Deadlines
+from meshkit.client.deadline_timer import Deadlines
 
 SOON, LATER = 0.01, 60.0
 
