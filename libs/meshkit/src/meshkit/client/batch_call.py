@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from meshkit.client.batch_traces import MemberTrace
-    from meshkit.client.deadline_timer import Deadlines
+    from meshkit.client.deadline_timer import DeadlineTimer
     from meshkit.errors import ServiceError
 
 Request = TypeVar("Request")
@@ -88,16 +88,16 @@ class Member(Generic[Request]):
         timeout: seconds until its deadline; infinite without one.
         trace: its span.
         place: where it is.
-        deadlines: ends it at its deadline.
+        timer: ends it at its deadline.
 
     Attributes:
         outcome: its response, `ALONE` or `ONE_BY_ONE`, or its error.
     """
 
-    __slots__ = ("_deadlines", "deadline", "outcome", "place", "request", "trace")
+    __slots__ = ("_timer", "deadline", "outcome", "place", "request", "trace")
 
     def __init__(
-        self, request: Request, timeout: float, trace: MemberTrace, place: Place[Request], deadlines: Deadlines
+        self, request: Request, timeout: float, trace: MemberTrace, place: Place[Request], timer: DeadlineTimer
     ) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
@@ -105,8 +105,8 @@ class Member(Generic[Request]):
         self.place = place
         self.outcome: asyncio.Future[Any] = loop.create_future()  # a response, or one of two other objects
         self.deadline = loop.time() + timeout
-        self._deadlines = deadlines
-        deadlines.add(self)
+        self._timer = timer
+        timer.add(self)
 
     def timeout(self) -> float | None:
         """Seconds until the deadline, for a gRPC call; None without one."""
@@ -114,7 +114,7 @@ class Member(Generic[Request]):
 
     def leave_deadline(self) -> None:
         """Leaves the deadline to the call."""
-        self._deadlines.discard(self)
+        self._timer.discard(self)
 
     def finish(self, outcome: object) -> None:
         """Sets the outcome, unless the member has left."""

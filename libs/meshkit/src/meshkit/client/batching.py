@@ -34,7 +34,7 @@ from opentelemetry.propagate import get_global_textmap, inject
 from meshkit.batch_metadata import MAX_MEMBERS
 from meshkit.client.batch_call import ALONE, ONE_BY_ONE, BatchCall, Member, Request, Response
 from meshkit.client.batch_traces import MemberTrace
-from meshkit.client.deadline_timer import Deadlines
+from meshkit.client.deadline_timer import DeadlineTimer
 from meshkit.current_span import current_span_context
 from meshkit.deadline import call_timeout
 from meshkit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, mapping_of
@@ -93,7 +93,7 @@ class BatchingCalls(Generic[Request, Response]):
         self._late_seconds = late_seconds
         self._waiting: set[Member[Request]] = set()
         self._queues: WeakValueDictionary[Hashable, _Queue[Request, Response]] = WeakValueDictionary()
-        self._deadlines = Deadlines()
+        self._timer = DeadlineTimer()
         self._one_by_one = asyncio.Semaphore(MAX_ONE_BY_ONE)
 
     async def __call__(self, request: Request, /, **options: Unpack[CallOptions]) -> Response:
@@ -122,7 +122,7 @@ class BatchingCalls(Generic[Request, Response]):
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue(self._method, self._waiting, self._late_seconds)
-        member = Member(request, timeout, trace, queue, self._deadlines)
+        member = Member(request, timeout, trace, queue, self._timer)
         if len(self._waiting) < self._max_waiting:
             queue.add(member)
         else:

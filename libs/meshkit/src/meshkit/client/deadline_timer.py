@@ -19,7 +19,7 @@ class Expiring(Protocol):
         """Is called at the deadline."""
 
 
-class Deadlines:
+class DeadlineTimer:
     """Calls `expire` of each lookup at its deadline, unless it has been discarded.
 
     The timer is that of the earliest deadline. It runs on when its lookup is discarded, and then sets itself for the
