@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import math
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from opentelemetry.trace import format_trace_id
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -37,10 +39,19 @@ REASONS = {
     422: "INVALID_REQUEST",
     500: "INTERNAL",
 }
-"""The reasons of HTTP's own errors, by status."""
+"""The reasons of the errors that FastAPI and this package raise, by status."""
 
-TITLES = {413: "Content Too Large", 422: "Unprocessable Content", 499: "Client Closed Request"}
-"""Names that Python lacks, or has only since 3.13 (RFC 9110)."""
+TITLES = {status.value: status.phrase for status in http.HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+    499: "Client Closed Request",
+}
+"""The names of HTTP statuses (RFC 9110), some of which Python lacks, or has only since 3.13."""
+
+NOT_READABLE = "There was an error parsing the body"
+"""FastAPI's detail of a body that is not text."""
 
 MAX_VIOLATIONS, MAX_FIELD = 30, 200
 """How much of an invalid request a response repeats: the number of fields, and the length of a field's path."""
@@ -137,7 +148,7 @@ class Problems:
 
     def of_status(self, path: str, status: int, detail: str, *, errors: Sequence[Violation] = ()) -> Response:
         """The problem of one of HTTP's own errors."""
-        reason = REASONS.get(status, http.HTTPStatus(status).name)
+        reason = REASONS.get(status) or _name(status)
         return self._response(path, status, detail=detail, reason=reason, domain=self._domain, errors=errors)
 
     def of_bug(self, path: str) -> Response:
@@ -160,22 +171,27 @@ class Problems:
     async def _http_error(
         self, app: FastAPI, routes: Sequence[BaseRoute], request: Request, error: HTTPException
     ) -> Response:
-        path, method = request.scope["path"], request.method
-        match error.status_code:
-            case 400:  # FastAPI's response to a body that is not text
+        path, status = request.scope["path"], error.status_code
+        match status, error.detail:
+            case 400, problem if problem == NOT_READABLE:
                 return self.of_status(path, 422, "the request is invalid: body", errors=[NOT_JSON])
-            case 404:
+            case 404, name if name == title(404):
                 return self.of_status(path, 404, f"there is no path {path}")
-            case 405:
-                response = self.of_status(path, 405, f"{path} does not support {method}")
-                response.headers["Allow"] = ", ".join(
-                    _methods([*app.routes, *routes], route_path(request.scope)) or FILE_METHODS
-                )
+            case 405, name if name == title(405):
+                response = self.of_status(path, 405, f"{path} does not support {request.method}")
+                allowed = _methods([*app.routes, *routes], route_path(request.scope)) or FILE_METHODS
+                response.headers["Allow"] = ", ".join(allowed)
                 return response
-            case status:
-                response = self.of_status(path, status, error.detail)
-                response.headers.update(error.headers or {})
-                return response
+        return self._of_route(path, error)
+
+    def _of_route(self, path: str, error: HTTPException) -> Response:
+        """The problem of an HTTPException that a route has raised. FastAPI's may have any JSON as its detail."""
+        status, detail = error.status_code, error.detail
+        text = detail if isinstance(detail, str) else to_json(detail).decode()
+        reason = _name(status) if status == http.HTTPStatus.NOT_FOUND else REASONS.get(status) or _name(status)
+        response = self._response(path, status, detail=text, reason=reason, domain=self._domain)
+        response.headers.update(error.headers or {})
+        return response
 
     def _response(
         self,
@@ -206,7 +222,12 @@ class Problems:
 
 def title(status: int) -> str:
     """The name of an HTTP status."""
-    return TITLES.get(status) or http.HTTPStatus(status).phrase
+    return TITLES.get(status, f"Status {status}")
+
+
+def _name(status: int) -> str:
+    """The name of an HTTP status as a reason, such as NOT_FOUND."""
+    return re.sub(r"\W+", "_", title(status).upper())
 
 
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
