@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from meshkit.client.channel import open_channel
@@ -14,7 +15,7 @@ from meshkit.testing import SpanCapture
 from tests.meshkit.echo import SERVICE, Echo, echo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 MANY = 8 * CALLS
 
@@ -84,6 +85,30 @@ async def test_few_calls_use_the_first_connection_again() -> None:
         held.connections.clear()
         await start_held(call, held, CALLS - 1)
         assert held.connections == {first: CALLS - 1}
+
+
+async def test_calls_whose_write_fails_count_once() -> None:
+    """grpc.aio 1.82 runs the done callbacks of such a call twice."""
+    held = Held()
+
+    async def refuse(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await anext(requests)
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no more")
+        raise AssertionError
+
+    async with echo(UnaryUnary=held, StreamUnary=refuse) as served, channel_to(served) as channel:
+        upload = channel.stream_unary(f"/{SERVICE}/StreamUnary")
+        for _ in range(3):
+            call = upload()
+            with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+                while True:
+                    await call.write(b"x")
+            while await call.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                await asyncio.sleep(0)  # it is INTERNAL until the status is here
+        calls = await start_held(channel.unary_unary(f"/{SERVICE}/UnaryUnary"), held, CALLS + 1)
+        assert sorted(held.connections.values()) == [1, CALLS]
+        held.release.set()
+        await asyncio.gather(*calls)
 
 
 async def test_closing_ends_the_calls_of_every_connection() -> None:

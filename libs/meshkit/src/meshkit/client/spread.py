@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache, partial
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from meshkit.client.renewal import Renewal
@@ -60,8 +59,8 @@ class Spread:
         def start(request: Request, /, **options: Unpack[CallOptions]) -> Call:
             lane = self._for_call()
             call = on_lane(lane)(request, **options)
-            lane.calls += 1
-            call.add_done_callback(lane.end_call)
+            lane.calls.add(call)
+            call.add_done_callback(lane.calls.discard)  # grpc.aio 1.82 may run it twice
             return call
 
         return start
@@ -76,23 +75,19 @@ class Spread:
 
     def _for_call(self) -> _Lane:
         for lane in self._lanes:
-            if lane.calls < CALLS:
+            if len(lane.calls) < CALLS:
                 return lane
         if len(self._lanes) == CHANNELS:
-            return min(self._lanes, key=attrgetter("calls"))
+            return min(self._lanes, key=lambda lane: len(lane.calls))
         self._lanes.append(_Lane(self._renewal()))
         return self._lanes[-1]
 
 
 class _Lane:
-    """One gRPC channel, which is renewed when it fails, and the number of its calls in flight."""
+    """One gRPC channel, which is renewed when it fails, and its calls in flight."""
 
     __slots__ = ("calls", "renewal")
 
     def __init__(self, renewal: Renewal) -> None:
         self.renewal = renewal
-        self.calls = 0
-
-    def end_call(self, _call: grpc.aio.Call) -> None:
-        """Counts a call that has ended."""
-        self.calls -= 1
+        self.calls: set[grpc.aio.Call] = set()
