@@ -11,10 +11,12 @@ import pytest
 from fastapi import APIRouter, Body, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
 
 from meshkit.deadline import remaining
 from meshkit.fastapi.budget import route_with_budget
 from meshkit.fastapi.middleware import BodyLimits
+from meshkit.fastapi.plain_route import PlainRoutes
 from meshkit.fastapi.problem_details import Problems
 from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
@@ -43,7 +45,15 @@ def routes(prefix: str, route_class: type[APIRoute]) -> APIRouter:
     async def stream() -> StreamingResponse:
         return StreamingResponse(before_and_after(2 * (remaining() or 0)))
 
+    @router.get("/streamed")
+    async def streamed() -> float | None:
+        return StreamingResponse(own_budget())  # type: ignore[return-value]
+
     return router
+
+
+async def own_budget() -> AsyncIterator[str]:
+    yield str(remaining())
 
 
 async def before_and_after(seconds: float) -> AsyncIterator[bytes]:
@@ -66,10 +76,10 @@ def api() -> FastAPI:
 
 
 @asynccontextmanager
-async def start_app() -> AsyncIterator[aiohttp.ClientSession]:
+async def start_app(app: FastAPI) -> AsyncIterator[aiohttp.ClientSession]:
     stop, listener = Stop(), listen_socket("127.0.0.1:0")
     host, port = listener.getsockname()
-    task = asyncio.create_task(serve(api(), problems=PROBLEMS, listener=listener, stop=stop))
+    task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
     try:
         async with aiohttp.ClientSession(f"http://{host}:{port}") as http:
             yield http
@@ -80,7 +90,7 @@ async def start_app() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with start_app() as session:
+    async with start_app(api()) as session:
         yield session
 
 
@@ -93,6 +103,13 @@ async def left(http: aiohttp.ClientSession, path: str, timeout_ms: str | None = 
 async def test_a_request_has_the_budget_of_its_route(http: aiohttp.ClientSession) -> None:
     assert HOUR / 2 < await left(http, "/hour/left") <= HOUR
     assert DAY / 2 < await left(http, "/day/left") <= DAY
+
+
+@pytest.mark.parametrize("layers", [[], [Middleware(PlainRoutes)]], ids=["usual", "plain"])
+async def test_a_streamed_response_is_within_the_budget(layers: list[Middleware]) -> None:
+    app = FastAPI(routes=routes("", route_with_budget(HOUR)).routes, middleware=layers)
+    async with start_app(app) as http, http.get("/streamed") as answer:
+        assert HOUR / 2 < float(await answer.text()) <= HOUR
 
 
 async def test_a_route_without_a_declared_budget_has_none(http: aiohttp.ClientSession) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import ResponseValidationError
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, model_validator
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from meshkit.errors import NotFound
 from meshkit.fastapi.budget import route_with_budget
 from meshkit.fastapi.plain_route import CACHED_LENGTH, PlainRoutes, responder
+from meshkit.fastapi.prefix import PathPrefix
 from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
 from tests.meshkit.http_server import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp
 
 Endpoint = Callable[..., Awaitable[Any]]
 
@@ -137,13 +143,21 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     app = FastAPI(routes=[*plain.routes, *usual.routes], middleware=[Middleware(PlainRoutes)])
     app.include_router(included)
     PROBLEMS.add_handlers(app, included.routes)
+    async with server(app) as session:
+        yield session
+
+
+@asynccontextmanager
+async def server(app: ASGIApp) -> AsyncIterator[aiohttp.ClientSession]:
     stop, listener = Stop(), listen_socket("127.0.0.1:0")
     host, port = listener.getsockname()
     task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
-    async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
-        yield session
-    stop.request()
-    await task
+    try:
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            yield session
+    finally:
+        stop.request()
+        await task
 
 
 QUERIES = [
@@ -283,6 +297,29 @@ async def test_the_dependencies_of_an_included_router_apply_to_its_plain_routes(
 
     await app(scope, asyncio.Event().wait, send)  # type: ignore[arg-type] # nothing receives
     assert (sent[0]["status"], called) == (200, ["yes"])
+
+
+async def test_the_first_route_that_matches_is_run_also_below_a_mount_and_a_prefix() -> None:
+    router = APIRouter(route_class=route_with_budget(9.0))
+    router.get("/prepared")(prepared)
+    router.get("/{name:path}")(read)
+    app = FastAPI(routes=[Mount("/teas", FastAPI(routes=router.routes, middleware=[Middleware(PlainRoutes)]))])
+    for layers in (app, PathPrefix(app, prefix="/shop")):
+        async with server(layers) as http, http.get("/teas/prepared") as answer:
+            assert answer.headers["X-Prepared"] == "yes"
+
+
+async def test_the_error_of_an_invalid_result_names_the_endpoint() -> None:
+    async def broken() -> Tea:
+        return "no tea"  # type: ignore[return-value]
+
+    (route,) = routes_of(APIRouter(), broken)
+    respond = responder(route)
+    assert respond
+    with pytest.raises(ResponseValidationError) as raised:
+        await respond({"path_params": {}, "query_string": b""})
+    line = broken.__code__.co_firstlineno
+    assert str(raised.value).endswith(f'File "{__file__}", line {line}, in broken\n    GET /')
 
 
 def routes_of(router: APIRouter, endpoint: Endpoint) -> list[APIRoute]:

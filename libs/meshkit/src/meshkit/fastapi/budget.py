@@ -10,11 +10,13 @@ classes have no budget.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fastapi import Response
 from fastapi.routing import APIRoute
 
-from meshkit.deadline import budget
+from meshkit.deadline import budget, remaining
 from meshkit.errors import InvalidArgument
 from meshkit.fastapi.json_body import JsonRequest
 from meshkit.fastapi.plain_route import raise_error, responder
@@ -23,7 +25,7 @@ from meshkit.fastapi.problem_details import AppError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from fastapi import Request, Response
+    from fastapi import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from meshkit.fastapi.plain_route import Respond
@@ -70,9 +72,16 @@ def route_with_budget(seconds: float) -> type[APIRoute]:
 def _within_budget(seconds: float, respond: Respond) -> Respond:
     async def respond_in_time(scope: Scope) -> ASGIApp | None:
         with budget(requested_seconds(scope) or seconds):
-            return await respond(scope)
+            way = await respond(scope)
+            return partial(_send, remaining() or 0, way) if isinstance(way, Response) else way
 
     return respond_in_time
+
+
+async def _send(left: float, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a response, such as a stream, within what is left of the budget."""
+    with budget(left):
+        await response(scope, receive, send)
 
 
 def requested_seconds(scope: Scope) -> float | None:

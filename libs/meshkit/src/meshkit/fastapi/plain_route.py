@@ -10,16 +10,15 @@ endpoint fails: there its route raises the error.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction, signature, unwrap
 from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 from urllib.parse import parse_qsl
 
 from fastapi import Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import serialize_response
+from starlette._utils import get_route_path  # noqa: PLC2701 - what `matches` itself asks for
 from starlette.routing import Match
-
-from meshkit.fastapi.prefix import route_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -73,7 +72,7 @@ def raise_error(scope: Scope) -> None:
 
 def _matching(scope: Scope) -> Respond | None:
     """The `respond` of the route that the router would choose, if it is a plain one."""
-    path = route_path(scope)
+    path = get_route_path(scope)
     for route in scope["app"].router.routes:
         regex = getattr(route, "path_regex", None)
         if regex and not regex.match(path):
@@ -157,7 +156,8 @@ def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, A
         "exclude_defaults": route.response_model_exclude_defaults,
         "exclude_none": route.response_model_exclude_none,
     }
-    serialize = partial(serialize_response, field=route.response_field, dump_json=True, **options)
+    place = _place(route)
+    serialize = partial(serialize_response, field=route.response_field, endpoint_ctx=place, dump_json=True, **options)
     model = route.response_model if _is_never_validated(route.response_model) else None
     write: Any = model and partial(model.__pydantic_serializer__.to_json, **options)
 
@@ -169,6 +169,16 @@ def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, A
         return partial(_respond, body, route.status_code or 200)
 
     return call
+
+
+def _place(route: APIRoute) -> Any:
+    """Where the endpoint is, for the error of a result that its route does not declare."""
+    endpoint = unwrap(route.endpoint)
+    code = getattr(endpoint, "__code__", None)
+    path = f"{', '.join(sorted(route.methods or ()))} {route.path}"
+    if code is None:
+        return {"path": path}
+    return {"path": path, "function": code.co_name, "file": code.co_filename, "line": code.co_firstlineno}
 
 
 async def _respond(body: bytes, status: int, _scope: Scope, _receive: Receive, send: Send) -> None:

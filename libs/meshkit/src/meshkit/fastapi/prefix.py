@@ -39,8 +39,13 @@ def with_prefix(scope: Scope, prefix: str) -> Scope:
     }
 
 
+def prefix_of(scope: MutableMapping[str, Any]) -> str:
+    """The prefix of a request's path, without the path of a mount within the app."""
+    prefix: str = scope.get("app_root_path", scope.get("root_path", ""))  # the first one is set below a mount
+    return prefix
+
+
 def route_path(scope: MutableMapping[str, Any]) -> str:
     """The path of a request without the prefix, as the routes have it."""
-    prefix: str = scope.get("app_root_path") or scope.get("root_path", "")  # the first one is set below a mount
     path: str = scope["path"]
-    return path.removeprefix(prefix)
+    return path.removeprefix(prefix_of(scope))

@@ -19,6 +19,7 @@ from opentelemetry import propagate
 from opentelemetry.trace import Link, NoOpTracer, SpanKind, StatusCode, set_span_in_context
 
 from meshkit.fastapi.own_traces import CALLER
+from meshkit.fastapi.prefix import prefix_of
 from meshkit.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class HttpTracing:
 class RouteScope:
     """Shows HttpTracing the ASGI scope in which the router notes its route: middleware may have copied the scope.
 
-    The route has the prefix of its APIRouter, but not one that is given to `include_router`.
+    The route has the prefix of its APIRouter, but not one that is given to `include_router`, nor the path of a mount.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -119,7 +120,7 @@ class Request:
     def __init__(self, scope: Scope, method: str, span: Any, context: Context, metrics: Any) -> None:
         self.scope = scope
         self._method, self._span, self._context, self._metrics = method, span, context, metrics
-        self._prefix = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
+        self._prefix = prefix_of(scope).rstrip("/")
         self._start = perf_counter()
         self._status: int | None = None
         self._has_trailers = self._is_finished = self._is_disconnected = False
