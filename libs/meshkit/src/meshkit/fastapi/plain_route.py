@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from fastapi import Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import serialize_response
-from starlette._utils import get_route_path  # noqa: PLC2701 - what `matches` itself asks for
+from starlette._utils import get_route_path  # what `matches` itself asks for
 from starlette.routing import Match
 
 if TYPE_CHECKING:
