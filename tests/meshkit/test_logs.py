@@ -136,8 +136,10 @@ def test_extra_fields_stand_beside_the_message(logged: Callable[[], Lines]) -> N
 
 def test_values_that_json_does_not_know_are_written_as_text(logged: Callable[[], Lines]) -> None:
     log.info("until", extra={"expire_time": datetime(2026, 1, 1, tzinfo=UTC), "error": ValueError("no")})
-    (line,) = logged()
-    assert (line["expire_time"], line["error"]) == ("2026-01-01 00:00:00+00:00", "no")
+    log.info("never", extra={"ratio": float("nan"), "ratios": [float("inf")], "by_pair": {(1, 2): 3}})
+    until, never = logged()
+    assert (until["expire_time"], until["error"]) == ("2026-01-01 00:00:00+00:00", "no")
+    assert (never["ratio"], never["ratios"], never["by_pair"]) == ("nan", "[inf]", "{(1, 2): 3}")
 
 
 def test_an_exception_stays_on_the_line_of_its_record(logged: Callable[[], Lines]) -> None:
@@ -175,6 +177,12 @@ def test_a_line_without_a_record_is_the_line_of_its_record(logged: Callable[[], 
     assert list(first) == list(second)  # the order, too
     assert datetime.fromisoformat(first.pop("time")) <= datetime.fromisoformat(second.pop("time"))
     assert first == second
+
+
+def test_a_line_without_arguments_is_its_message(logged: Callable[[], Lines]) -> None:
+    with only_handler():
+        log_line(log, logging.INFO, "100% sold", fields={})
+    assert [line["message"] for line in logged()] == ["100% sold"]
 
 
 def test_a_line_makes_no_record(logged: Callable[[], Lines], monkeypatch: pytest.MonkeyPatch) -> None:

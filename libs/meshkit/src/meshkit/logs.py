@@ -46,7 +46,17 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 _OWN = frozenset({"time", "level", "logger", "message", "service", "trace_id", "span_id", "exception"})
 _NO_EXTRA = _OWN | {"asctime", "taskName"} | vars(logging.makeLogRecord({})).keys()
 
-_encode = JSONEncoder(default=str).encode
+_JSON = JSONEncoder(default=str, allow_nan=False)
+
+
+def _encode(value: object) -> str:
+    """The value as JSON; as text if JSON has no such value, as for NaN."""
+    try:
+        return _JSON.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return _quote(str(value))
+
+
 _WRITERS: Mapping[type, Callable[[Any], str]] = {
     str: _quote,
     int: repr,
@@ -76,7 +86,7 @@ def log_line(logger: logging.Logger, level: int, message: str, *args: object, fi
         return
     handler = _only_handler(logger)
     if handler and level >= handler.level:
-        handler.write(level, logger.name, message % args, fields)
+        handler.write(level, logger.name, message % args if args else message, fields)
     else:
         logger.log(level, message, *args, extra=fields, stacklevel=2)
 
