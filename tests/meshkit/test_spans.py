@@ -45,6 +45,8 @@ LIMITS = SpanLimits(
     max_span_attribute_length=5, max_attribute_length=3,
 )  # fmt: skip
 
+NOTHING = SpanLimits(max_events=0, max_links=0, max_span_attributes=0)
+
 
 class Counting(IdGenerator):
     """Ids 1, 2, 3 …, which are not random."""
@@ -206,7 +208,7 @@ def comparable(name: str, attributes: dict[str, Any], dropped: int, timestamp: i
     return name, attributes, dropped, None if name == "exception" else timestamp
 
 
-@pytest.mark.parametrize("limits", [SpanLimits(), LIMITS], ids=["default limits", "small limits"])
+@pytest.mark.parametrize("limits", [SpanLimits(), LIMITS, NOTHING], ids=["default limits", "small limits", "nothing"])
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_span_is_that_of_the_sdk(
     deed: Callable[[Tracer], None], limits: SpanLimits, caplog: pytest.LogCaptureFixture

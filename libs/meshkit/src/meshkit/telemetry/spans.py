@@ -181,7 +181,8 @@ class Span(trace.Span):
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Adds an event, unless the span has ended."""
-        self._events = self._events or self._new_events()  # type: ignore[no-untyped-call]
+        if type(self._events) is tuple:
+            self._events = self._new_events()  # type: ignore[no-untyped-call]
         super().add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
