@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import pytest
 from google.rpc import status_pb2
-from opentelemetry import baggage
+from opentelemetry import baggage, propagate
+from opentelemetry.propagators.composite import CompositePropagator
 
 from meshkit.errors import NotFound
 from meshkit.server.build import build_server
@@ -296,6 +297,21 @@ async def test_a_handled_task_group_failure_does_not_cancel_the_call(arity: str,
             pass
         client, server = await one_span_each(service)
     assert (code(client), code(server)) == ("OK", "OK")
+
+
+async def test_without_propagators_every_call_begins_a_trace() -> None:
+    """The tasks of calls inherit the context in which their server was started."""
+    propagator = propagate.get_global_textmap()
+    propagate.set_global_textmap(CompositePropagator([]))
+    try:
+        with SpanCapture("startup").telemetry.tracer_provider.get_tracer("startup").start_as_current_span("startup"):
+            service = echo(UnaryUnary=ok)
+            async with service as served:
+                await served.unary()
+                _, server = await one_span_each(served)
+    finally:
+        propagate.set_global_textmap(propagator)
+    assert server.parent is None
 
 
 async def test_health_and_reflection_have_no_spans() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.descriptor_pb2 import MethodOptions
+from opentelemetry.context import Context as TraceContext
 from opentelemetry.propagate import extract
 from opentelemetry.trace import Link
 
@@ -114,7 +115,7 @@ def _unknown_method(path: str, telemetry: Telemetry) -> dict[str, Behavior[Any, 
 def _origin(context: Context) -> Origin:
     """Continues the trace of the caller, or begins one with a link: see `meshkit.fastapi.own_traces`."""
     caller = context.http_call.asgi_scope.get(CALLER)
-    return extract(carrier(context)), [Link(caller)] if caller else [], None
+    return extract(carrier(context), TraceContext()), [Link(caller)] if caller else [], None
 
 
 async def _respond_unknown(context: Context) -> None:

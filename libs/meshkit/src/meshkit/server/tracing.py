@@ -115,12 +115,12 @@ def trace_calls(
 def _callers_trace(context: CallContext[Request, Response]) -> Origin:
     """Continues the trace of the caller, or those of the members of a batch."""
     members = read_members(context.invocation_metadata() or ())
-    return extract(carrier(context)), links_to_others(members), members
+    return extract(carrier(context), Context()), links_to_others(members), members
 
 
 def _own_trace(context: CallContext[Request, Response]) -> Origin:
     """Begins a trace with a link to the span of the caller, if it sent one: see `meshkit.fastapi.own_traces`."""
-    caller = get_current_span(extract(carrier(context))).get_span_context()
+    caller = get_current_span(extract(carrier(context), Context())).get_span_context()
     return Context(), [Link(caller)] if caller.is_valid else [], None
 
 
