@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import StreamingResponse
+from starlette.background import BackgroundTask
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from meshkit.fastapi.head import HeadAsGet
@@ -76,6 +77,24 @@ async def test_head_of_a_stream_is_complete_at_once_and_cancels_the_stream(
     assert [(body["body"], body["more_body"]) for body in bodies] == [(b"", False)]
     assert state in ([], ["begun", "ended"])
     assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+async def test_head_of_a_response_without_a_body_cancels_nothing(status: int) -> None:
+    done = asyncio.Event()
+
+    async def empty(_request: Request) -> Response:
+        async def finish() -> None:
+            await asyncio.sleep(0)
+            done.set()
+
+        return Response(status_code=status, background=BackgroundTask(finish))
+
+    exchange = Exchange("2.4")
+    await HeadAsGet(Starlette(routes=[Route("/", empty)]))(exchange.scope, exchange.receive, exchange.send)
+    start, body = exchange.sent
+    assert (start["status"], body["body"], body["more_body"]) == (status, b"", False)
+    assert done.is_set()
 
 
 async def test_a_request_that_is_cancelled_from_outside_stays_cancelled() -> None:

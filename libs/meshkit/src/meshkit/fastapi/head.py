@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+WITHOUT_BODY = frozenset({204, 205, 304})
+"""The statuses whose responses have no body, and may lack a Content-Length (RFC 9110, section 6.4.1)."""
+
 LAST = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -52,7 +55,7 @@ class Head:
     async def _send_head(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._send(message)
-            if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
+            if not _has_end(message):
                 await self._end_stream()
         elif not (self._is_stream or message.get("more_body")):
             await self._send(LAST)
@@ -62,3 +65,9 @@ class Head:
         await self._send(LAST)
         self._task.cancel()
         await asyncio.sleep(0)  # raises if this is the app's own task, else its group cancels this one
+
+
+def _has_end(start: Message) -> bool:
+    """Whether the head of a response says that its body ends."""
+    has_length = any(name.lower() == b"content-length" for name, _ in start.get("headers", ()))
+    return has_length or start["status"] in WITHOUT_BODY
