@@ -104,9 +104,10 @@ class Exchange:
         try:
             await app(self._scope, self._receive, self._send_with_headers)
         except asyncio.CancelledError:  # even if the client has disconnected, the span and the log get the status
-            if not self._status:
-                error = self._scope["state"].get(CANCELLED_FOR) or ShuttingDown()
-                await self._respond(self._problems.of_error(self._scope["path"], error))
+            if self._status:
+                raise
+            error = self._scope["state"].get(CANCELLED_FOR) or ShuttingDown()
+            await self._respond(self._problems.of_error(self._scope["path"], error))
         except Exception as error:
             if self._status:
                 raise

@@ -89,6 +89,8 @@ class HttpTracing:
                 carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
         if not carrier:
             return otel_context.Context()
+        if len(carrier.get("traceparent", ())) > 1:
+            del carrier["traceparent"]  # nobody knows which one is meant, so a new trace begins
         if "baggage" in carrier:
             carrier["baggage"] = [",".join(carrier["baggage"])]  # the propagator reads only the first value
         return propagate.extract(carrier, otel_context.Context())

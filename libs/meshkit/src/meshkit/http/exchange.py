@@ -79,10 +79,17 @@ class Exchange:
         try:
             await app(scope, receive, send_response)
         except asyncio.CancelledError:
-            if not self._refusal:
-                raise
-            if not self.cycle.response_started:
+            if self.cycle.response_started:
+                self._break_off()
+            elif self._refusal:
                 await self._respond(self._refusal, send)
+            else:
+                raise
+
+    def _break_off(self) -> None:
+        """Closes the connection, because the process stops before the response is complete."""
+        self.disconnect()
+        self.cycle.transport.close()
 
     def _cancel_task(self) -> None:
         if self._task and self._refusal:
