@@ -45,8 +45,9 @@ async def concurrently(*branches: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
 async def concurrently(*branches: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """The results of all branches, in their order. The first failure cancels the others and is raised unchanged.
+    """The results of all branches, in their order. A failure cancels the others and is raised unchanged.
 
+    If others fail, too, while they are cancelled, one of the failures is raised.
     The first branch runs in the caller's own task.
     """
     try:

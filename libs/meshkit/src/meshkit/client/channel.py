@@ -107,10 +107,11 @@ class Channel(grpc.aio.Channel):
     3. `meshkit.client.spread`: the call is made on a gRPC channel that has less than 50 in flight;
        `meshkit.client.renewal`: on the newest that was ready.
     4. `concerns`: `meshkit.client.tracing`, then `meshkit.client.deadlines`.
-    5. gRPC's interceptors: `meshkit.telemetry.contrib` if chosen, then those given to `open_channel`
-       (`meshkit.client.interceptors`), then `meshkit.client.request_stream`. So all that an interceptor does with a
-       call, another attempt included, is within the call's span and its deadline.
-    6. `meshkit.client.parsing`: a response that cannot be parsed is the call's failure.
+    5. `meshkit.client.parsing`: a response that cannot be parsed is the call's failure.
+    6. gRPC's interceptors: `meshkit.telemetry.contrib` if chosen, then those given to `open_channel`
+       (`meshkit.client.interceptors`), within them `parsing` again, so that they see that failure, then
+       `meshkit.client.request_stream`. So all that an interceptor does with a call, another attempt included, is
+       within the call's span and its deadline.
     7. gRPC's core, configured by `meshkit.client.policy`: balancing, retries, connections.
 
     Args:
