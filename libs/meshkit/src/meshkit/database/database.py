@@ -68,7 +68,8 @@ class Database:
     Args:
         url: `sqlite:///path` or `postgresql://user:password@host:port/name`, see `meshkit.database.libpq`.
         unavailable: the service's error for a database that cannot be reached or stays locked. It replaces driver
-            errors of that kind; all other driver errors are bugs and pass unchanged.
+            errors of that kind, and each OSError and TimeoutError within `read` and `write`, because drivers raise
+            these, too. All other errors are bugs and pass unchanged.
         tracer: creates a span for each statement of a traced request.
         meter: counts the connections of the pools, see `meshkit.database.pools`.
         patience: seconds that a call waits for a connection or the write lock, unless it is cancelled; a read waits
