@@ -10,7 +10,6 @@ from weakref import WeakSet
 
 import grpc
 
-from meshkit.batches import free_batches
 from meshkit.client.batching import MAX_WAITING, BatchingCalls
 from meshkit.client.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshkit.client.deadlines import deadlines
@@ -28,6 +27,7 @@ from meshkit.client.policy import channel_options
 from meshkit.client.request_stream import request_stream_interceptors
 from meshkit.client.spread import Spread
 from meshkit.client.tracing import tracing
+from meshkit.operation_batches import free_batches
 from meshkit.telemetry import contrib, semconv
 
 if TYPE_CHECKING:

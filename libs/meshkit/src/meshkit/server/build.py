@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from meshkit.batches import free_batches
 from meshkit.config import MAX_PENDING
+from meshkit.operation_batches import free_batches
 from meshkit.server.admission import admission
 from meshkit.server.deadlines import deadlines
 from meshkit.server.errors import errors
