@@ -22,7 +22,7 @@ from meshkit.fastapi.own_traces import CALLER, OwnTraces
 from meshkit.fastapi.prefix import PathPrefix
 from meshkit.fastapi.problem_details import Problems
 from meshkit.fastapi.server import listen_socket, serve
-from meshkit.fastapi.tracing import HttpTracing, Request, RouteScope
+from meshkit.fastapi.tracing import HttpTracing, RouteScope, TracedRequest
 from meshkit.lifecycle import Stop
 from meshkit.telemetry.prometheus import MetricsPage
 from meshkit.testing import SpanCapture
@@ -291,7 +291,7 @@ async def test_an_ended_request_is_not_kept_for_the_garbage_collector() -> None:
         async with shop(by_fastapi=False) as running:
             for name in ("ok", "HEAD", "404", "stream"):
                 await running.ask(REQUESTS[name])
-        left = [each for each in gc.get_objects() if isinstance(each, Request)]
+        left = [each for each in gc.get_objects() if isinstance(each, TracedRequest)]
     finally:
         gc.enable()
     assert left == []

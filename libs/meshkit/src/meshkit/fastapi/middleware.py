@@ -62,23 +62,23 @@ class TraceHeaders:
     ) -> None:
         self._app = app
         self._probes = probes
-        self._exchange = partial(Exchange, problems=problems, trace_url=trace_url, access_log=access_log)
+        self._logged = partial(LoggedRequest, problems=problems, trace_url=trace_url, access_log=access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app (ASGI)."""
         if scope["type"] != "http" or route_path(scope) in self._probes:
             await self._app(scope, receive, send)
             return
-        exchange = self._exchange(scope, receive, send)
-        token = timings.set(exchange.timings)
+        request = self._logged(scope, receive, send)
+        token = timings.set(request.timings)
         try:
-            await exchange.run(self._app)
+            await request.run(self._app)
         finally:
             timings.reset(token)
-            exchange.log()
+            request.log()
 
 
-class Exchange:
+class LoggedRequest:
     """One request and its response, with the trace headers."""
 
     def __init__(

@@ -75,7 +75,7 @@ class HttpTracing:
         attributes = _attributes(scope, method) if self._is_recording else None
         span = self._tracer.start_span(_span_name(method), parent, SpanKind.SERVER, attributes, _links(scope))
         context = set_span_in_context(span, parent)
-        request = Request(scope, method, span, context, self._metrics)
+        request = TracedRequest(scope, method, span, context, self._metrics)
         token = otel_context.attach(context)
         try:
             await request.run(self._app, receive, send)
@@ -112,7 +112,7 @@ class RouteScope:
         await self._app(scope, receive, send)
 
 
-class Request:
+class TracedRequest:
     """A request that is traced.
 
     Attributes:

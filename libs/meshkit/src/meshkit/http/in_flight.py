@@ -43,7 +43,7 @@ class InFlight:
         self._app = app
         self._renderer = renderer
         self._stop = stop
-        self._requests: set[Request] = set()
+        self._requests: set[RunningRequest] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -54,7 +54,7 @@ class InFlight:
         for end in ("client", "server"):
             if scope.get(end):
                 scope[end] = _address(*scope[end])
-        request = Request(scope, receive, send, self._renderer, self._stop)
+        request = RunningRequest(scope, receive, send, self._renderer, self._stop)
         self._requests.add(request)
         self._idle.clear()
         try:
@@ -101,7 +101,7 @@ class InFlight:
             await asyncio.wait({request.task for request in requests}, timeout=CANCEL_SECONDS)
 
 
-class Request:
+class RunningRequest:
     """One request and its response.
 
     Attributes:
