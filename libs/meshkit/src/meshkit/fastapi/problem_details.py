@@ -186,7 +186,8 @@ class Problems:
 
     def _of_route(self, path: str, error: HTTPException) -> Response:
         """The problem of an HTTPException that a route has raised. FastAPI's may have any JSON as its detail."""
-        status, detail = error.status_code, error.detail
+        status = error.status_code
+        detail: Any = error.detail
         text = detail if isinstance(detail, str) else to_json(detail).decode()
         reason = _name(status) if status == http.HTTPStatus.NOT_FOUND else REASONS.get(status) or _name(status)
         response = self._response(path, status, detail=text, reason=reason, domain=self._domain)
