@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from meshkit.batch_metadata import MAX_MEMBERS
-from meshkit.client.batching import BatchingCalls
+from meshkit.client.batching import GATHER_TURNS, BatchingCalls
 from meshkit.client.channel import open_channel
 from meshkit.deadline import budget
 from meshkit.errors import DeadlineExceeded, ResourceExhausted
@@ -71,11 +71,14 @@ async def test_a_batch_in_flight_holds_back_lookups_too() -> None:
     assert sizes(books) == [3, 1]
 
 
-async def test_callers_that_ask_again_at_once_are_in_the_next_batch_with_those_that_waited() -> None:
+@pytest.mark.parametrize("turns", [0, GATHER_TURNS // 2])
+async def test_callers_that_ask_again_soon_are_in_the_next_batch_with_those_that_waited(turns: int) -> None:
     async with library(open_=False) as books:
 
         async def ask_twice(title: bytes) -> None:
             await books.get(title)
+            for _ in range(turns):
+                await asyncio.sleep(0)
             await books.get(title)
 
         again = [asyncio.create_task(ask_twice(title)) for title in BOOKS]

@@ -2,9 +2,11 @@
 
 The lookups of one method and key (`BatchMethod`), such as all prices in one currency, form a queue:
 
-- A lookup is sent at the end of the current turn of the event loop, with all others of that turn. While a call is in
-  flight it waits for the end of the turn in which that call ends. So nothing waits while idle, and a caller that got
-  its response from that call, and asks again at once, is in the next one.
+- A lookup is sent at the end of the current turn of the event loop, with all others of that turn, so nothing waits
+  while idle.
+- While a call is in flight, lookups wait until it has ended, and for `GATHER_TURNS` more turns: in these, callers that
+  got their response from that call and ask again at once join those that wait. Else they would travel by turns, in
+  calls of half the size.
 - A call that takes longer than `LATE_SECONDS` is late: it holds nothing back any longer, whatever becomes of it.
 - A call has at most `MAX_MEMBERS` members; the others wait for the next one.
 - Of one method, at most `max_waiting` lookups wait. Further ones are refused: RESOURCE_EXHAUSTED with RetryInfo.
@@ -51,7 +53,11 @@ if TYPE_CHECKING:
     from meshkit.client.types import CallOptions
 
 LATE_SECONDS = 0.005
-"""Seconds after which a call in flight holds back no other."""
+"""Seconds after which a call in flight holds back no other, and the most that lookups wait after one has ended."""
+
+GATHER_TURNS = 6
+"""Turns of the event loop after a call has ended, until what waits is sent. A client on the same machine needs five for
+its response, its next request, and the two lookups of that."""
 
 MAX_ONE_BY_ONE = 4
 """The most calls at a time that are made one by one because their batch failed, of one method."""
@@ -76,7 +82,7 @@ class BatchingCalls(Generic[Request, Response]):
         method: how the calls travel together.
         tracer: creates the spans of the members.
         max_waiting: the most calls that wait to be sent.
-        late_seconds: how long a call in flight holds back others.
+        late_seconds: how long a call in flight holds back others, and at most after its end.
     """
 
     def __init__(
@@ -166,7 +172,7 @@ class _Queue(Generic[Request, Response]):
     Args:
         method: what to call.
         all_waiting: the waiting lookups of all keys, which this object keeps current.
-        late_seconds: how long a call in flight holds back others.
+        late_seconds: how long a call in flight holds back others, and at most after its end.
     """
 
     def __init__(
@@ -181,7 +187,7 @@ class _Queue(Generic[Request, Response]):
         self._late: asyncio.TimerHandle | None = None
 
     def add(self, member: Member[Request]) -> None:
-        """Adds a lookup, which is sent at the end of the turn or of that in which the call in flight ends."""
+        """Adds a lookup, which is sent at the end of the turn, or some turns after the call in flight has ended."""
         self._waiting[member] = None
         self._all_waiting.add(member)
         if self._in_flight is None:
@@ -211,19 +217,34 @@ class _Queue(Generic[Request, Response]):
             return
         self._remove(members)
         self._in_flight = BatchCall(self._method, members, self._end) if len(members) > 1 else members[0]
-        self._late = asyncio.get_running_loop().call_later(self._late_seconds, self._end, self._in_flight)
+        self._late = asyncio.get_running_loop().call_later(self._late_seconds, self._pass, self._in_flight)
         if len(members) == 1:
             members[0].finish(ALONE)
 
     def _end(self, call: Member[Request] | BatchCall[Request, Response]) -> None:
-        """Sends what waits for this call, which has ended or is late, at the end of the turn."""
+        """Sends what waits for this call, which has ended, after some turns."""
         if self._in_flight is not call:
             return
         self._in_flight = None
         if self._late:
             self._late.cancel()
         if self._waiting:
-            self._send_soon()
+            self._gather(GATHER_TURNS, asyncio.get_running_loop().time() + self._late_seconds)
+
+    def _gather(self, turns: int, until: float) -> None:
+        """Sends what waits after some turns, or at `until`."""
+        loop = asyncio.get_running_loop()
+        if turns and loop.time() < until:
+            self._send_handle = loop.call_soon(self._gather, turns - 1, until)
+        else:
+            self._send()
+
+    def _pass(self, call: Member[Request] | BatchCall[Request, Response]) -> None:
+        """Sends what waits for this call, which is late, at the end of the turn."""
+        if self._in_flight is call:
+            self._in_flight = None
+            if self._waiting:
+                self._send_soon()
 
 
 def _has_only_own_trace(context: Context) -> bool:
