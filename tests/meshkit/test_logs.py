@@ -98,6 +98,13 @@ def test_invalid_baggage_of_a_client_is_not_a_warning(logged: Callable[[], Lines
     assert logged() == []
 
 
+def test_grpc_is_heard_but_not_on_calls_that_have_ended(logged: Callable[[], Lines]) -> None:
+    grpc_log = logging.getLogger("grpc._cython.cygrpc")
+    grpc_log.error("ExecuteBatchError raised in core by servicer method [%s]", "/shop/Sell")
+    grpc_log.error("Unexpected [%s] raised by servicer method [%s]", "LookupError", "/shop/Sell")
+    assert [line["message"] for line in logged()] == ["Unexpected [LookupError] raised by servicer method [/shop/Sell]"]
+
+
 def test_the_time_is_utc_with_its_offset(logged: Callable[[], Lines]) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)  # the log has whole milliseconds
     log.info("now")

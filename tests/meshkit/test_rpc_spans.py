@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -15,6 +16,7 @@ from opentelemetry.propagators.composite import CompositePropagator
 from meshkit.errors import NotFound
 from meshkit.server.build import build_server
 from meshkit.server.health import Health
+from meshkit.server.tracing import TRANSIT
 from meshkit.telemetry import semconv
 from meshkit.testing import SpanCapture, start_server
 from tests.meshkit.echo import SERVICE, Echo, always_healthy, echo
@@ -73,6 +75,25 @@ async def test_a_deadline_rounded_up_in_transit_is_not_a_cancellation() -> None:
             await service.unary(timeout=1.001)
         client, server = await one_span_each(service)
     assert (code(client), code(server)) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+
+
+async def test_a_response_after_the_deadline_is_no_success(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop has not yet heard of the cancellation, and the client gives up by its own clock."""
+    caplog.set_level("INFO", "meshkit.rpc")
+
+    async def handler(request: bytes, context: Context) -> bytes:
+        late = time.monotonic() + 0.1 + 2 * TRANSIT
+        while time.monotonic() < late:
+            """Blocks the loop, as a call of the C library does."""
+        return request
+
+    async with echo(UnaryUnary=handler) as service:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.unary(timeout=0.1)
+        client, server = await one_span_each(service)
+    assert (code(client), code(server)) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    [line] = [vars(record) for record in caplog.records if record.name == "meshkit.rpc"]
+    assert line["status"] == "DEADLINE_EXCEEDED"
 
 
 async def cancelled_once_begun(service: Echo, begun: asyncio.Event) -> ReadableSpan:

@@ -39,6 +39,9 @@ Below them is what our own lines say already, and warnings of what a client sent
 path too long for a span.
 """
 
+CALL_HAS_ENDED = "ExecuteBatchError raised in core by servicer method"
+"""How grpc.aio begins the line of a response for which its client no longer waits: the span and the log say it."""
+
 # gRPC's core writes lines of its own, and not as JSON. It reads this once, when grpc is imported: a process that wants
 # none of them but errors imports this module before anything that imports grpc.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -73,6 +76,7 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     logging.basicConfig(handlers=[JsonHandler(service)], level=level.upper(), force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     for library, least in LEAST.items():
         logging.getLogger(library).setLevel(max(least, logging.getLogger().level))
 
@@ -166,6 +170,10 @@ def _only_handler(logger: logging.Logger) -> JsonHandler | None:
     if len(handlers) == 1 and type(handlers[0]) is JsonHandler and not (handlers[0].filters or logger.filters):
         return handlers[0]
     return None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(CALL_HAS_ENDED)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

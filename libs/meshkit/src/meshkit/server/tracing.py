@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
@@ -95,7 +96,8 @@ def trace_calls(
         start, budget, code = method.begin(), context.time_remaining(), "UNKNOWN"
         try:
             response = await behavior(context)
-            code = _cancellation(context, budget) if await context.is_lost() else context.code_name()
+            is_lost = await context.is_lost() or _is_late(start, budget)
+            code = _cancellation(context, budget) if is_lost else context.code_name()
         except grpc.aio.AbortError:
             code = context.code_name()
             raise
@@ -153,6 +155,11 @@ def _cancellation(context: CallContext[Request, Response], budget: float | None)
     if remaining is None or budget is None:
         return "CANCELLED"
     return "DEADLINE_EXCEEDED" if remaining <= min(budget / 10, budget / 100 + TRANSIT) else "CANCELLED"
+
+
+def _is_late(start: float, budget: float | None) -> bool:
+    """Whether the client of a call that arrived with `budget` seconds has surely given up, by its own clock."""
+    return budget is not None and time.perf_counter() - start > budget + TRANSIT
 
 
 def _log(method: str, code: str, seconds: float, peer: str) -> None:
