@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,6 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from meshkit.batch_metadata import MAX_MEMBERS
+from meshkit.client.batch_call import BatchMethod
 from meshkit.client.batching import GATHER_TURNS, BatchingCalls
 from meshkit.client.channel import open_channel
 from meshkit.deadline import budget
@@ -114,6 +116,35 @@ async def test_a_call_becomes_late_while_others_wait_and_then_they_are_sent() ->
         assert sorted(sizes(books)) == [1, 3]
         books.shelf.open.set()
         await asyncio.gather(*late, *waiting)
+
+
+async def test_a_response_that_has_arrived_while_the_loop_was_busy_is_not_late() -> None:
+    loop, calls = asyncio.get_running_loop(), list[int]()
+    first = loop.create_future()
+
+    async def batch(titles: list[bytes], **_options: Any) -> list[bytes]:
+        calls.append(len(titles))
+        if len(calls) == 1:
+            await first
+        return titles
+
+    async def ask_twice(title: bytes) -> None:
+        await ask(title)
+        await ask(title)
+
+    lookups = BatchMethod("Get", single=batch, batch=batch, join=list, split=lambda response, _titles: response)
+    ask = BatchingCalls(lookups, SpanCapture("client").telemetry.tracer_provider.get_tracer("test"), late_seconds=0.01)
+    again = [asyncio.create_task(ask_twice(title)) for title in BOOKS]
+    while not calls:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(ask(b"emma"))
+    await asyncio.sleep(0)
+    busy_until = time.monotonic() + 0.03
+    loop.call_soon_threadsafe(first.set_result, None)
+    while time.monotonic() < busy_until:
+        """Blocks the loop."""
+    await asyncio.gather(*again, waiting)
+    assert calls == [3, 4]
 
 
 async def test_a_batch_has_at_most_a_hundred_members_and_the_others_wait_for_the_next() -> None:

@@ -7,7 +7,8 @@ The lookups of one method and key (`BatchMethod`), such as all prices in one cur
 - While a call is in flight, lookups wait until it has ended, and for `GATHER_TURNS` more turns: in these, callers that
   got their response from that call and ask again at once join those that wait. Else they would travel by turns, in
   calls of half the size.
-- A call that takes longer than `LATE_SECONDS` is late: it holds nothing back any longer, whatever becomes of it.
+- A call that takes longer than `LATE_SECONDS` is late: it holds nothing back any longer, whatever becomes of it. When
+  these are over, `LATE_TURNS` turns pass first, because if this process was busy, the response may already be here.
 - A call has at most `MAX_MEMBERS` members; the others wait for the next one.
 - Of one method, at most `max_waiting` lookups wait. Further ones are refused: RESOURCE_EXHAUSTED with RetryInfo.
 
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 LATE_SECONDS = 0.005
 """Seconds after which a call in flight holds back no other, and the most that lookups wait after one has ended."""
+
+LATE_TURNS = 4
+"""Turns of the event loop in which a response that has arrived reaches its callers."""
 
 GATHER_TURNS = 6
 """Turns of the event loop after a call has ended, until what waits is sent. A client on the same machine needs five for
@@ -217,7 +221,7 @@ class _Queue(Generic[Request, Response]):
             return
         self._remove(members)
         self._in_flight = BatchCall(self._method, members, self._end) if len(members) > 1 else members[0]
-        self._late = asyncio.get_running_loop().call_later(self._late_seconds, self._pass, self._in_flight)
+        self._late = asyncio.get_running_loop().call_later(self._late_seconds, self._pass, self._in_flight, LATE_TURNS)
         if len(members) == 1:
             members[0].finish(ALONE)
 
@@ -239,12 +243,16 @@ class _Queue(Generic[Request, Response]):
         else:
             self._send()
 
-    def _pass(self, call: Member[Request] | BatchCall[Request, Response]) -> None:
-        """Sends what waits for this call, which is late, at the end of the turn."""
-        if self._in_flight is call:
-            self._in_flight = None
-            if self._waiting:
-                self._send_soon()
+    def _pass(self, call: Member[Request] | BatchCall[Request, Response], turns: int) -> None:
+        """Sends what waits for this call, which is late unless it ends within some turns."""
+        if self._in_flight is not call:
+            return
+        if turns:
+            asyncio.get_running_loop().call_soon(self._pass, call, turns - 1)
+            return
+        self._in_flight = None
+        if self._waiting:
+            self._send_soon()
 
 
 def _has_only_own_trace(context: Context) -> bool:
