@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.meshkit.http_server import App, chunked, get, http_server, post
+from tests.meshkit.http_server import App, chunked, get, http_server, length, post, respond
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from starlette.types import Receive, Scope, Send
 
 KIB, MIB = 1024, 1024 * 1024
 FIELDS, TARGET = (431, "REQUEST_HEADER_FIELDS_TOO_LARGE"), (414, "URI_TOO_LONG")
@@ -199,6 +201,20 @@ async def test_a_client_that_sends_32_mib_before_it_reads_gets_the_refusal() -> 
     async with http_server(App()) as server, server.connect() as client:
         await client.send(HEAD, *[b"a: b\r\n" * 10_000] * 560)
         assert (await client.answer()).status == 431
+
+
+async def test_a_client_that_still_sends_gets_the_response_of_an_app_that_passes_the_cancellation_on() -> None:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await length(receive)
+        except asyncio.CancelledError:
+            await respond(send, b"cancelled")
+            raise
+
+    async with http_server(app) as server, server.connect() as client:
+        await client.send(chunked("/"))
+        await client.send(b"ZZ\r\n", *[b"a" * MIB] * 8)
+        assert (await client.answer()).body == b"cancelled"
 
 
 async def test_what_follows_a_refusal_is_dropped_within_limits() -> None:

@@ -87,9 +87,10 @@ class Exchange:
                 raise
 
     def _break_off(self) -> None:
-        """Closes the connection, because the process stops before the response is complete."""
-        self.disconnect()
-        self.cycle.transport.close()
+        """Closes the connection, because the process stops, unless the response is complete."""
+        if not self.cycle.response_complete:
+            self.disconnect()
+            self.cycle.transport.close()
 
     def _cancel_task(self) -> None:
         if self._task and self._refusal:
