@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 from meshkit.fastapi.middleware import TraceHeaders
 from meshkit.fastapi.problem_details import Problems
 from meshkit.fastapi.server import listen_socket, serve
@@ -156,6 +158,20 @@ async def http_server(app: ASGIApp, **limits: Any) -> AsyncIterator[Running]:
         yield Running(listener.getsockname(), stop, task)
     finally:
         stop.request()
+        stop.request()
+        await task
+
+
+@asynccontextmanager
+async def app_session(app: ASGIApp) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the app, which is served as it is."""
+    stop, listener = Stop(), listen_socket("127.0.0.1:0")
+    host, port = listener.getsockname()
+    task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
+    try:
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            yield session
+    finally:
         stop.request()
         await task
 

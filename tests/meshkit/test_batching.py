@@ -142,7 +142,7 @@ async def test_a_response_that_has_arrived_while_the_loop_was_busy_is_not_late()
     busy_until = time.monotonic() + 0.03
     loop.call_soon_threadsafe(first.set_result, None)
     while time.monotonic() < busy_until:
-        """Blocks the loop."""
+        pass  # the loop is blocked
     await asyncio.gather(*again, waiting)
     assert calls == [3, 4]
 

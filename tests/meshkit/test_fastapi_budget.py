@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-import aiohttp
 import pytest
 from fastapi import APIRouter, Body, FastAPI
 from fastapi.responses import StreamingResponse
@@ -17,14 +15,12 @@ from meshkit.deadline import remaining
 from meshkit.fastapi.budget import route_with_budget
 from meshkit.fastapi.middleware import BodyLimits
 from meshkit.fastapi.plain_route import PlainRoutes
-from meshkit.fastapi.problem_details import Problems
-from meshkit.fastapi.server import listen_socket, serve
-from meshkit.lifecycle import Stop
+from tests.meshkit.http_server import PROBLEMS, app_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PROBLEMS = Problems(domain="test.example")
+    import aiohttp
 
 HOUR, DAY, MOMENT = 3600.0, 86400.0, 0.05
 
@@ -75,22 +71,9 @@ def api() -> FastAPI:
     return app
 
 
-@asynccontextmanager
-async def start_app(app: FastAPI) -> AsyncIterator[aiohttp.ClientSession]:
-    stop, listener = Stop(), listen_socket("127.0.0.1:0")
-    host, port = listener.getsockname()
-    task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
-    try:
-        async with aiohttp.ClientSession(f"http://{host}:{port}") as http:
-            yield http
-    finally:
-        stop.request()
-        await task
-
-
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with start_app(api()) as session:
+    async with app_session(api()) as session:
         yield session
 
 
@@ -108,7 +91,7 @@ async def test_a_request_has_the_budget_of_its_route(http: aiohttp.ClientSession
 @pytest.mark.parametrize("layers", [[], [Middleware(PlainRoutes)]], ids=["usual", "plain"])
 async def test_a_streamed_response_is_within_the_budget(layers: list[Middleware]) -> None:
     app = FastAPI(routes=routes("", route_with_budget(HOUR)).routes, middleware=layers)
-    async with start_app(app) as http, http.get("/streamed") as answer:
+    async with app_session(app) as http, http.get("/streamed") as answer:
         assert HOUR / 2 < float(await answer.text()) <= HOUR
 
 

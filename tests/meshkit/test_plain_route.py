@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
@@ -21,14 +19,12 @@ from meshkit.errors import NotFound
 from meshkit.fastapi.budget import route_with_budget
 from meshkit.fastapi.plain_route import CACHED_LENGTH, PlainRoutes, responder
 from meshkit.fastapi.prefix import PathPrefix
-from meshkit.fastapi.server import listen_socket, serve
-from meshkit.lifecycle import Stop
-from tests.meshkit.http_server import PROBLEMS
+from tests.meshkit.http_server import PROBLEMS, app_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import ASGIApp
+    import aiohttp
 
 Endpoint = Callable[..., Awaitable[Any]]
 
@@ -143,21 +139,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     app = FastAPI(routes=[*plain.routes, *usual.routes], middleware=[Middleware(PlainRoutes)])
     app.include_router(included)
     PROBLEMS.add_handlers(app, included.routes)
-    async with server(app) as session:
+    async with app_session(app) as session:
         yield session
-
-
-@asynccontextmanager
-async def server(app: ASGIApp) -> AsyncIterator[aiohttp.ClientSession]:
-    stop, listener = Stop(), listen_socket("127.0.0.1:0")
-    host, port = listener.getsockname()
-    task = asyncio.create_task(serve(app, problems=PROBLEMS, listener=listener, stop=stop))
-    try:
-        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
-            yield session
-    finally:
-        stop.request()
-        await task
 
 
 QUERIES = [
@@ -305,7 +288,7 @@ async def test_the_first_route_that_matches_is_run_also_below_a_mount_and_a_pref
     router.get("/{name:path}")(read)
     app = FastAPI(routes=[Mount("/teas", FastAPI(routes=router.routes, middleware=[Middleware(PlainRoutes)]))])
     for layers in (app, PathPrefix(app, prefix="/shop")):
-        async with server(layers) as http, http.get("/teas/prepared") as answer:
+        async with app_session(layers) as http, http.get("/teas/prepared") as answer:
             assert answer.headers["X-Prepared"] == "yes"
 
 

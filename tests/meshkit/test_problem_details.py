@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 from fastapi import FastAPI, HTTPException
 
-from meshkit.fastapi.problem_details import Problems
-from meshkit.fastapi.server import listen_socket, serve
-from meshkit.lifecycle import Stop
+from tests.meshkit.http_server import PROBLEMS, app_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PROBLEMS = Problems(domain="test.example")
+    import aiohttp
 
 RAISED: list[tuple[int, Any, str, str]] = [
     (400, "the coupon has expired", "BAD_REQUEST", "Bad Request"),
@@ -55,13 +51,8 @@ def api() -> FastAPI:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    stop, listener = Stop(), listen_socket("127.0.0.1:0")
-    host, port = listener.getsockname()
-    task = asyncio.create_task(serve(api(), problems=PROBLEMS, listener=listener, stop=stop))
-    async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+    async with app_session(api()) as session:
         yield session
-    stop.request()
-    await task
 
 
 async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:

@@ -84,7 +84,7 @@ async def test_a_response_after_the_deadline_is_no_success(caplog: pytest.LogCap
     async def handler(request: bytes, context: Context) -> bytes:
         late = time.monotonic() + 0.1 + 2 * TRANSIT
         while time.monotonic() < late:
-            """Blocks the loop, as a call of the C library does."""
+            pass  # the loop is blocked
         return request
 
     async with echo(UnaryUnary=handler) as service:
@@ -326,10 +326,9 @@ async def test_without_propagators_every_call_begins_a_trace() -> None:
     propagate.set_global_textmap(CompositePropagator([]))
     try:
         with SpanCapture("startup").telemetry.tracer_provider.get_tracer("startup").start_as_current_span("startup"):
-            service = echo(UnaryUnary=ok)
-            async with service as served:
-                await served.unary()
-                _, server = await one_span_each(served)
+            async with echo(UnaryUnary=ok) as service:
+                await service.unary()
+                _, server = await one_span_each(service)
     finally:
         propagate.set_global_textmap(propagator)
     assert server.parent is None

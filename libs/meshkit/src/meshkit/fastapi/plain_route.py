@@ -23,6 +23,7 @@ from starlette.routing import Match
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from fastapi.exceptions import EndpointContext
     from fastapi.routing import APIRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -171,7 +172,7 @@ def _caller(route: APIRoute) -> Callable[[dict[str, Any]], Coroutine[Any, Any, A
     return call
 
 
-def _place(route: APIRoute) -> Any:
+def _place(route: APIRoute) -> EndpointContext:
     """Where the endpoint is, for the error of a result that its route does not declare."""
     endpoint = unwrap(route.endpoint)
     code = getattr(endpoint, "__code__", None)
