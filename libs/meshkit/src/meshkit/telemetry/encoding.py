@@ -11,12 +11,9 @@ that cannot be encoded, or is larger than a request, is repaired (`repair.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import starmap
 from struct import Struct
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -33,8 +30,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
 from opentelemetry.trace import SpanKind, StatusCode
 
-from meshkit.telemetry.repair import TEXT_LENGTH, repair, repair_attributes, repair_text
-from meshkit.telemetry.spans import NO_ATTRIBUTES
+from meshkit.telemetry.repair import repair, repair_attributes, repair_text
+from meshkit.telemetry.spans import UNSET
 from meshkit.telemetry.spans import Span as OwnSpan
 
 if TYPE_CHECKING:
@@ -45,6 +42,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope as SdkScope
     from opentelemetry.trace import Link, SpanContext
     from opentelemetry.util.types import Attributes
+
+EndedSpan: TypeAlias = "tuple[SdkResource, SdkScope | None, bytes]"
+"""What the export keeps of an ended span: the resource of its provider, the scope of its tracer, and the span as a
+field of ScopeSpans, which is empty if it cannot be encoded."""
 
 EncodedSpans: TypeAlias = tuple[bytes, int]
 """An encoded ExportTraceServiceRequest, and its number of spans."""
@@ -58,11 +59,8 @@ read_response = ExportTraceServiceResponse.FromString
 MAX_BYTES = 4_000_000
 """The maximum size of a request: collectors accept 4 MiB, which is gRPC's default."""
 
-CACHED_ATTRIBUTES, CACHED_LENGTH = 1024, TEXT_LENGTH
-"""The number of attributes whose encoding is kept, and the greatest length of a text among them."""
-
-CACHEABLE = frozenset({str, int, bool})
-"""The types of attributes whose encoding is kept: their equal values have the same encoding, unlike 0.0 and -0.0."""
+CACHED_ATTRIBUTES = 1024
+"""The number of attributes whose encoding is kept; those of plain spans are short."""
 
 CACHED_NAMES = 256
 """The number of names of spans whose encoding is kept."""
@@ -100,8 +98,7 @@ TRACE_ID, SPAN_ID, PARENT_ID = (
 )
 START, END = _before(8, start_time_unix_nano=1), _before(8, end_time_unix_nano=1)
 LOCAL_PARENT, REMOTE_PARENT = (Span(flags=flags).SerializeToString() for flags in (LOCAL, REMOTE))
-HEAD = Struct(f"<{len(TRACE_ID)}s16s{len(SPAN_ID)}s8s{len(START)}sQ{len(END)}sQ")
-PARENT = Struct(f"<{len(PARENT_ID)}s8s{len(LOCAL_PARENT)}s")
+TIMES = Struct(f"<{len(START)}sQ{len(END)}sQ")
 
 RESOURCE_SPANS, SCOPE_SPANS, SPAN = (
     ExportTraceServiceRequest(resource_spans=[ResourceSpans()]).SerializeToString()[:-1],
@@ -117,26 +114,9 @@ LOCAL_LINK, REMOTE_LINK = (Span.Link(flags=flags).SerializeToString() for flags 
 LINK = Struct(f"<{len(LINK_TRACE_ID)}s16s{len(LINK_SPAN_ID)}s8s{len(LOCAL_LINK)}s")
 
 
-@dataclass(slots=True)
-class EndedSpan:
-    """What the export keeps of an ended span.
-
-    Attributes:
-        resource: of the provider.
-        scope: of the tracer.
-        field: the span as a field of ScopeSpans; empty if it cannot be encoded.
-        context: says that it is sampled, because the SDK's BatchSpanProcessor asks.
-    """
-
-    resource: SdkResource
-    scope: SdkScope | None
-    field: bytes
-    context: ClassVar = SimpleNamespace(trace_flags=SimpleNamespace(sampled=True))
-
-
 def encode(span: ReadableSpan) -> EndedSpan:
     """Encodes a span; repairs it before if it cannot be encoded or is larger than a request."""
-    return EndedSpan(span.resource, span.instrumentation_scope, _encoding(span) or _encoding(span, repair))
+    return span.resource, span.instrumentation_scope, _encoding(span) or _encoding(span, repair)
 
 
 def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan] | None = None) -> bytes:
@@ -149,8 +129,8 @@ def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan]
 
 def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
     """Requests with all spans that could be encoded, each with at most MAX_BYTES of spans."""
-    encoded = [span for span in spans if span.field]
-    if sum(len(span.field) for span in encoded) > MAX_BYTES:
+    encoded = [span for span in spans if span[2]]
+    if sum(len(field) for _, _, field in encoded) > MAX_BYTES:
         middle = len(encoded) // 2
         yield from requests(encoded[:middle])
         yield from requests(encoded[middle:])
@@ -160,13 +140,13 @@ def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
 
 def _request(spans: Sequence[EndedSpan]) -> bytes:
     resources: dict[int, tuple[bytes, dict[int, list[bytes]]]] = {}  # by identity, because resources are slow to hash
-    for span in spans:
-        if id(span.resource) not in resources:
-            resources[id(span.resource)] = _resource(span.resource), {}
-        _, scopes = resources[id(span.resource)]
-        if id(span.scope) not in scopes:
-            scopes[id(span.scope)] = [_scope(span.scope)]
-        scopes[id(span.scope)].append(span.field)
+    for resource, scope, field in spans:
+        if id(resource) not in resources:
+            resources[id(resource)] = _resource(resource), {}
+        _, scopes = resources[id(resource)]
+        if id(scope) not in scopes:
+            scopes[id(scope)] = [_scope(scope)]
+        scopes[id(scope)].append(field)
     return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
 
 
@@ -209,44 +189,58 @@ def _valid_key_values(attributes: Attributes) -> list[KeyValue]:
 def _span(span: ReadableSpan) -> bytes:
     context: SpanContext = span.context  # pyright: ignore[reportAssignmentType] # of an ended span
     trace_id, span_id, _, _, trace_state, _ = context  # its properties are functions in Python
-    trace_bytes, span_bytes = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
-    start, end = span.start_time or 0, span.end_time or 0
     pieces = [
-        HEAD.pack(TRACE_ID, trace_bytes, SPAN_ID, span_bytes, START, start, END, end),
-        _parent(span.parent),
+        TRACE_ID,
+        trace_id.to_bytes(16, "big"),
+        SPAN_ID,
+        span_id.to_bytes(8, "big"),
+        TIMES.pack(START, span.start_time or 0, END, span.end_time or 0),
         _name_and_kind(span.name, span.kind._value_),
+        *(_plain_fields(span) if isinstance(span, OwnSpan) and span.is_plain else _fields(span)),
     ]
-    own = span if isinstance(span, OwnSpan) else None
-    pieces += _attributes(own.ended_attributes, own.longest_text) if own else _attributes(span.attributes or {}, None)
-    if links := span.links:
-        pieces += map(_link, links)
-    if trace_state or not (own and own.is_plain):
-        pieces.append(Span(**_rare_fields(span, context)).SerializeToString())
+    if parent := span.parent:
+        _, parent_id, is_remote, _, _, _ = parent
+        pieces += PARENT_ID, parent_id.to_bytes(8, "big"), REMOTE_PARENT if is_remote else LOCAL_PARENT
+    else:
+        pieces.append(LOCAL_PARENT)
+    if trace_state:
+        pieces.append(Span(trace_state=trace_state.to_header()).SerializeToString())
+    if (status := span.status) is not UNSET and not status.is_unset:
+        own = Status(code=CODES[status.status_code], message=status.description or "")
+        pieces.append(Span(status=own).SerializeToString())
     return b"".join(pieces)
 
 
-def _parent(parent: SpanContext | None) -> bytes:
-    if not parent:
-        return LOCAL_PARENT
-    _, span_id, is_remote, _, _, _ = parent
-    return PARENT.pack(PARENT_ID, span_id.to_bytes(8, "big"), REMOTE_PARENT if is_remote else LOCAL_PARENT)
+def _plain_fields(span: OwnSpan) -> list[bytes]:
+    """The encodings of spans with one attribute or link of a plain span each."""
+    return [*map(_plain_attribute, span.plain_attributes.items()), *map(_plain_link, span.plain_links)]
 
 
-def _rare_fields(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
-    rare: dict[str, Any] = {}
-    if context.trace_state:
-        rare["trace_state"] = context.trace_state.to_header()
-    if not span.status.is_unset:
-        rare["status"] = Status(code=CODES[span.status.status_code], message=span.status.description or "")
-    if events := span.events:
-        rare["events"] = [_event(event) for event in events]
-    if dropped := span.dropped_attributes:
-        rare["dropped_attributes_count"] = dropped
-    if dropped := span.dropped_events:
-        rare["dropped_events_count"] = dropped
-    if dropped := span.dropped_links:
-        rare["dropped_links_count"] = dropped
-    return rare
+@lru_cache(CACHED_ATTRIBUTES)
+def _plain_attribute(attribute: tuple[str, str | int]) -> bytes:
+    """The encoding of a span with one attribute."""
+    key, value = attribute
+    return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
+
+
+def _plain_link(context: SpanContext) -> bytes:
+    """The encoding of a span with a link to this one."""
+    trace_id, span_id, is_remote, _, _, _ = context
+    flags = REMOTE_LINK if is_remote else LOCAL_LINK
+    return LINK.pack(LINK_TRACE_ID, trace_id.to_bytes(16, "big"), LINK_SPAN_ID, span_id.to_bytes(8, "big"), flags)
+
+
+def _fields(span: ReadableSpan) -> Iterable[bytes]:
+    """The encoding of a span with the attributes, events and links of this one."""
+    own = Span(
+        attributes=_key_values(span.attributes),
+        events=map(_event, span.events),
+        links=map(_link, span.links),
+        dropped_attributes_count=span.dropped_attributes,
+        dropped_events_count=span.dropped_events,
+        dropped_links_count=span.dropped_links,
+    )
+    return (own.SerializeToString(),)
 
 
 @lru_cache(CACHED_NAMES)
@@ -263,41 +257,14 @@ def _event(event: Event) -> Span.Event:
     )
 
 
-def _link(link: Link) -> bytes:
-    """The encoding of a span with this link only."""
-    trace_id, span_id, is_remote, _, _, _ = link.context
-    if link.attributes is NO_ATTRIBUTES or not (link.attributes or link.dropped_attributes):
-        flags = REMOTE_LINK if is_remote else LOCAL_LINK
-        return LINK.pack(LINK_TRACE_ID, trace_id.to_bytes(16, "big"), LINK_SPAN_ID, span_id.to_bytes(8, "big"), flags)
-    own = Span.Link(
-        trace_id=trace_id.to_bytes(16, "big"),
-        span_id=span_id.to_bytes(8, "big"),
+def _link(link: Link) -> Span.Link:
+    return Span.Link(
+        trace_id=link.context.trace_id.to_bytes(16, "big"),
+        span_id=link.context.span_id.to_bytes(8, "big"),
         attributes=_key_values(link.attributes),
         dropped_attributes_count=link.dropped_attributes,
-        flags=REMOTE if is_remote else LOCAL,
+        flags=REMOTE if link.context.is_remote else LOCAL,
     )
-    return Span(links=[own]).SerializeToString()
-
-
-def _attributes(attributes: Mapping[str, Any], longest: int | None) -> Iterable[bytes]:
-    """The encodings of spans with one of these attributes each, whose texts have no more than `longest` characters."""
-    are_cacheable = longest and longest <= CACHED_LENGTH and CACHEABLE.issuperset(map(type, attributes.values()))
-    return starmap(_cached if are_cacheable else _attribute, attributes.items())
-
-
-def _attribute(key: str, value: Any) -> bytes:
-    """The encoding of a span with one attribute."""
-    kind = type(value)
-    if kind in CACHEABLE and (kind is not str or len(value) <= CACHED_LENGTH):
-        return _cached(key, value)
-    return _uncached(key, value)
-
-
-def _uncached(key: str, value: object) -> bytes:
-    return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
-
-
-_cached = lru_cache(CACHED_ATTRIBUTES, typed=True)(_uncached)  # typed, because 1 == True
 
 
 def _key_values(attributes: Attributes) -> list[KeyValue]:

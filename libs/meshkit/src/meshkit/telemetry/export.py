@@ -1,9 +1,9 @@
 """Exports ended spans in batches, counts the lost ones, and logs each problem once.
 
-It uses the SDK's BatchSpanProcessor and the OTLP exporter. During an outage of the collector these log every batch.
-Instead, this module logs one line at the start of an outage, one at its end, and one when a collector first rejects
-spans of an export that it accepts. If spans were lost, a last line at shutdown has their number and the reasons. A span
-with a value that cannot be encoded loses that value only (`repair.py`).
+OpenTelemetry's OTLP exporter logs every batch during an outage of the collector. Instead, this module logs one line at
+the start of an outage, one at its end, and one when a collector first rejects spans of an export that it accepts. If
+spans were lost, a last line at shutdown has their number and the reasons. A span with a value that cannot be encoded
+loses that value only (`repair.py`).
 
 Nothing waits for the collector: if the queue is full (OTEL_BSP_MAX_QUEUE_SIZE), a span is dropped, and a shutdown takes
 at most FLUSH_SECONDS.
@@ -14,15 +14,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, cast
+from itertools import count
+from typing import TYPE_CHECKING
 
 import grpc
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
 from opentelemetry.sdk.trace import SpanProcessor
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import TraceFlags
 
 from meshkit.telemetry.endpoints import exporter_options
+from meshkit.telemetry.span_queue import SpanQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,44 +51,49 @@ BATCH_SIZE = 256
 queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
 
 
+DELAY = 5000
+"""The maximum time that a span waits for others, in milliseconds, unless OTEL_BSP_SCHEDULE_DELAY is set."""
+
+
 class SpanExport(SpanProcessor):
-    """Queues ended spans for an exporter, which runs in its own thread, and counts all of them."""
+    """Queues ended spans for an exporter, which runs in a thread of its own, and counts all of them."""
 
     def __init__(self, exporter: otlp.SpanExporter) -> None:
         from meshkit.telemetry.encoding import encode  # noqa: PLC0415 - costs 50 ms
 
-        self._encode = encode
         self._delivery = _Delivery(exporter)
-        self._queue_size = int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
-        batch = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else min(BATCH_SIZE, self._queue_size)
-        self._batches = BatchSpanProcessor(self._delivery, max_export_batch_size=batch)
+        size = int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SIZE))
+        self._queue = SpanQueue(
+            encode,
+            self._delivery.export,
+            size=size,
+            batch_size=int(os.environ.get(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, min(BATCH_SIZE, size))),
+            delay=int(os.environ.get(OTEL_BSP_SCHEDULE_DELAY, DELAY)) / 1000,
+        )
+        self._started = count()  # `next` adds one, in any thread
         self._lock = threading.Lock()
-        self._started = self._ended = 0
         self._closed = False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Counts a span, if it is sampled."""
         if span.get_span_context()[3] & TraceFlags.SAMPLED:  # `trace_flags` is a function in Python
-            with self._lock:
-                self._started += 1
+            next(self._started)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Encodes a span and queues it for export, or drops it if the queue is full. Never waits."""
         context = span.context
         if context is None or not context[3] & TraceFlags.SAMPLED or self._closed:
             return
-        with self._lock:
-            self._ended += 1
-            delivery = self._delivery
-            has_room = self._ended - delivery.dropped - delivery.sent <= self._queue_size
-            if not has_room:
-                delivery.dropped += 1
-        if has_room:
-            self._batches.on_end(self._encode(span))  # type: ignore[arg-type]  # it looks at `sampled` only
+        if not self._queue.put(span):
+            with self._lock:
+                self._delivery.dropped += 1
 
-    def force_flush(self, timeout_millis: int | None = None) -> bool:
+    def force_flush(self, timeout_millis: int | None = None) -> bool:  # noqa: ARG002 - the SDK's signature
         """Exports the spans that are queued now."""
-        return self._batches.force_flush(timeout_millis)
+        if self._closed:
+            return False
+        self._queue.flush()
+        return True
 
     def shutdown(self) -> None:
         """Exports the queued spans, for at most FLUSH_SECONDS, and logs the lost ones. A second call does nothing."""
@@ -93,27 +103,27 @@ class SpanExport(SpanProcessor):
         alarm = threading.Timer(FLUSH_SECONDS, self._delivery.shutdown)
         alarm.daemon = True
         alarm.start()
-        self._batches.shutdown()  # type: ignore[no-untyped-call]
+        self._queue.close()
         alarm.cancel()
         alarm.join()
+        self._delivery.shutdown()
         self._log_losses()
 
     def _log_losses(self) -> None:
-        delivery = self._delivery
-        undelivered = self._ended - delivery.dropped - delivery.delivered - delivery.rejected
+        delivery, started, left = self._delivery, next(self._started), len(self._queue)
         lost = {
-            f"not delivered ({delivery.reason})": undelivered,
+            f"not delivered ({delivery.reason})": delivery.sent - delivery.delivered - delivery.rejected + left,
             f"rejected by the collector ({delivery.rejection})": delivery.rejected,
             "dropped because the queue was full": delivery.dropped,
-            "not ended at shutdown": self._started - self._ended,
+            "not ended at shutdown": started - delivery.sent - delivery.dropped - left,
         }
         if total := sum(lost.values()):
             parts = ", ".join(f"{spans} {why}" for why, spans in lost.items() if spans)
-            log.warning("lost %d of %d spans: %s", total, self._started, parts, extra={"lost_spans": total})
+            log.warning("lost %d of %d spans: %s", total, started, parts, extra={"lost_spans": total})
 
 
-class _Delivery(SpanExporter):
-    """Passes batches to the real exporter, counts their spans, and logs when it starts to fail and when it recovers.
+class _Delivery:
+    """Passes batches to the exporter, counts their spans, and logs when it starts to fail and when it recovers.
 
     Attributes:
         sent: the number of spans that the exporter was given.
@@ -132,17 +142,17 @@ class _Delivery(SpanExporter):
         self.sent = self.delivered = self.rejected = self.dropped = 0
         self.reason = self.rejection = ""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, spans: Sequence[EndedSpan]) -> None:
+        """Sends a batch, in as many requests as it needs."""
         from meshkit.telemetry.encoding import requests  # noqa: PLC0415 - costs 50 ms
 
         self.sent += len(spans)
         encoded = 0
-        for request in requests(cast("Sequence[EndedSpan]", spans)):
+        for request in requests(spans):
             self._send(request)
             encoded += request[1]
         if encoded < len(spans):
             self._record_failure(len(spans) - encoded, "a span cannot be encoded")
-        return SpanExportResult.SUCCESS  # the SDK ignores it
 
     def _send(self, request: EncodedSpans) -> None:
         spans = request[1]

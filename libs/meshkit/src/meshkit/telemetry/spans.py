@@ -1,36 +1,50 @@
 """The SDK's spans at less than half of their cost.
 
-Samplers, ids, limits, processors and all rare methods are the SDK's. A span copies plain attributes as they are, has
-lists of events and links only once it has one, plain lists of plain links, and is itself what processors get at its
-end. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+Samplers, ids, limits, processors and all rare methods are the SDK's. Most spans are plain: they have no events, their
+attributes are integers and short texts, and their links have no attributes. A plain span keeps these as they are, and
+is itself what processors get at its end. Whoever reads its attributes or links, or adds what is not plain, turns them
+into the SDK's objects, which clean, shorten and drop. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
 """
 
 from __future__ import annotations
 
+import sys
 from operator import attrgetter
-from threading import Lock
+from threading import RLock
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, TraceFlags
 
 from meshkit.current_span import current_span_context
-from meshkit.telemetry.attributes import SpanAttributes
+from meshkit.telemetry.repair import TEXT_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry import trace as api
     from opentelemetry.context import Context
-    from opentelemetry.util.types import Attributes
+    from opentelemetry.sdk.trace import SpanLimits
+    from opentelemetry.sdk.util import BoundedList
+    from opentelemetry.util.types import AnyValue, Attributes
+
+    SdkFields: TypeAlias = tuple[BoundedAttributes, BoundedList[trace.Event], BoundedList[Link]]
+    """The attributes, events and links of a span."""
 
 FLAGS = [TraceFlags(flags) for flags in range(4)]
-NO_ATTRIBUTES = BoundedAttributes()
-"""Those of every link without attributes."""
+UNSET = Status()
+"""The status of every span without one."""
+
+
+class PlainLimits(NamedTuple):
+    """The maximum length of a text, and numbers of attributes and links, of plain spans."""
+
+    text: int
+    attributes: int
+    links: int
 
 
 class TracerProvider(trace.TracerProvider):
@@ -46,12 +60,15 @@ class TracerProvider(trace.TracerProvider):
         """The tracer of a scope; one that does nothing if the SDK is disabled."""
         tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
         if isinstance(tracer, trace.Tracer):
-            tracer.__class__ = Tracer  # it differs in one method, and the SDK keeps a list of its tracers
+            tracer.__class__ = Tracer  # the SDK makes its tracers itself, and keeps a list of them
+            cast("Tracer", tracer).plain_limits = _plain_limits(self._span_limits)
         return tracer
 
 
 class Tracer(trace.Tracer):
     """Starts spans in the order of https://opentelemetry.io/docs/specs/otel/trace/sdk/#sdk-span-creation."""
+
+    plain_limits: PlainLimits
 
     def start_span(  # noqa: PLR0917 - the API's signature
         self,
@@ -102,26 +119,22 @@ class Tracer(trace.Tracer):
 
 
 class Span(trace.Span):
-    """A span of the SDK with the same fields, which a test compares; the constructor takes what its tracer knows."""
+    """A span of the SDK with the same fields, which a test compares.
+
+    Attributes:
+        plain_attributes: those of a plain span.
+        plain_links: the contexts of the links of a plain span.
+    """
 
     _trace_config = None
-    _status = Status()
-    _events: Any = ()
-    _links: Any = ()
-    _attributes: SpanAttributes
     _context: SpanContext
-    _start_time: int | None = None
-    _end_time: int | None = None
+    _record_end_metrics: Callable[[], None]
 
     # The SDK's properties are functions in Python; these do the same without a call.
+    status = property(attrgetter("_status"))  # pyright: ignore[reportIncompatibleMethodOverride]
     name, kind = property(attrgetter("_name")), property(attrgetter("_kind"))  # pyright: ignore[reportIncompatibleMethodOverride]
     context, parent = property(attrgetter("_context")), property(attrgetter("_parent"))  # pyright: ignore[reportIncompatibleMethodOverride]
     start_time, end_time = property(attrgetter("_start_time")), property(attrgetter("_end_time"))  # pyright: ignore[reportIncompatibleMethodOverride]
-    # Without a copy, so only when it has ended: another thread may change them before.
-    ended_attributes, longest_text = (
-        property(attrgetter("_attributes._dict")),
-        property(attrgetter("_attributes.max_value_len")),
-    )
 
     # What is the same for all spans of a tracer.
     _sampler, _limits = property(attrgetter("_tracer.sampler")), property(attrgetter("_tracer._span_limits"))
@@ -150,66 +163,129 @@ class Span(trace.Span):
         self._context = context
         self._parent = parent
         self._kind = kind
-        self._attributes = SpanAttributes(attributes, tracer._span_limits)  # noqa: SLF001
-        if links:
-            self._links = self._new_links(links)
         self._span_processor = tracer.span_processor
         self._start_time = time_ns() if start_time is None else start_time
+        self._end_time: int | None = None
+        self._status = UNSET
         self._record_exception = record_exception
         self._set_status_on_exception = set_status
         self._record_end_metrics = end_metrics
-        self._lock = Lock()
+        self._lock = RLock()  # type: ignore[assignment] # the SDK's methods read the fields while they hold it
+        self._sdk_fields: SdkFields | None = None
+        self.plain_links: list[SpanContext] = []
+        if attributes and _are_plain(attributes, tracer.plain_limits):
+            self.plain_attributes = {**attributes}
+        else:
+            self.plain_attributes = {}
+            if attributes:
+                super().set_attributes(attributes)
+        if links:
+            self._set_links(links)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has neither a status nor events, and nothing was dropped."""
-        return not (
-            self._events
-            or self._attributes.dropped
-            or type(self._links) is BoundedList
-            or self._status is not Span._status
-        )
+        """Whether nobody has needed the SDK's attributes, events or links."""
+        return self._sdk_fields is None
 
     @property
-    def links(self) -> Sequence[Link]:
-        """Its links."""
-        return tuple(self._links)
+    def _attributes(self) -> BoundedAttributes:  # type: ignore[override]
+        return self._make_sdk_fields()[0]
+
+    @property
+    def _events(self) -> Sequence[trace.Event]:  # type: ignore[override]
+        return self._make_sdk_fields()[1]
+
+    @property
+    def _links(self) -> Sequence[Link]:  # type: ignore[override]
+        return self._make_sdk_fields()[2]
 
     def get_span_context(self) -> SpanContext:
         """Its context."""
         return self._context
 
-    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
-        """Adds an event, unless the span has ended."""
-        if type(self._events) is tuple:
-            self._events = self._new_events()  # type: ignore[no-untyped-call]
-        super().add_event(name, attributes, timestamp)
+    def set_attribute(self, key: str, value: AnyValue) -> None:
+        """Sets an attribute, unless the span has ended."""
+        if type(key) is not str or not self._set_plain({key: value}):
+            super().set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
+        """Sets attributes, unless the span has ended."""
+        if not self._set_plain(attributes):
+            super().set_attributes(attributes)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Adds a link, unless the span has ended."""
-        if attributes or not context.is_valid or not self._has_room(len(self._links) + 1):
-            if not isinstance(self._links, BoundedList):
-                self._links = BoundedList.from_seq(self._limits.max_links, self._links)
-            super().add_link(context, attributes)
-            return
-        link = Link(context, NO_ATTRIBUTES)
         with self._lock:
-            if self._end_time is None:
-                self._links = self._links or []
-                self._links.append(link)
+            own = self.plain_links
+            can_be_plain = not (attributes or self._sdk_fields or self._end_time is not None)
+            if can_be_plain and context.is_valid and len(own) < self._tracer.plain_limits.links:
+                own.append(context)
                 return
-        super()._add_link(link)  # which warns, because the span has ended
+        super().add_link(context, attributes)
 
-    def _new_links(self, links: Sequence[Link]) -> Any:
-        if any(link.attributes or not link.context.is_valid for link in links) or not self._has_room(len(links)):
-            return super()._new_links(links)
-        for link in links:
-            link._attributes = NO_ATTRIBUTES  # noqa: SLF001 - as the SDK's does
-        return [*links]
+    def end(self, end_time: int | None = None) -> None:
+        """Ends the span, unless it has ended."""
+        with self._lock:
+            if self._end_time is not None:
+                super().end(end_time)  # which warns
+                return
+            self._end_time = time_ns() if end_time is None else end_time
+            if self._sdk_fields:
+                self._sdk_fields[0]._immutable = True  # noqa: SLF001
+        self._record_end_metrics()
+        self._span_processor._on_ending(self)  # noqa: SLF001
+        self._span_processor.on_end(self)
 
-    def _has_room(self, links: int) -> bool:
-        """Whether a span may have this number of links. The SDK's list drops the others and counts them."""
-        return self._limits.max_links is None or links <= self._limits.max_links
+    def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
+        """Sets attributes if they and the span are plain; tells whether it did."""
+        with self._lock:
+            own, limits = self.plain_attributes, self._tracer.plain_limits
+            if self._sdk_fields or self._end_time is not None or not _are_plain(attributes, limits, len(own)):
+                return False
+            for key in attributes:
+                own.pop(key, None)  # because the last to be set is the last to be dropped
+            own.update(attributes)
+            return True
+
+    def _set_links(self, links: Sequence[Link]) -> None:
+        contexts = [link.context for link in links if link.context.is_valid and not link.attributes]
+        if not self._sdk_fields and len(contexts) == len(links) <= self._tracer.plain_limits.links:
+            self.plain_links = contexts
+        else:
+            attributes, events, _ = self._make_sdk_fields()
+            self._sdk_fields = attributes, events, self._new_links(links)
+
+    def _make_sdk_fields(self) -> SdkFields:
+        with self._lock:
+            if not self._sdk_fields:
+                attributes = BoundedAttributes(
+                    self._limits.max_span_attributes,
+                    self.plain_attributes,
+                    immutable=self._end_time is not None,
+                    max_value_len=self._limits.max_span_attribute_length,
+                )
+                events = self._new_events()  # type: ignore[no-untyped-call]
+                self._sdk_fields = attributes, events, self._new_links([*map(Link, self.plain_links)])
+            return self._sdk_fields
 
     def _readable_span(self) -> trace.ReadableSpan:
         return self
+
+
+def _are_plain(attributes: Mapping[str, AnyValue], limits: PlainLimits, others: int = 0) -> bool:
+    longest, most, _ = limits
+    for key, value in attributes.items():
+        kind = type(value)
+        is_plain = kind is int or (kind is str and len(value) <= longest)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        if not is_plain or type(key) is not str or not key:
+            return False
+    return len(attributes) + others <= most
+
+
+def _plain_limits(limits: SpanLimits) -> PlainLimits:
+    text, attributes, links = limits.max_span_attribute_length, limits.max_span_attributes, limits.max_links
+    return PlainLimits(
+        TEXT_LENGTH if text is None else min(text, TEXT_LENGTH),
+        sys.maxsize if attributes is None else attributes,
+        sys.maxsize if links is None else links,
+    )
