@@ -46,10 +46,8 @@ FLUSH_SECONDS = 5.0
 QUEUE_SIZE = 2048
 """The maximum number of spans that wait to be exported, unless OTEL_BSP_MAX_QUEUE_SIZE is set."""
 
-BATCH_SIZE = 256
-"""The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set. Even with the longest paths,
-queries and trace states that a client can send, a batch is smaller than the 4 MiB that a collector accepts."""
-
+BATCH_SIZE = 512
+"""The maximum number of spans in a batch, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE is set."""
 
 DELAY = 5000
 """The maximum time that a span waits for others, in milliseconds, unless OTEL_BSP_SCHEDULE_DELAY is set."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AnyValue, Attributes
 
 TEXT_LENGTH = 2048
-"""The maximum length of a span attribute, unless the standard variables set one: a batch must fit into a message."""
+"""The maximum length of a span attribute, unless the standard variables set one: long paths make large exports."""
 
 MAX_DEPTH = 16
 """The maximum depth of lists in lists. Each map needs three levels of the 100 that protobuf reads."""
