@@ -54,6 +54,8 @@ def spans_of_every_kind(provider_type: type[TracerProvider], longest: int | None
         (tracer if parent else other).start_span("sell", parent, kind, {"sku": "TEA-0001", "quantity": 3}).end()
     for value in [*EQUAL_VALUES, *VALUES]:
         tracer.start_span("value", attributes={"value": value}).end()
+    names: dict[Any, Any] = {"": 1, "sku": "TEA-0001", 7: 1}
+    tracer.start_span("names", attributes=names).end()
     for status in (Status(StatusCode.OK), Status(StatusCode.ERROR), Status(StatusCode.ERROR, "out of tea")):
         span = tracer.start_span("status")
         span.set_status(status)

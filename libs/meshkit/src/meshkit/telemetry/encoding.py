@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,7 +31,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
 from opentelemetry.trace import SpanKind, StatusCode
 
-from meshkit.telemetry.repair import repair, repair_attributes, repair_text
+from meshkit.telemetry.repair import TEXT_LENGTH, repair, repair_attributes, repair_text
 from meshkit.telemetry.spans import UNSET
 from meshkit.telemetry.spans import Span as OwnSpan
 
@@ -60,7 +61,7 @@ MAX_BYTES = 4_000_000
 """The maximum size of a request: collectors accept 4 MiB, which is gRPC's default."""
 
 CACHED_ATTRIBUTES = 1024
-"""The number of attributes whose encoding is kept; those of plain spans are short."""
+"""The number of attributes whose encoding is kept; their texts have at most TEXT_LENGTH characters."""
 
 CACHED_NAMES = 256
 """The number of names of spans whose encoding is kept."""
@@ -211,15 +212,26 @@ def _span(span: ReadableSpan) -> bytes:
     return b"".join(pieces)
 
 
-def _plain_fields(span: OwnSpan) -> list[bytes]:
+def _plain_fields(span: OwnSpan) -> Sequence[bytes]:
     """The encodings of spans with one attribute or link of a plain span each."""
-    return [*map(_plain_attribute, span.plain_attributes.items()), *map(_plain_link, span.plain_links)]
+    attributes = span.plain_attributes
+    try:
+        own = map(_plain_attribute, attributes, attributes.values(), repeat(span.longest_text))
+        return [*own, *map(_plain_link, span.plain_links)]
+    except _UncleanAttributeError:
+        return _fields(span)
+
+
+class _UncleanAttributeError(Exception):
+    """The SDK would drop or shorten an attribute, or it is too long to keep its encoding."""
 
 
 @lru_cache(CACHED_ATTRIBUTES)
-def _plain_attribute(attribute: tuple[str, str | int]) -> bytes:
-    """The encoding of a span with one attribute."""
-    key, value = attribute
+def _plain_attribute(key: object, value: str | int, longest: int | None) -> bytes:
+    """The encoding of a span with one attribute, of a type in `PLAIN`."""
+    longest = TEXT_LENGTH if longest is None else min(longest, TEXT_LENGTH)
+    if not isinstance(key, str) or not key or (isinstance(value, str) and len(value) > longest):
+        raise _UncleanAttributeError
     return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
 
 
@@ -230,7 +242,7 @@ def _plain_link(context: SpanContext) -> bytes:
     return LINK.pack(LINK_TRACE_ID, trace_id.to_bytes(16, "big"), LINK_SPAN_ID, span_id.to_bytes(8, "big"), flags)
 
 
-def _fields(span: ReadableSpan) -> Iterable[bytes]:
+def _fields(span: ReadableSpan) -> Sequence[bytes]:
     """The encoding of a span with the attributes, events and links of this one."""
     own = Span(
         attributes=_key_values(span.attributes),

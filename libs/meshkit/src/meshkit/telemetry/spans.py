@@ -1,9 +1,9 @@
 """The SDK's spans at less than half of their cost.
 
 Samplers, ids, limits, processors and all rare methods are the SDK's. Most spans are plain: they have no events, their
-attributes are integers and short texts, and their links have no attributes. A plain span keeps these as they are, and
-is itself what processors get at its end. Whoever reads its attributes or links, or adds what is not plain, turns them
-into the SDK's objects, which clean, shorten and drop. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+attributes are texts and integers, and their links have no attributes. A plain span keeps these as they are, and is
+itself what processors get at its end. Whoever reads its attributes or links, or adds what is not plain, turns them into
+the SDK's objects, which clean, shorten and drop. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from operator import attrgetter
 from threading import RLock
 from time import time_ns
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace
@@ -20,14 +20,12 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, TraceFlags
 
 from meshkit.current_span import current_span_context
-from meshkit.telemetry.repair import TEXT_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry import trace as api
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.sdk.util import BoundedList
     from opentelemetry.util.types import AnyValue, Attributes
 
@@ -35,16 +33,13 @@ if TYPE_CHECKING:
     """The attributes, events and links of a span."""
 
 FLAGS = [TraceFlags(flags) for flags in range(4)]
+RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+DROP, SAMPLE = Decision.DROP, Decision.RECORD_AND_SAMPLE
+PLAIN = frozenset({str, int})
+"""The types of plain attributes. Equal values of them have the same encoding, unlike 1 and True, or 0.0 and -0.0."""
+
 UNSET = Status()
 """The status of every span without one."""
-
-
-class PlainLimits(NamedTuple):
-    """The maximum length of a text, and numbers of attributes and links, of plain spans."""
-
-    text: int
-    attributes: int
-    links: int
 
 
 class TracerProvider(trace.TracerProvider):
@@ -61,14 +56,17 @@ class TracerProvider(trace.TracerProvider):
         tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
         if isinstance(tracer, trace.Tracer):
             tracer.__class__ = Tracer  # the SDK makes its tracers itself, and keeps a list of them
-            cast("Tracer", tracer).plain_limits = _plain_limits(self._span_limits)
+            most, links = self._span_limits.max_span_attributes, self._span_limits.max_links
+            cast("Tracer", tracer).most_attributes = sys.maxsize if most is None else most
+            cast("Tracer", tracer).most_links = sys.maxsize if links is None else links
         return tracer
 
 
 class Tracer(trace.Tracer):
     """Starts spans in the order of https://opentelemetry.io/docs/specs/otel/trace/sdk/#sdk-span-creation."""
 
-    plain_limits: PlainLimits
+    most_attributes: int
+    most_links: int
 
     def start_span(  # noqa: PLR0917 - the API's signature
         self,
@@ -90,10 +88,10 @@ class Tracer(trace.Tracer):
         if not parent:
             trace_id, flags = self._new_trace()
         sampling = self.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
-        flags = FLAGS[flags & TraceFlags.RANDOM_TRACE_ID | (sampling.decision is Decision.RECORD_AND_SAMPLE)]
+        flags = FLAGS[flags & RANDOM | (sampling.decision is SAMPLE)]
         own = SpanContext(trace_id, self.id_generator.generate_span_id(), False, flags, sampling.trace_state)
         end_metrics = self._tracer_metrics.start_span(parent, sampling.decision)
-        if sampling.decision is Decision.DROP:
+        if sampling.decision is DROP:
             return NonRecordingSpan(own)
         span: Span = object.__new__(Span)  # a call of the class takes twice the time
         span.set_up(
@@ -115,14 +113,14 @@ class Tracer(trace.Tracer):
     def _new_trace(self) -> tuple[int, TraceFlags]:
         """The id of a trace that begins, and its flags."""
         is_random = self.id_generator.is_trace_id_random()
-        return self.id_generator.generate_trace_id(), FLAGS[TraceFlags.RANDOM_TRACE_ID if is_random else 0]
+        return self.id_generator.generate_trace_id(), FLAGS[RANDOM if is_random else 0]
 
 
 class Span(trace.Span):
     """A span of the SDK with the same fields, which a test compares.
 
     Attributes:
-        plain_attributes: those of a plain span.
+        plain_attributes: those of a plain span; the SDK would drop an empty name, and shorten a text to `longest_text`.
         plain_links: the contexts of the links of a plain span.
     """
 
@@ -138,6 +136,7 @@ class Span(trace.Span):
 
     # What is the same for all spans of a tracer.
     _sampler, _limits = property(attrgetter("_tracer.sampler")), property(attrgetter("_tracer._span_limits"))
+    longest_text = property(attrgetter("_tracer._span_limits.max_span_attribute_length"))
     _instrumentation_info = property(attrgetter("_tracer.instrumentation_info"))
     _resource = resource = property(attrgetter("_tracer.resource"))  # pyright: ignore[reportIncompatibleMethodOverride]
     _instrumentation_scope = instrumentation_scope = property(attrgetter("_tracer._instrumentation_scope"))  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -173,12 +172,9 @@ class Span(trace.Span):
         self._lock = RLock()  # type: ignore[assignment] # the SDK's methods read the fields while they hold it
         self._sdk_fields: SdkFields | None = None
         self.plain_links: list[SpanContext] = []
-        if attributes and _are_plain(attributes, tracer.plain_limits):
-            self.plain_attributes = {**attributes}
-        else:
-            self.plain_attributes = {}
-            if attributes:
-                super().set_attributes(attributes)
+        self.plain_attributes: dict[str, Any] = {**attributes} if attributes and self._are_plain(attributes) else {}
+        if attributes and not self.plain_attributes:
+            super().set_attributes(attributes)
         if links:
             self._set_links(links)
 
@@ -218,7 +214,7 @@ class Span(trace.Span):
         with self._lock:
             own = self.plain_links
             can_be_plain = not (attributes or self._sdk_fields or self._end_time is not None)
-            if can_be_plain and context.is_valid and len(own) < self._tracer.plain_limits.links:
+            if can_be_plain and context.is_valid and len(own) < self._tracer.most_links:
                 own.append(context)
                 return
         super().add_link(context, attributes)
@@ -236,20 +232,26 @@ class Span(trace.Span):
         self._span_processor._on_ending(self)  # noqa: SLF001
         self._span_processor.on_end(self)
 
+    def _are_plain(self, attributes: Mapping[str, AnyValue], others: int = 0) -> bool:
+        """Whether a plain span with `others` may have these attributes, too."""
+        has_room = len(attributes) + others <= self._tracer.most_attributes
+        return has_room and PLAIN.issuperset(map(type, attributes.values()))  # pyright: ignore[reportArgumentType]
+
     def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
         """Sets attributes if they and the span are plain; tells whether it did."""
         with self._lock:
-            own, limits = self.plain_attributes, self._tracer.plain_limits
-            if self._sdk_fields or self._end_time is not None or not _are_plain(attributes, limits, len(own)):
+            own = self.plain_attributes
+            if self._sdk_fields or self._end_time is not None or not self._are_plain(attributes, len(own)):
                 return False
-            for key in attributes:
-                own.pop(key, None)  # because the last to be set is the last to be dropped
+            if own:
+                for key in attributes:
+                    own.pop(key, None)  # because the last to be set is the last to be dropped
             own.update(attributes)
             return True
 
     def _set_links(self, links: Sequence[Link]) -> None:
         contexts = [link.context for link in links if link.context.is_valid and not link.attributes]
-        if not self._sdk_fields and len(contexts) == len(links) <= self._tracer.plain_limits.links:
+        if not self._sdk_fields and len(contexts) == len(links) <= self._tracer.most_links:
             self.plain_links = contexts
         else:
             attributes, events, _ = self._make_sdk_fields()
@@ -270,22 +272,3 @@ class Span(trace.Span):
 
     def _readable_span(self) -> trace.ReadableSpan:
         return self
-
-
-def _are_plain(attributes: Mapping[str, AnyValue], limits: PlainLimits, others: int = 0) -> bool:
-    longest, most, _ = limits
-    for key, value in attributes.items():
-        kind = type(value)
-        is_plain = kind is int or (kind is str and len(value) <= longest)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-        if not is_plain or type(key) is not str or not key:
-            return False
-    return len(attributes) + others <= most
-
-
-def _plain_limits(limits: SpanLimits) -> PlainLimits:
-    text, attributes, links = limits.max_span_attribute_length, limits.max_span_attributes, limits.max_links
-    return PlainLimits(
-        TEXT_LENGTH if text is None else min(text, TEXT_LENGTH),
-        sys.maxsize if attributes is None else attributes,
-        sys.maxsize if links is None else links,
-    )
