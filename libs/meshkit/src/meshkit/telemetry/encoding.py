@@ -214,12 +214,18 @@ def _span(span: ReadableSpan) -> bytes:
 
 def _plain_fields(span: OwnSpan) -> Sequence[bytes]:
     """The encodings of spans with one attribute or link of a plain span each."""
-    attributes = span.plain_attributes
+    attributes, longest = span.plain_attributes, span.longest_text
     try:
-        own = map(_plain_attribute, attributes, attributes.values(), repeat(span.longest_text))
-        return [*own, *map(_plain_link, span.plain_links)]
+        own = [*map(_cached, attributes, attributes.values(), repeat(longest))]
     except _UncleanAttributeError:
-        return _fields(span)
+        if longest is None or longest > TEXT_LENGTH or not all(type(key) is str and key for key in attributes):
+            return _fields(span)
+        own = [_cached(key, _shortened(value, longest), longest) for key, value in attributes.items()]
+    return [*own, *map(_plain_link, span.plain_links)]
+
+
+def _shortened(value: str | int, longest: int) -> str | int:
+    return value[:longest] if isinstance(value, str) else value
 
 
 class _UncleanAttributeError(Exception):
@@ -227,7 +233,7 @@ class _UncleanAttributeError(Exception):
 
 
 @lru_cache(CACHED_ATTRIBUTES)
-def _plain_attribute(key: object, value: str | int, longest: int | None) -> bytes:
+def _cached(key: object, value: str | int, longest: int | None) -> bytes:
     """The encoding of a span with one attribute, of a type in `PLAIN`."""
     longest = TEXT_LENGTH if longest is None else min(longest, TEXT_LENGTH)
     if not isinstance(key, str) or not key or (isinstance(value, str) and len(value) > longest):
