@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from meshkit.telemetry.span_queue import SpanQueue
@@ -73,6 +74,24 @@ def test_a_flush_ends_although_each_sending_makes_a_span() -> None:
     assert sent == [["a"]]
     spans.close()
     assert sent == [["a"], ["x"]]
+
+
+def test_a_batch_that_cannot_be_sent_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    sent: queue.Queue[Sequence[Any]] = queue.Queue()
+
+    def send(batch: Sequence[Any]) -> None:
+        if "a" in batch:
+            raise OSError("no route")
+        sent.put(batch)
+
+    spans = span_queue(send)
+    put(spans, "abc")
+    spans.flush()
+    put(spans, "def")
+    assert sent.get(timeout=30) == ["d", "e", "f"]  # from its thread
+    spans.close()
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ("meshkit.telemetry", "3 spans are lost")
 
 
 FORK = """

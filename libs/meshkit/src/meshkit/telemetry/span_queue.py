@@ -6,6 +6,7 @@ there after each delay. https://opentelemetry.io/docs/specs/otel/trace/sdk/#batc
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
     from meshkit.telemetry.encoding import EndedSpan
 
+log = logging.getLogger("meshkit.telemetry")
+
 
 class SpanQueue:
     """Spans that wait to be sent. Its thread starts with it and ends with `close`.
 
     Args:
         encode: makes of an ended span what waits.
-        send: sends a batch, and raises nothing. One thread at a time calls it.
+        send: sends a batch. One thread at a time calls it. What it raises is logged.
         size: the maximum number of spans that wait.
         batch_size: the maximum number of spans in a batch.
         delay: the maximum time that a span waits for others, in seconds.
@@ -79,7 +82,11 @@ class SpanQueue:
             if only_full:
                 waiting -= waiting % self._batch_size
             for start in range(0, waiting, self._batch_size):
-                self._send([self._spans.popleft() for _ in range(min(waiting - start, self._batch_size))])
+                batch = [self._spans.popleft() for _ in range(min(waiting - start, self._batch_size))]
+                try:
+                    self._send(batch)
+                except Exception:
+                    log.exception("%d spans are lost", len(batch))
             detach(token)
 
     def close(self) -> None:
