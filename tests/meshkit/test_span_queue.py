@@ -7,13 +7,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from meshkit.telemetry.span_queue import SpanQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pytest
 
 BATCH, HOUR = 3, 3600.0
 
