@@ -133,10 +133,11 @@ class Http2:
             raise ConnectionError("the connection ended without a response")
         return response
 
-    async def until_refused(self, stream: int) -> None:
-        """Waits until a stream has ended, or the server has said that it will not serve it."""
+    async def is_served(self, stream: int) -> bool:
+        """Whether a stream gets a response, once it has ended or the server has said that it will not serve it."""
         async with self._grown:
             await self._grown.wait_for(lambda: self._is_over(stream) or (self.goaway or stream) < stream)
+        return self._responses[stream].is_complete
 
     def reset_of(self, stream: int) -> int | None:
         """Why the server has reset a stream."""
