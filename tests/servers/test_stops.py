@@ -100,7 +100,7 @@ async def test_a_stream_that_comes_too_late_may_be_repeated(shop: Shop, server: 
         await client.begin_get(READ, PATIENT)
         await stop_within_a_request(shop, edge)
         late = await client.begin_get("/livez")
-        while await client.is_served(late):  # a connection hears of the stop a moment after the listener
+        while await client.is_served(late):  # the connection may learn of the stop after the listener
             late = await client.begin_get("/livez")
         is_beyond = client.goaway is not None and client.goaway < late
         assert is_beyond or client.reset_of(late) == ErrorCodes.REFUSED_STREAM

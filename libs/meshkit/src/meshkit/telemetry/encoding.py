@@ -214,18 +214,19 @@ def _span(span: ReadableSpan) -> bytes:
 
 def _plain_fields(span: OwnSpan) -> Sequence[bytes]:
     """The encodings of spans with one attribute or link of a plain span each."""
-    attributes, longest = span.plain_attributes, span.longest_text
+    attributes, limit = span.plain_attributes, span.max_text_length
     try:
-        own = [*map(_cached, attributes, attributes.values(), repeat(longest))]
+        own = [*map(_cached, attributes, attributes.values(), repeat(limit))]
     except _UncleanAttributeError:
-        if longest is None or longest > TEXT_LENGTH or not all(type(key) is str and key for key in attributes):
+        names_are_valid = all(type(name) is str and name for name in attributes)
+        if not names_are_valid or limit is None or limit > TEXT_LENGTH:
             return _fields(span)
-        own = [_cached(key, _shortened(value, longest), longest) for key, value in attributes.items()]
+        own = [_cached(name, _shortened(value, limit), limit) for name, value in attributes.items()]
     return [*own, *map(_plain_link, span.plain_links)]
 
 
-def _shortened(value: str | int, longest: int) -> str | int:
-    return value[:longest] if isinstance(value, str) else value
+def _shortened(value: str | int, limit: int) -> str | int:
+    return value[:limit] if isinstance(value, str) else value
 
 
 class _UncleanAttributeError(Exception):
@@ -233,12 +234,12 @@ class _UncleanAttributeError(Exception):
 
 
 @lru_cache(CACHED_ATTRIBUTES)
-def _cached(key: object, value: str | int, longest: int | None) -> bytes:
+def _cached(name: object, value: str | int, limit: int | None) -> bytes:
     """The encoding of a span with one attribute, of a type in `PLAIN`."""
-    longest = TEXT_LENGTH if longest is None else min(longest, TEXT_LENGTH)
-    if not isinstance(key, str) or not key or (isinstance(value, str) and len(value) > longest):
+    max_length = TEXT_LENGTH if limit is None else min(limit, TEXT_LENGTH)
+    if not isinstance(name, str) or not name or (isinstance(value, str) and len(value) > max_length):
         raise _UncleanAttributeError
-    return Span(attributes=[KeyValue(key=key, value=_value(value))]).SerializeToString()
+    return Span(attributes=[KeyValue(key=name, value=_value(value))]).SerializeToString()
 
 
 def _plain_link(context: SpanContext) -> bytes:

@@ -1,7 +1,7 @@
 """The queue of encoded spans and the thread that sends them in batches.
 
-As the SDK's BatchSpanProcessor, which takes three calls for each span: a batch is sent when it is full, and what is
-there after each delay. https://opentelemetry.io/docs/specs/otel/trace/sdk/#batching-processor.
+It replaces the SDK's BatchSpanProcessor, which needs three calls for each span. A full batch is sent at once, an
+incomplete one after a delay. https://opentelemetry.io/docs/specs/otel/trace/sdk/#batching-processor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SpanQueue:
     """Spans that wait to be sent. Its thread starts with it and ends with `close`.
 
     Args:
-        encode: makes of an ended span what waits.
+        encode: encodes an ended span.
         send: sends a batch. One thread at a time calls it. What it raises is logged.
         size: the maximum number of spans that wait.
         batch_size: the maximum number of spans in a batch.
@@ -75,7 +75,7 @@ class SpanQueue:
         return True
 
     def flush(self, *, only_full: bool = False) -> None:
-        """Sends the spans that wait now, or only those that fill batches, in the thread of the caller."""
+        """Sends the spans that are queued now, or only the full batches of them, in the caller's thread."""
         with self._sending:
             token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # sending makes no spans
             waiting = len(self._spans)

@@ -1,9 +1,10 @@
 """The SDK's spans at less than half of their cost.
 
 Samplers, ids, limits, processors and all rare methods are the SDK's. Most spans are plain: they have no events, their
-attributes are texts and integers, and their links have no attributes. A plain span keeps these as they are, and is
-itself what processors get at its end. Whoever reads its attributes or links, or adds what is not plain, turns them into
-the SDK's objects, which clean, shorten and drop. https://opentelemetry.io/docs/specs/otel/trace/sdk/.
+attributes are texts and integers, and their links have no attributes. A plain span stores these values unchanged, and
+is itself passed to the processors when it ends. When its attributes or links are read, or something is added that is
+not plain, they are converted to the SDK's objects, which clean, shorten and drop.
+https://opentelemetry.io/docs/specs/otel/trace/sdk/.
 """
 
 from __future__ import annotations
@@ -56,17 +57,17 @@ class TracerProvider(trace.TracerProvider):
         tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
         if isinstance(tracer, trace.Tracer):
             tracer.__class__ = Tracer  # the SDK makes its tracers itself, and keeps a list of them
-            most, links = self._span_limits.max_span_attributes, self._span_limits.max_links
-            cast("Tracer", tracer).most_attributes = sys.maxsize if most is None else most
-            cast("Tracer", tracer).most_links = sys.maxsize if links is None else links
+            own, limits = cast("Tracer", tracer), self._span_limits
+            own.max_attributes = sys.maxsize if limits.max_span_attributes is None else limits.max_span_attributes
+            own.max_links = sys.maxsize if limits.max_links is None else limits.max_links
         return tracer
 
 
 class Tracer(trace.Tracer):
     """Starts spans in the order of https://opentelemetry.io/docs/specs/otel/trace/sdk/#sdk-span-creation."""
 
-    most_attributes: int
-    most_links: int
+    max_attributes: int
+    max_links: int
 
     def start_span(  # noqa: PLR0917 - the API's signature
         self,
@@ -120,7 +121,7 @@ class Span(trace.Span):
     """A span of the SDK with the same fields, which a test compares.
 
     Attributes:
-        plain_attributes: those of a plain span; the SDK would drop an empty name, and shorten a text to `longest_text`.
+        plain_attributes: those of a plain span, not yet cleaned: names may be invalid, and texts above the limit.
         plain_links: the contexts of the links of a plain span.
     """
 
@@ -136,7 +137,7 @@ class Span(trace.Span):
 
     # What is the same for all spans of a tracer.
     _sampler, _limits = property(attrgetter("_tracer.sampler")), property(attrgetter("_tracer._span_limits"))
-    longest_text = property(attrgetter("_tracer._span_limits.max_span_attribute_length"))
+    max_text_length = property(attrgetter("_tracer._span_limits.max_span_attribute_length"))
     _instrumentation_info = property(attrgetter("_tracer.instrumentation_info"))
     _resource = resource = property(attrgetter("_tracer.resource"))  # pyright: ignore[reportIncompatibleMethodOverride]
     _instrumentation_scope = instrumentation_scope = property(attrgetter("_tracer._instrumentation_scope"))  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -214,7 +215,7 @@ class Span(trace.Span):
         with self._lock:
             own = self.plain_links
             can_be_plain = not (attributes or self._sdk_fields or self._end_time is not None)
-            if can_be_plain and context.is_valid and len(own) < self._tracer.most_links:
+            if can_be_plain and context.is_valid and len(own) < self._tracer.max_links:
                 own.append(context)
                 return
         super().add_link(context, attributes)
@@ -234,7 +235,7 @@ class Span(trace.Span):
 
     def _are_plain(self, attributes: Mapping[str, AnyValue], others: int = 0) -> bool:
         """Whether a plain span with `others` may have these attributes, too."""
-        has_room = len(attributes) + others <= self._tracer.most_attributes
+        has_room = len(attributes) + others <= self._tracer.max_attributes
         return has_room and PLAIN.issuperset(map(type, attributes.values()))  # pyright: ignore[reportArgumentType]
 
     def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
@@ -251,7 +252,7 @@ class Span(trace.Span):
 
     def _set_links(self, links: Sequence[Link]) -> None:
         contexts = [link.context for link in links if link.context.is_valid and not link.attributes]
-        if not self._sdk_fields and len(contexts) == len(links) <= self._tracer.most_links:
+        if not self._sdk_fields and len(contexts) == len(links) <= self._tracer.max_links:
             self.plain_links = contexts
         else:
             attributes, events, _ = self._make_sdk_fields()
