@@ -99,12 +99,14 @@ async def test_calls_whose_write_fails_count_once() -> None:
     async with echo(UnaryUnary=held, StreamUnary=refuse) as served, channel_to(served) as channel:
         upload = channel.stream_unary(f"/{SERVICE}/StreamUnary")
         for _ in range(3):
-            call = upload()
-            with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+            call, ended = upload(), asyncio.Semaphore(0)
+            call.add_done_callback(lambda _, ended=ended: ended.release())
+            with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)) as refused:
                 while True:
                     await call.write(b"x")
-            while await call.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                await asyncio.sleep(0)  # it is INTERNAL until the status is here
+            await ended.acquire()
+            if refused.type is grpc.aio.AioRpcError:  # the failed write and the status end the call, in any order
+                await ended.acquire()
         calls = await start_held(channel.unary_unary(f"/{SERVICE}/UnaryUnary"), held, CALLS + 1)
         assert sorted(held.connections.values()) == [1, CALLS]
         held.release.set()
