@@ -18,6 +18,7 @@ from api_edge.rules import ORDER_SECONDS
 from inventory.servicer import InventoryServicer
 from meshkit.fastapi.server import listen_socket, serve
 from meshkit.lifecycle import Stop
+from meshkit.telemetry.spans import Span
 from meshkit.testing import SpanCapture
 from tests.edge.mesh import Answer, Mesh, absent_server, assert_problem, get, mesh, post_order, wire
 from tests.edge.trees import tree
@@ -92,6 +93,18 @@ async def order_id(shop: Mesh, answer: Answer) -> object:
     (root, *others) = sorted(await shop.spans(answer.trace_id), key=lambda span: bool(span.parent))
     assert not [span for span in others if "order.id" in (span.attributes or {})]
     return (root.attributes or {}).get("order.id")
+
+
+async def test_the_spans_of_reads_and_orders_are_plain(shop: Mesh) -> None:
+    """One value of another type makes a span take several times as long."""
+    answers = [
+        await shop.get("/v1/products/TEA-0001"),
+        await shop.get("/v1/products"),
+        await shop.order(("TEA-0001", 1)),
+        *await asyncio.gather(*(shop.get(f"/v1/products/TEA-000{n}") for n in range(1, 10))),
+    ]
+    spans = [span for answer in answers for span in await shop.spans(answer.trace_id)]
+    assert {span.name for span in spans if not (isinstance(span, Span) and span.is_plain)} == set()
 
 
 async def test_the_trace_of_every_request_for_an_order_has_its_id(shop: Mesh) -> None:
