@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from pricing.domain import MINOR_DIGITS, Line, ListPrice, Money
-from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBreak
+from pricing.price_book import BASE_CURRENCY, Discounts, PriceBook, Promotion, QuantityBreak
 
 BREAKS = """
     SELECT scope, min_quantity, percent_off FROM quantity_breaks
@@ -52,8 +52,10 @@ def price(database: sqlite3.Connection, sku: str, quantity: int, currency: str) 
     book = PriceBook(
         moment=now,
         list_prices={sku: ListPrice(sku, listed[0], Money(*listed[1:]))},
-        breaks=[QuantityBreak(number, Decimal(percent), scope) for scope, number, percent in breaks],
-        promotions=[Promotion(Decimal(percent), name, scope) for name, scope, percent in promotions],
+        discounts=Discounts(
+            breaks=[QuantityBreak(number, Decimal(percent), scope) for scope, number, percent in breaks],
+            promotions=[Promotion(Decimal(percent), name, scope) for name, scope, percent in promotions],
+        ),
         rates={BASE_CURRENCY: Decimal(1)} | {name: Decimal(per_euro) for name, per_euro in rates},
     )
     priced = book.price(Line(sku, quantity), currency)

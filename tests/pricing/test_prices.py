@@ -21,7 +21,7 @@ from pricing.domain import (
     UnknownCurrency,
     UnknownSku,
 )
-from pricing.price_book import PriceBook, Promotion, QuantityBreak, scopes_of
+from pricing.price_book import Discounts, PriceBook, Promotion, QuantityBreak, scopes_of
 
 pytestmark = pytest.mark.unit
 
@@ -44,7 +44,7 @@ def make_book(
     promotions: tuple[Promotion, ...] = (),
     rates: dict[str, Decimal] | None = None,
 ) -> PriceBook:
-    return PriceBook(NOW, {item.sku: item for item in items}, breaks, promotions, rates or RATES)
+    return PriceBook(NOW, {item.sku: item for item in items}, Discounts(breaks, promotions), rates or RATES)
 
 
 def tier(scope: str, start: int, percent: str) -> QuantityBreak:

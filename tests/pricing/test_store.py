@@ -73,8 +73,8 @@ async def test_a_book_has_only_the_requested_skus_and_currencies(store: PriceSto
     book = await store.price_book(["HRB-0010", "BRW-0015", "GONE"], "JPY")
     assert book.list_prices.keys() == {"HRB-0010", "BRW-0015"}
     assert book.rates.keys() == {"EUR", "JPY", "CHF"}
-    assert {"all", "category:tea", "sku:BRW-0015"} <= book.breaks.keys()
-    assert "sku:ACC-0001" not in book.breaks
+    assert {"all", "category:tea", "sku:BRW-0015"} <= book.discounts.breaks.keys()
+    assert "sku:ACC-0001" not in book.discounts.breaks
 
 
 RATE_OF_MOMENT = {

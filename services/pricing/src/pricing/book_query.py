@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from datetime import UTC
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, func, literal_column, or_, select, union_all
 
 from meshkit.database.columns import UtcMicros
 from pricing.domain import ListPrice, Money
-from pricing.price_book import BASE_CURRENCY, PriceBook, Promotion, QuantityBreak
+from pricing.price_book import BASE_CURRENCY, Discounts, PriceBook, Promotion, QuantityBreak
 from pricing.tables import list_prices, promotions, quantity_breaks, rates
 
 if TYPE_CHECKING:
@@ -50,20 +51,25 @@ def book_parameters(skus: Collection[str], currency: str, moment: datetime) -> d
 def to_book(rows: Iterable[tuple[str, str, str, str, int]], moment: datetime) -> PriceBook:
     """The price book at `moment` of the rows of BOOK."""
     prices: dict[str, ListPrice] = {}
-    breaks: list[QuantityBreak] = []
-    promotions_: list[Promotion] = []
     rates_ = {BASE_CURRENCY: Decimal(1)}
+    others: list[tuple[str, str, str, str, int]] = []
     for kind, key, detail, value, number in rows:
         match kind:
             case "list price":
                 prices[key] = ListPrice(key, detail, Money(value, number))
-            case "break":
-                breaks.append(QuantityBreak(number, Decimal(value), key))
-            case "promotion":
-                promotions_.append(Promotion(Decimal(value), detail, key))
-            case _:
+            case "rate":
                 rates_[key] = Decimal(value)
-    return PriceBook(moment, prices, breaks, promotions_, rates_)
+            case _:
+                others.append((kind, key, detail, value, number))
+    return PriceBook(moment, prices, _discounts(tuple(others)), rates_)
+
+
+@lru_cache(maxsize=16)
+def _discounts(rows: tuple[tuple[str, str, str, str, int], ...]) -> Discounts:
+    """Those of the breaks and promotions among the rows. They seldom change between two books."""
+    breaks = (QuantityBreak(number, Decimal(value), key) for kind, key, _, value, number in rows if kind == "break")
+    promotions = (Promotion(Decimal(value), name, key) for kind, key, name, value, _ in rows if kind == "promotion")
+    return Discounts(breaks, promotions)
 
 
 def _branch(kind: str, key: Text, detail: Text = _EMPTY, value: Text = _EMPTY, number: Number = _ZERO) -> Branch:

@@ -81,34 +81,56 @@ class Promotion(NamedTuple):
     scope: str
 
 
-class PriceBook:
-    """Everything that determines the prices of some SKUs at one moment.
+class Discounts:
+    """Breaks and promotions, found by scope.
 
     Args:
-        moment: an aware datetime.
-        list_prices: those of the requested SKUs that have one.
-        breaks: all that may apply to them.
-        promotions: all that may apply to them.
-        rates: how much of each currency one euro buys.
+        breaks: in any order.
+        promotions: in any order.
 
     Attributes:
         breaks: those of each scope, those of most units first.
         promotions: the best of each scope.
     """
 
+    def __init__(self, breaks: Iterable[QuantityBreak], promotions: Iterable[Promotion]) -> None:
+        self.breaks = _by_scope(sorted(breaks, reverse=True))
+        self.promotions = {scope: max(entries) for scope, entries in _by_scope(promotions).items()}
+
+    def quantity_break(self, scopes: Iterable[str], quantity: int) -> Decimal:
+        """The percentage that the first of the scopes with breaks has for a quantity; 0 if none has."""
+        for scope in scopes:
+            if breaks := self.breaks.get(scope):
+                return next((entry.percent_off for entry in breaks if entry.min_quantity <= quantity), _NO_DISCOUNT)
+        return _NO_DISCOUNT
+
+    def promotion(self, scopes: Iterable[str]) -> Promotion | None:
+        """The best promotion of the scopes."""
+        best = self.promotions
+        return max((best[scope] for scope in scopes if scope in best), default=None)
+
+
+class PriceBook:
+    """Everything that determines the prices of some SKUs at one moment.
+
+    Args:
+        moment: an aware datetime.
+        list_prices: those of the requested SKUs that have one.
+        discounts: all that may apply to them.
+        rates: how much of each currency one euro buys.
+    """
+
     def __init__(
         self,
         moment: datetime,
         list_prices: Mapping[str, ListPrice],
-        breaks: Iterable[QuantityBreak],
-        promotions: Iterable[Promotion],
+        discounts: Discounts,
         rates: Mapping[str, Decimal],
     ) -> None:
         self.moment = moment
         self.list_prices = list_prices
+        self.discounts = discounts
         self.rates = rates
-        self.breaks = _by_scope(sorted(breaks, reverse=True))
-        self.promotions = {scope: max(entries) for scope, entries in _by_scope(promotions).items()}
         self._known_terms: dict[tuple[tuple[str, ...], int, str, str], Terms] = {}
 
     def price(self, line: Line, currency: str, *, field: str = "quantity") -> Price:
@@ -175,7 +197,7 @@ class PriceBook:
     def _terms(self, item: ListPrice, quantity: int, currency: str) -> Terms:
         """The terms of a SKU, which are those of its category unless a break or a promotion is for this SKU."""
         scopes = scopes_of(item.sku, item.category)
-        if scopes[0] not in self.breaks and scopes[0] not in self.promotions:
+        if scopes[0] not in self.discounts.breaks and scopes[0] not in self.discounts.promotions:
             scopes = scopes[1:]
         key = (scopes, quantity, item.price.currency, currency)
         terms = self._known_terms.get(key)
@@ -184,21 +206,12 @@ class PriceBook:
         return terms
 
     def _calculate_terms(self, scopes: tuple[str, ...], quantity: int, listed: str, currency: str) -> Terms:
-        promotion = self._promotion(scopes)
-        percents_off = self._break(scopes, quantity), promotion.percent_off if promotion else _NO_DISCOUNT
+        promotion = self.discounts.promotion(scopes)
+        quantity_break = self.discounts.quantity_break(scopes, quantity)
+        percents_off = quantity_break, promotion.percent_off if promotion else _NO_DISCOUNT
         rate, over = self.rate(currency), self.rate(listed)
         ratio = _ratio(percents_off, rate, over, MINOR_DIGITS[currency] - MINOR_DIGITS[listed])
         return *ratio, promotion.name if promotion else ""
-
-    def _break(self, scopes: Iterable[str], quantity: int) -> Decimal:
-        for scope in scopes:
-            if breaks := self.breaks.get(scope):
-                return next((entry.percent_off for entry in breaks if entry.min_quantity <= quantity), _NO_DISCOUNT)
-        return _NO_DISCOUNT
-
-    def _promotion(self, scopes: Iterable[str]) -> Promotion | None:
-        best = self.promotions
-        return max((best[scope] for scope in scopes if scope in best), default=None)
 
 
 Entry = TypeVar("Entry", QuantityBreak, Promotion)
