@@ -180,8 +180,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, traceback: Traceb
 @lru_cache(maxsize=256)
 def _template(level: str, logger: str, service: str, *names: str) -> str:
     """The lines with these fields, with `%s` for the time, the message, the trace, and the value of each field."""
-    level, logger, service, *names = (_quote(text).replace("%", "%%") for text in (level, logger, service, *names))
-    others = "".join([f", {name}: %s" for name in names])
+    level, logger, service, *fields = (_quote(text).replace("%", "%%") for text in (level, logger, service, *names))
+    others = "".join([f", {field}: %s" for field in fields])
     return f'{{"time": "%s", "level": {level}, "logger": {logger}, "message": %s, "service": {service}%s{others}}}'
 
 

@@ -29,7 +29,7 @@ from opentelemetry.proto.common.v1.common_pb2 import (
 )
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanKind, StatusCode
 
 from meshkit.telemetry.repair import TEXT_LENGTH, repair, repair_attributes, repair_text
 from meshkit.telemetry.spans import UNSET
@@ -83,6 +83,9 @@ CODES = {
     StatusCode.OK: Status.STATUS_CODE_OK,
     StatusCode.ERROR: Status.STATUS_CODE_ERROR,
 }
+NO_STATE = INVALID_SPAN_CONTEXT.trace_state
+"""The trace state of every context without one."""
+
 LOCAL = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 REMOTE = LOCAL | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
@@ -204,7 +207,7 @@ def _span(span: ReadableSpan) -> bytes:
         pieces += PARENT_ID, parent_id.to_bytes(8, "big"), REMOTE_PARENT if is_remote else LOCAL_PARENT
     else:
         pieces.append(LOCAL_PARENT)
-    if trace_state:
+    if trace_state is not NO_STATE and trace_state:  # which is a function in Python
         pieces.append(Span(trace_state=trace_state.to_header()).SerializeToString())
     if (status := span.status) is not UNSET and not status.is_unset:
         own = Status(code=CODES[status.status_code], message=status.description or "")

@@ -121,6 +121,7 @@ class Span(trace.Span):
     """A span of the SDK with the same fields, which a test compares.
 
     Attributes:
+        is_plain: whether nobody has needed the SDK's attributes, events or links.
         plain_attributes: those of a plain span, not yet cleaned: names may be invalid, and texts above the limit.
         plain_links: the contexts of the links of a plain span.
     """
@@ -172,17 +173,13 @@ class Span(trace.Span):
         self._record_end_metrics = end_metrics
         self._lock = RLock()  # type: ignore[assignment] # the SDK's methods read the fields while they hold it
         self._sdk_fields: SdkFields | None = None
+        self.is_plain = True
         self.plain_links: list[SpanContext] = []
         self.plain_attributes: dict[str, Any] = {**attributes} if attributes and self._are_plain(attributes) else {}
         if attributes and not self.plain_attributes:
             super().set_attributes(attributes)
         if links:
             self._set_links(links)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nobody has needed the SDK's attributes, events or links."""
-        return self._sdk_fields is None
 
     @property
     def _attributes(self) -> BoundedAttributes:  # type: ignore[override]
@@ -202,13 +199,14 @@ class Span(trace.Span):
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """Sets an attribute, unless the span has ended."""
-        if type(key) is not str or not self._set_plain({key: value}):
+        if type(key) is not str or not self._set_plain(key, value):
             super().set_attribute(key, value)
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Sets attributes, unless the span has ended."""
-        if not self._set_plain(attributes):
-            super().set_attributes(attributes)
+        for key, value in attributes.items():
+            if not self._set_plain(key, value):
+                super().set_attributes({key: value})
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Adds a link, unless the span has ended."""
@@ -233,22 +231,20 @@ class Span(trace.Span):
         self._span_processor._on_ending(self)  # noqa: SLF001
         self._span_processor.on_end(self)
 
-    def _are_plain(self, attributes: Mapping[str, AnyValue], others: int = 0) -> bool:
-        """Whether a plain span with `others` may have these attributes, too."""
-        has_room = len(attributes) + others <= self._tracer.max_attributes
+    def _are_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
+        has_room = len(attributes) <= self._tracer.max_attributes
         return has_room and PLAIN.issuperset(map(type, attributes.values()))  # pyright: ignore[reportArgumentType]
 
-    def _set_plain(self, attributes: Mapping[str, AnyValue]) -> bool:
-        """Sets attributes if they and the span are plain; tells whether it did."""
+    def _set_plain(self, key: str, value: AnyValue) -> bool:
+        """Sets an attribute if it and the span are plain; tells whether it did."""
         with self._lock:
             own = self.plain_attributes
-            if self._sdk_fields or self._end_time is not None or not self._are_plain(attributes, len(own)):
-                return False
-            if own:
-                for key in attributes:
-                    own.pop(key, None)  # because the last to be set is the last to be dropped
-            own.update(attributes)
-            return True
+            can_be_plain = self.is_plain and self._end_time is None and type(value) in PLAIN
+            if can_be_plain and len(own) < self._tracer.max_attributes:
+                own.pop(key, None)  # because the last to be set is the last to be dropped
+                own[key] = value
+                return True
+        return False
 
     def _set_links(self, links: Sequence[Link]) -> None:
         contexts = [link.context for link in links if link.context.is_valid and not link.attributes]
@@ -269,6 +265,7 @@ class Span(trace.Span):
                 )
                 events = self._new_events()  # type: ignore[no-untyped-call]
                 self._sdk_fields = attributes, events, self._new_links([*map(Link, self.plain_links)])
+                self.is_plain = False
             return self._sdk_fields
 
     def _readable_span(self) -> trace.ReadableSpan:
