@@ -168,6 +168,7 @@ FIELDS: dict[str, object] = {
     "status": 200,
     "duration_ms": 1.25,
     "infinite": float("inf"),
+    '%s of "all"': "%d",
     "strict": True,
     "missing": None,
     "checks": ["database"],
@@ -181,6 +182,7 @@ def test_a_line_without_a_record_is_the_line_of_its_record(logged: Callable[[], 
         log.info("%s %s", "GET", 200, extra=FIELDS)
         log_line(log, logging.INFO, "%s %s", "GET", 200, fields=FIELDS)
     first, second = logged()
+    assert [first[name] for name in ("path", '%s of "all"')] == ["/v1/products/\x7f\u2028\n", "%d"]
     assert list(first) == list(second)  # the order, too
     assert datetime.fromisoformat(first.pop("time")) <= datetime.fromisoformat(second.pop("time"))
     assert first == second
