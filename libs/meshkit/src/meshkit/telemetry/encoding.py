@@ -10,9 +10,11 @@ that cannot be encoded, or is larger than a request, is repaired (`repair.py`).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
+from itertools import groupby, repeat
+from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 EndedSpan: TypeAlias = "tuple[SdkResource, SdkScope | None, bytes]"
 """What the export keeps of an ended span: the resource of its provider, the scope of its tracer, and the span as a
 field of ScopeSpans, which is empty if it cannot be encoded."""
+
+RESOURCE_OF, SCOPE_OF, FIELD_OF = map(itemgetter, range(3))
+"""The parts of an EndedSpan."""
 
 EncodedSpans: TypeAlias = tuple[bytes, int]
 """An encoded ExportTraceServiceRequest, and its number of spans."""
@@ -134,7 +139,7 @@ def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan]
 def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
     """Requests with all spans that could be encoded, each with at most MAX_BYTES of spans."""
     encoded = [span for span in spans if span[2]]
-    if sum(len(field) for _, _, field in encoded) > MAX_BYTES:
+    if sum(map(len, map(FIELD_OF, encoded))) > MAX_BYTES:
         middle = len(encoded) // 2
         yield from requests(encoded[:middle])
         yield from requests(encoded[middle:])
@@ -143,19 +148,21 @@ def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
 
 
 def _request(spans: Sequence[EndedSpan]) -> bytes:
-    resources: dict[int, tuple[bytes, dict[int, list[bytes]]]] = {}  # by identity, because resources are slow to hash
-    for resource, scope, field in spans:
-        if id(resource) not in resources:
-            resources[id(resource)] = _resource(resource), {}
-        _, scopes = resources[id(resource)]
-        if id(scope) not in scopes:
-            scopes[id(scope)] = [_scope(scope)]
-        scopes[id(scope)].append(field)
-    return b"".join([_resource_spans(own, scopes.values()) for own, scopes in resources.values()])
+    pieces = [_resource_spans(own, _groups(own, SCOPE_OF)) for own in _groups(spans, RESOURCE_OF)]
+    return b"".join(pieces)
 
 
-def _resource_spans(resource: bytes, scopes: Iterable[Sequence[bytes]]) -> bytes:
-    return _field(RESOURCE_SPANS, resource + b"".join([_field(SCOPE_SPANS, b"".join(pieces)) for pieces in scopes]))
+def _groups(spans: Sequence[EndedSpan], part: Callable[[EndedSpan], object]) -> Iterable[Sequence[EndedSpan]]:
+    """The spans for which this part is the same."""
+    groups: defaultdict[int, list[EndedSpan]] = defaultdict(list)  # by identity, because resources are slow to hash
+    for key, neighbours in groupby(spans, part):
+        groups[id(key)] += neighbours
+    return groups.values()
+
+
+def _resource_spans(spans: Sequence[EndedSpan], scopes: Iterable[Sequence[EndedSpan]]) -> bytes:
+    pieces = [_field(SCOPE_SPANS, _scope(own[0][1]) + b"".join(map(FIELD_OF, own))) for own in scopes]
+    return _field(RESOURCE_SPANS, _resource(spans[0][0]) + b"".join(pieces))
 
 
 def _field(tag: bytes, message: bytes) -> bytes:
