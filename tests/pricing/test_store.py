@@ -77,6 +77,16 @@ async def test_a_book_has_only_the_requested_skus_and_currencies(store: PriceSto
     assert "sku:ACC-0001" not in book.discounts.breaks
 
 
+async def test_books_share_their_discounts_until_these_change(database: Database, store: PriceStore) -> None:
+    books = [await store.price_book([sku], "EUR") for sku in ("HRB-0010", "HRB-0011")]
+    assert books[0].discounts is books[1].discounts
+    added = quantity_breaks.insert().values(scope="category:tea/herbal", min_quantity=1, percent_off="50")
+    await database.write(lambda connection: connection.execute(added))
+    changed = await store.price_book(["HRB-0010"], "EUR")
+    prices = [book.price(Line("HRB-0010", 1), "EUR").unit_price.minor for book in (books[0], changed)]
+    assert prices[1] < prices[0]
+
+
 RATE_OF_MOMENT = {
     "2025-12-31T23:59:59+00:00": "163.06",
     "2026-01-01T00:00:00+00:00": "184.09",

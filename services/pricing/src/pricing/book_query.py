@@ -52,7 +52,7 @@ def to_book(rows: Iterable[tuple[str, str, str, str, int]], moment: datetime) ->
     """The price book at `moment` of the rows of BOOK."""
     prices: dict[str, ListPrice] = {}
     rates_ = {BASE_CURRENCY: Decimal(1)}
-    others: list[tuple[str, str, str, str, int]] = []
+    discounts: list[tuple[str, str, str, str, int]] = []
     for kind, key, detail, value, number in rows:
         match kind:
             case "list price":
@@ -60,13 +60,13 @@ def to_book(rows: Iterable[tuple[str, str, str, str, int]], moment: datetime) ->
             case "rate":
                 rates_[key] = Decimal(value)
             case _:
-                others.append((kind, key, detail, value, number))
-    return PriceBook(moment, prices, _discounts(tuple(others)), rates_)
+                discounts.append((kind, key, detail, value, number))
+    return PriceBook(moment, prices, _discounts(tuple(discounts)), rates_)
 
 
 @lru_cache(maxsize=16)
 def _discounts(rows: tuple[tuple[str, str, str, str, int], ...]) -> Discounts:
-    """Those of the breaks and promotions among the rows. They seldom change between two books."""
+    """The discounts of rows of breaks and promotions, which are the same for most books."""
     breaks = (QuantityBreak(number, Decimal(value), key) for kind, key, _, value, number in rows if kind == "break")
     promotions = (Promotion(Decimal(value), name, key) for kind, key, name, value, _ in rows if kind == "promotion")
     return Discounts(breaks, promotions)
