@@ -58,7 +58,7 @@ class StatementSpans:
             attributes[db.DB_OPERATION_BATCH_SIZE] = batch
         attributes[db.DB_OPERATION_NAME] = operation
         if table:
-            attributes[db.DB_COLLECTION_NAME] = str(table)  # SQLAlchemy's is of a subclass: not plain for a span
+            attributes[db.DB_COLLECTION_NAME] = str(table)  # in SQLAlchemy of a subclass, which is not plain
         return Description(f"{operation} {table or self._common[db.DB_NAMESPACE]}", attributes)
 
     @contextmanager

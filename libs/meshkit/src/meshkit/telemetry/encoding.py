@@ -138,7 +138,7 @@ def _encoding(span: ReadableSpan, change: Callable[[ReadableSpan], ReadableSpan]
 
 def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
     """Requests with all spans that could be encoded, each with at most MAX_BYTES of spans."""
-    encoded = [span for span in spans if span[2]]
+    encoded = [*filter(FIELD_OF, spans)]
     if sum(map(len, map(FIELD_OF, encoded))) > MAX_BYTES:
         middle = len(encoded) // 2
         yield from requests(encoded[:middle])
@@ -148,8 +148,7 @@ def requests(spans: Sequence[EndedSpan]) -> Iterator[EncodedSpans]:
 
 
 def _request(spans: Sequence[EndedSpan]) -> bytes:
-    pieces = [_resource_spans(own, _groups(own, SCOPE_OF)) for own in _groups(spans, RESOURCE_OF)]
-    return b"".join(pieces)
+    return b"".join([_resource_spans(own, _groups(own, SCOPE_OF)) for own in _groups(spans, RESOURCE_OF)])
 
 
 def _groups(spans: Sequence[EndedSpan], part: Callable[[EndedSpan], object]) -> Iterable[Sequence[EndedSpan]]:
@@ -161,8 +160,8 @@ def _groups(spans: Sequence[EndedSpan], part: Callable[[EndedSpan], object]) -> 
 
 
 def _resource_spans(spans: Sequence[EndedSpan], scopes: Iterable[Sequence[EndedSpan]]) -> bytes:
-    pieces = [_field(SCOPE_SPANS, _scope(own[0][1]) + b"".join(map(FIELD_OF, own))) for own in scopes]
-    return _field(RESOURCE_SPANS, _resource(spans[0][0]) + b"".join(pieces))
+    pieces = [_field(SCOPE_SPANS, _scope(SCOPE_OF(own[0])) + b"".join(map(FIELD_OF, own))) for own in scopes]
+    return _field(RESOURCE_SPANS, _resource(RESOURCE_OF(spans[0])) + b"".join(pieces))
 
 
 def _field(tag: bytes, message: bytes) -> bytes:
@@ -214,7 +213,7 @@ def _span(span: ReadableSpan) -> bytes:
         pieces += PARENT_ID, parent_id.to_bytes(8, "big"), REMOTE_PARENT if is_remote else LOCAL_PARENT
     else:
         pieces.append(LOCAL_PARENT)
-    if trace_state is not NO_STATE and trace_state:  # which is a function in Python
+    if trace_state is not NO_STATE and trace_state:  # first what needs no call: its truth is a function in Python
         pieces.append(Span(trace_state=trace_state.to_header()).SerializeToString())
     if (status := span.status) is not UNSET and not status.is_unset:
         own = Status(code=CODES[status.status_code], message=status.description or "")

@@ -121,7 +121,6 @@ class Span(trace.Span):
     """A span of the SDK with the same fields, which a test compares.
 
     Attributes:
-        is_plain: whether nobody has needed the SDK's attributes, events or links.
         plain_attributes: those of a plain span, not yet cleaned: names may be invalid, and texts above the limit.
         plain_links: the contexts of the links of a plain span.
     """
@@ -173,13 +172,17 @@ class Span(trace.Span):
         self._record_end_metrics = end_metrics
         self._lock = RLock()  # type: ignore[assignment] # the SDK's methods read the fields while they hold it
         self._sdk_fields: SdkFields | None = None
-        self.is_plain = True
         self.plain_links: list[SpanContext] = []
         self.plain_attributes: dict[str, Any] = {**attributes} if attributes and self._are_plain(attributes) else {}
         if attributes and not self.plain_attributes:
             super().set_attributes(attributes)
         if links:
             self._set_links(links)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nobody has needed the SDK's attributes, events or links."""
+        return self._sdk_fields is None
 
     @property
     def _attributes(self) -> BoundedAttributes:  # type: ignore[override]
@@ -239,7 +242,7 @@ class Span(trace.Span):
         """Sets an attribute if it and the span are plain; tells whether it did."""
         with self._lock:
             own = self.plain_attributes
-            can_be_plain = self.is_plain and self._end_time is None and type(value) in PLAIN
+            can_be_plain = type(value) in PLAIN and not (self._sdk_fields or self._end_time is not None)
             if can_be_plain and len(own) < self._tracer.max_attributes:
                 own.pop(key, None)  # because the last to be set is the last to be dropped
                 own[key] = value
@@ -265,7 +268,6 @@ class Span(trace.Span):
                 )
                 events = self._new_events()  # type: ignore[no-untyped-call]
                 self._sdk_fields = attributes, events, self._new_links([*map(Link, self.plain_links)])
-                self.is_plain = False
             return self._sdk_fields
 
     def _readable_span(self) -> trace.ReadableSpan:
